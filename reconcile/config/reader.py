@@ -1,0 +1,165 @@
+"""Read a services' config file exactly as the services do (object store reference, section 5)."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from reconcile.config.checks import check_sections, refused_by_services
+from reconcile.config.drivers import DRIVERS
+from reconcile.config.model import (
+    ANALYSIS_ARCHIVE,
+    DEFAULT_MIN_SIZE_KBYTES,
+    OBJECT_STORE,
+    Backend,
+    Compression,
+    Config,
+    DatabaseSettings,
+)
+from reconcile.errors import ConfigError
+from reconcile.secret import Secret
+
+_VARIABLE = re.compile(r"\$\{(ANCHORE[A-Za-z0-9_]*)\}")
+
+
+def load_config(path: Path | str, *, destination: bool = False) -> Config:
+    """Read a config file of the services.
+
+    With ``destination`` the sections must also be such that the services would start with them.
+    Raises `ConfigError` (exit 78) naming the file, the place in it, what was found and what is
+    expected. Credentials come back as `Secret`.
+    """
+    path = Path(path)
+    document = _parse(path, _substitute(path, _read(path)))
+    catalog = _catalog_section(path, document)
+    sections = _sections(catalog)
+    check_sections(path, sections, document.get("credentials"))
+    if destination:
+        refused_by_services(path, sections)
+    backends = {role: _backend(role, section) for role, section in sections.items()}
+    return Config(
+        path=path.absolute(),
+        object_store=backends[OBJECT_STORE],
+        analysis_archive=backends.get(ANALYSIS_ARCHIVE),
+        database=_database(document),
+    )
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such config file") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not UTF-8 text") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _environment() -> dict[str, str]:
+    """Return the variables for substitution: ANCHORE_ENV_FILE's, the process environment winning."""
+    variables: dict[str, str] = {}
+    env_file = os.environ.get("ANCHORE_ENV_FILE")
+    if env_file:
+        for line in _read(Path(env_file)).splitlines():
+            name, equals, value = line.strip().partition("=")
+            if equals and not name.startswith("#"):
+                variables[name.strip()] = value.strip().strip("'\"")
+    return variables | dict(os.environ)
+
+
+def _substitute(path: Path, text: str) -> str:
+    variables = _environment()
+    missing = sorted({name for name in _VARIABLE.findall(text) if name not in variables})
+    if missing:
+        raise ConfigError(
+            f"{path}: environment variable {', '.join(missing)} is not set, and the file refers to it",
+            hint=f"export {missing[0]}=..., or name a file of NAME=value lines in ANCHORE_ENV_FILE",
+        )
+    return _VARIABLE.sub(lambda match: variables[match[1]], text)
+
+
+def _parse(path: Path, text: str) -> dict[str, Any]:
+    try:
+        document = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        # The mark's snippet is left out: it would print the lines around it, secrets included.
+        mark = error.problem_mark
+        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ConfigError(f"{path}: not YAML{place}: {error.problem}") from None
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise ConfigError(f"{path}: not YAML: {type(error).__name__}") from None
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path}: the file holds {_kind(document)}, expected a mapping with 'services'")
+    return document
+
+
+def _catalog_section(path: Path, document: dict[str, Any]) -> dict[str, Any]:
+    section = document
+    where = ""
+    for key in ("services", "catalog"):
+        where = f"{where}.{key}" if where else key
+        found: Any = section.get(key)
+        if not isinstance(found, dict):
+            raise ConfigError(
+                f"{path}: {where}: found {_kind(found)}, expected a mapping",
+                hint="use the config.yaml of the catalog service: it has services.catalog",
+            )
+        section = found
+    return section
+
+
+def _sections(catalog: dict[str, Any]) -> dict[str, Any]:
+    """Return the sections by role, chosen by truth as the services choose them."""
+    primary = catalog.get("object_store") or catalog.get("archive") or _legacy_section(catalog)
+    archive = catalog.get("analysis_archive")
+    sections = {OBJECT_STORE: primary}
+    if archive:
+        sections[ANALYSIS_ARCHIVE] = archive
+    return sections
+
+
+def _legacy_section(catalog: dict[str, Any]) -> dict[str, Any]:
+    """Return the section that the keys of very old files amount to; without any, the default ``db``."""
+    name = catalog.get("archive_driver")
+    if not name:
+        return {}
+    if catalog.get("use_db"):
+        name = "db"
+    settings = {"archive_data_dir": catalog.get("archive_data_dir")} if name == "localfs" else {}
+    return {"storage_driver": {"name": name, "config": settings}}
+
+
+def _backend(role: str, section: dict[str, Any]) -> Backend:
+    driver = section.get("storage_driver") or {"name": "db"}
+    compression = section.get("compression") or {}
+    public = DRIVERS[driver["name"]].public_keys
+    settings = driver.get("config") or {}
+    return Backend(
+        role=role,
+        driver=driver["name"],
+        settings={key: value if key in public or value is None else Secret(value) for key, value in settings.items()},
+        compression=Compression(
+            enabled=bool(compression.get("enabled", False)),
+            min_size_kbytes=compression.get("min_size_kbytes", DEFAULT_MIN_SIZE_KBYTES),
+        ),
+    )
+
+
+def _database(document: dict[str, Any]) -> DatabaseSettings | None:
+    database = (document.get("credentials") or {}).get("database") or {}
+    url = database.get("db_connect")
+    if not url:
+        return None
+    args = database.get("db_connect_args") or {}
+    return DatabaseSettings(url=Secret(url), ssl=bool(args.get("ssl")), timeout=args.get("timeout"))
+
+
+def _kind(value: object) -> str:
+    names = {"NoneType": "nothing", "dict": "a mapping", "list": "a list", "str": "text"}
+    name = type(value).__name__
+    return names.get(name, f"a {name}")

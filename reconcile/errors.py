@@ -1,0 +1,113 @@
+"""Everything that can go wrong: one class, one kind of message, one exit code.
+
+A message says what happened and to what; ``hint`` says what to type or do next. Neither may hold a
+credential: what comes from a library is put through `reconcile.secret.scrub` where it is printed.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+EXIT_DONE = 0
+EXIT_CHANGES = 2
+EXIT_INCOMPLETE = 3
+
+
+class ReconcileError(Exception):
+    """Base of every error that the tool raises on purpose."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class ConfigError(ReconcileError):
+    """A config file that cannot be read, or that the services would refuse."""
+
+    exit_code = 78
+
+
+class UsageError(ReconcileError):
+    """The command line asks for something that makes no sense."""
+
+    exit_code = 64
+
+
+class PlanFileError(ReconcileError):
+    """A plan file that is missing, damaged, edited, or not for this database or config."""
+
+
+class CatalogError(ReconcileError):
+    """The catalog's database is down, refuses us, or lacks a table or a right."""
+
+
+class StandbyError(CatalogError):
+    """The database is a read-only standby."""
+
+
+class StageFailedError(ReconcileError):
+    """Documents could not be staged, so nothing was switched (R2, R7)."""
+
+
+class StaleError(ReconcileError):
+    """The catalog is no longer as the plan saw it (R4)."""
+
+    exit_code = 4
+
+
+class UnconfirmedError(ReconcileError):
+    """A store as a whole does not hold what it acknowledged."""
+
+    exit_code = 5
+
+
+class LockedError(ReconcileError):
+    """Another run, or the vendor's own migration, holds the lock."""
+
+    exit_code = 10
+
+
+class SupersededError(LockedError):
+    """Another process took this run over, or is undoing it; this one must not go on."""
+
+
+class ServicesRunningError(ReconcileError):
+    """A service's heartbeat advances."""
+
+    exit_code = 11
+
+
+class BackendError(ReconcileError):
+    """A backend fails as a whole: credentials, bucket, directory, connection. Stops the run."""
+
+
+class TransientError(BackendError):
+    """A backend failed in a way that may pass: worth a retry, then as bad as any `BackendError`."""
+
+
+class Interrupted(ReconcileError):  # noqa: N818 - not a failure: the operator asked for it
+    """SIGINT or SIGTERM: the batches in hand were finished, the run can be resumed."""
+
+    def __init__(self, signal_number: int, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.signal_number = signal_number
+
+    @property
+    def code(self) -> int:
+        """The exit code a shell gives a process that the signal ended."""
+        return 128 + self.signal_number
+
+
+class DocumentError(Exception):
+    """One document cannot be read, written or deleted. Returned by stores, never fatal to others.
+
+    ``reason`` is a code from `reconcile.planning.model.REASONS`; ``detail`` is for people.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail

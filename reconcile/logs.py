@@ -1,0 +1,68 @@
+"""Structured logs: JSON lines or console, to stderr or a file, scrubbed of every known secret (R8)."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import MutableMapping
+from pathlib import Path
+from typing import Any, TextIO
+
+import structlog
+
+from reconcile.secret import scrub
+
+LEVELS = ("debug", "info", "warning", "error")
+
+
+def get_logger() -> Any:  # noqa: ANN401 - structlog's lazy proxy
+    """Return the logger. Events carry ``run`` and ``phase``, and name the document they are about."""
+    return structlog.get_logger("reconcile")
+
+
+def configure(level: str = "info", form: str | None = None, file: Path | None = None) -> None:
+    """Set logging up. ``form`` is ``json`` or ``console``; by default console on a terminal, else JSON.
+
+    A log file is made with mode 0600, and appended to.
+    """
+    stream = _open(file) if file else sys.stderr
+    if form is None:
+        form = "console" if stream.isatty() else "json"
+    renderer: Any = structlog.processors.JSONRenderer(ensure_ascii=True)
+    if form == "console":
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=stream.isatty() and "NO_COLOR" not in os.environ,
+            exception_formatter=structlog.dev.plain_traceback,
+        )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            _safe,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        logger_factory=structlog.WriteLoggerFactory(file=stream),
+        cache_logger_on_first_use=False,
+    )
+
+
+def _open(file: Path) -> TextIO:
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    return os.fdopen(descriptor, "a", encoding="utf-8", buffering=1)
+
+
+def _safe(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Scrub secrets, and make control characters visible instead of sending them to a terminal."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = printable(scrub(value)) if name != "exception" else scrub(value)
+    return event
+
+
+def printable(text: str) -> str:
+    """Return the text with control characters escaped, so that a document's name cannot drive a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
