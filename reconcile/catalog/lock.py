@@ -1,0 +1,137 @@
+"""One run at a time: the vendor's own advisory lock, or a lock file beside an SQLite database.
+
+The connection that takes the lock is kept for the whole run, and the switch happens on it, so that
+a run whose lock is gone cannot switch.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import IO
+
+import sqlalchemy as sa
+from attrs import define
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
+
+from reconcile.catalog.connect import Catalog
+from reconcile.errors import LockedError
+
+LOCK_CLASS, LOCK_ID = 2, 1  # the vendor's: pg_advisory_lock(2, 1)
+_POLL_SECONDS = 0.25
+
+
+@define
+class RunLock:
+    """The lock while it is held: ``connection`` is the one that holds it (PostgreSQL) or writes the switch."""
+
+    catalog: Catalog
+    connection: Connection
+    _file: IO[str] | None = None
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """Open the switch's transaction on the connection that holds the lock, and take it there again.
+
+        Raises `LockedError` if the lock was lost meanwhile.
+        """
+        connection = self.connection.execution_options(sqlite_begin="BEGIN IMMEDIATE")
+        try:
+            with connection.begin():
+                self.catalog.settle(connection, bulk=True, durable=True)
+                self._assert_held(connection)
+                yield connection
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise LockedError(
+                    "the database connection that holds the lock was lost",
+                    hint="the same command goes on where this one stopped",
+                ) from error
+            raise
+
+    def _assert_held(self, connection: Connection) -> None:
+        if not self.catalog.is_postgresql:
+            return
+        held = connection.exec_driver_sql(  # noqa: S608 - two constants
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 2"
+            f" AND classid = {LOCK_CLASS} AND objid = {LOCK_ID} AND pid = pg_backend_pid()"
+        ).scalar_one()
+        again = connection.exec_driver_sql(f"SELECT pg_try_advisory_xact_lock({LOCK_CLASS}, {LOCK_ID})").scalar_one()
+        if not (held and again):
+            raise LockedError("this run no longer holds the lock", hint="the same command takes it again")
+
+
+@contextmanager
+def run_lock(catalog: Catalog, wait: float) -> Iterator[RunLock]:
+    """Hold the lock for the block. Waits up to ``wait`` seconds, then raises `LockedError` (exit 10)."""
+    deadline = time.monotonic() + wait
+    if catalog.is_postgresql:
+        with catalog.engine.connect() as connection:
+            while not _try_advisory(connection):
+                if time.monotonic() >= deadline:
+                    raise LockedError(f"another run holds the lock: {_holder(connection)}", hint=_HINT)
+                time.sleep(_POLL_SECONDS)
+            try:
+                yield RunLock(catalog, connection)
+            finally:
+                _release(connection)
+    else:
+        with _locked_file(catalog, deadline) as file, catalog.engine.connect() as connection:
+            yield RunLock(catalog, connection, file)
+
+
+_HINT = "wait for it to end (reconcile status), or give --lock-wait SECONDS"
+
+
+def _try_advisory(connection: Connection) -> bool:
+    with connection.begin():
+        return bool(connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({LOCK_CLASS}, {LOCK_ID})").scalar_one())
+
+
+def _release(connection: Connection) -> None:
+    """Give the lock back; ends the session, so that a pooled connection cannot keep it."""
+    connection.detach()
+
+
+def _holder(connection: Connection) -> str:
+    with connection.begin():
+        row = connection.execute(
+            sa.text(
+                "SELECT a.pid, a.application_name, a.client_addr::text, a.backend_start FROM pg_locks l"
+                " JOIN pg_stat_activity a USING (pid) WHERE l.locktype = 'advisory' AND l.granted"
+                " AND l.classid = :class AND l.objid = :id LIMIT 1"
+            ),
+            {"class": LOCK_CLASS, "id": LOCK_ID},
+        ).first()
+    if row is None:
+        return "it was given back just now"
+    name = row.application_name or "an unnamed program (the vendor's migration?)"
+    return (
+        f"{name}, database process {row.pid} from {row.client_addr or 'this host'}, since {row.backend_start:%F %T %Z}"
+    )
+
+
+@contextmanager
+def _locked_file(catalog: Catalog, deadline: float) -> Iterator[IO[str]]:
+    path = catalog.sqlite_path.with_name(catalog.sqlite_path.name + ".reconcile-lock")
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    with os.fdopen(descriptor, "r+", encoding="utf-8") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise LockedError(f"another run holds the lock: {file.read().strip()}", hint=_HINT) from None
+                time.sleep(_POLL_SECONDS)
+        file.seek(0)
+        file.truncate()
+        file.write(f"process {os.getpid()} on {socket.gethostname()}, since {datetime.now(UTC):%F %T UTC}\n")
+        file.flush()
+        yield file

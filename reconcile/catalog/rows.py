@@ -1,0 +1,114 @@
+"""Rows of the catalog as the planner and the run see them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import sqlalchemy as sa
+from attrs import frozen
+from sqlalchemy.engine import Connection
+
+from reconcile.catalog.tables import archive_metadata
+
+_READ_AHEAD = 5000
+KEY_COLUMNS = ("userId", "bucket", "archiveId", "documentName")
+BEFORE_COLUMNS = ("content_url", "is_compressed", "digest", "size", "last_updated")
+
+
+@frozen
+class CatalogRow:
+    """One row: its key of four columns, and the columns that say where and what its content is.
+
+    ``digest`` is the hex MD5 and ``size`` the length in bytes of the stored bytes; both, the URL and
+    ``is_compressed`` may be None. ``last_updated`` is in Unix seconds.
+    """
+
+    user_id: str
+    bucket: str
+    archive_id: str
+    document_name: str
+    content_url: str | None
+    is_compressed: bool | None
+    digest: str | None
+    size: int | None
+    last_updated: int | None
+
+    @property
+    def document(self) -> tuple[str, str, str]:
+        """The name of the document: user, logical bucket, archiveId."""
+        return (self.user_id, self.bucket, self.archive_id)
+
+
+@frozen
+class Scope:
+    """Which rows a plan is about. Empty filters let all rows pass."""
+
+    buckets: tuple[str, ...] = ()
+    exclude_buckets: tuple[str, ...] = ()
+    users: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, filters: dict[str, list[str]]) -> Scope:
+        """Return the scope that a plan recorded."""
+        return cls(**{name: tuple(values) for name, values in filters.items()})
+
+    def condition(self) -> sa.ColumnElement[bool]:
+        """Return the filter as SQL over ``archive_metadata``."""
+        columns = archive_metadata.c
+        conditions: list[sa.ColumnElement[bool]] = [sa.true()]
+        if self.buckets:
+            conditions.append(columns.bucket.in_(self.buckets))
+        if self.exclude_buckets:
+            conditions.append(columns.bucket.not_in(self.exclude_buckets))
+        if self.users:
+            conditions.append(columns.userId.in_(self.users))
+        return sa.and_(*conditions)
+
+
+def row_columns() -> list[sa.ColumnElement[Any]]:
+    """Return the columns of a `CatalogRow`, in its order."""
+    return [archive_metadata.c[name] for name in (*KEY_COLUMNS, *BEFORE_COLUMNS)]
+
+
+def stream_rows(
+    connection: Connection, condition: sa.ColumnElement[bool], *, ordered: bool = True
+) -> Iterator[CatalogRow]:
+    """Yield matching rows without holding them in memory, in the byte order of user, bucket, archiveId."""
+    query = sa.select(*row_columns()).where(condition)
+    if ordered:
+        query = query.order_by(*(in_byte_order(connection, archive_metadata.c[name]) for name in KEY_COLUMNS))
+    result = connection.execution_options(stream_results=True, yield_per=_READ_AHEAD).execute(query)
+    return (CatalogRow(*row) for row in result)
+
+
+def in_byte_order(connection: Connection, column: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
+    """Return the column collated by code point, the same order on every server and on S3."""
+    return sa.collate(column, "C" if connection.dialect.name == "postgresql" else "BINARY")
+
+
+def disagreeing_urls(connection: Connection) -> set[str]:
+    """Return URLs that several rows share while they differ on what is stored there."""
+    columns = archive_metadata.c
+    compressed = sa.case((columns.is_compressed.is_(True), 1), else_=0)
+    query = (
+        sa.select(columns.content_url)
+        .where(columns.content_url.is_not(None))
+        .group_by(columns.content_url)
+        .having(
+            sa.and_(
+                sa.func.count() > 1,
+                sa.or_(
+                    sa.func.min(columns.digest) != sa.func.max(columns.digest),
+                    sa.func.min(columns.size) != sa.func.max(columns.size),
+                    sa.func.min(compressed) != sa.func.max(compressed),
+                ),
+            )
+        )
+    )
+    return {row[0] for row in connection.execute(query)}
+
+
+def names_in_use(connection: Connection, column: str) -> set[str]:
+    """Return the distinct values of ``bucket`` or ``userId``, for messages about a filter that matches nothing."""
+    return set(connection.execute(sa.select(archive_metadata.c[column]).distinct()).scalars())

@@ -1,0 +1,59 @@
+"""Are services running? A service is known by a heartbeat that advances.
+
+Source: a running service renews its row every 60 s (the catalog's own every 15 s); a clean stop leaves
+the row as it is, so that only the age of the heartbeat, by the database's clock, tells.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from attrs import frozen
+from sqlalchemy.engine import Connection
+
+from reconcile.catalog.tables import services
+
+QUIET_SECONDS = 150
+
+
+@frozen
+class Heartbeat:
+    """One service's sign of life: ``heartbeat`` in Unix seconds, ``age`` in seconds."""
+
+    host: str
+    service: str
+    heartbeat: int
+    age: int
+
+    @property
+    def name(self) -> tuple[str, str]:
+        """What identifies the service."""
+        return (self.host, self.service)
+
+    @property
+    def is_young(self) -> bool:
+        """Whether the service may be running."""
+        return self.age < QUIET_SECONDS
+
+    def describe(self) -> str:
+        """Return a line for people."""
+        return f"{self.service} on {self.host} (heartbeat {self.age} s ago)"
+
+
+def database_now(connection: Connection) -> int:
+    """Return the time by the database's clock, in Unix seconds."""
+    if connection.dialect.name == "postgresql":
+        query = "SELECT extract(epoch FROM clock_timestamp())::bigint"
+    else:
+        query = "SELECT CAST(strftime('%s', 'now') AS INTEGER)"
+    return int(connection.exec_driver_sql(query).scalar_one())
+
+
+def heartbeats(connection: Connection) -> list[Heartbeat]:
+    """Return every service's last sign of life. The table must exist."""
+    now = database_now(connection)
+    rows = connection.execute(
+        sa.select(services.c.hostid, services.c.servicename, services.c.heartbeat).where(
+            services.c.heartbeat.is_not(None)
+        )
+    )
+    return [Heartbeat(row.hostid, row.servicename, row.heartbeat, now - row.heartbeat) for row in rows]
