@@ -1,0 +1,58 @@
+"""Stores: the contract (`base`), the rules of URLs and keys (`addresses`), and the drivers."""
+
+from __future__ import annotations
+
+from reconcile.catalog import Catalog
+from reconcile.config import Backend
+from reconcile.errors import BackendError
+from reconcile.stores.addresses import (
+    GIB,
+    Address,
+    FileAddress,
+    Location,
+    ObjectAddress,
+    TableAddress,
+    endpoint_identity,
+)
+from reconcile.stores.base import Content, Known, Stat, Store, Write
+
+__all__ = ["Address", "Content", "Known", "Location", "Stat", "Store", "Write", "address_of", "open_store"]
+
+_LARGEST = {"db": GIB - 1, "db2": GIB // 2 - 1024}  # bytes: a text field; a bytea as hex in one statement
+
+
+def address_of(backend: Backend) -> Address:
+    """Return the rule by which the backend names content. No network; a data dir is looked at."""
+    settings = backend.settings
+    if backend.driver in _LARGEST:
+        return TableAddress(backend.driver, f"database:{backend.driver}", _LARGEST[backend.driver])
+    if backend.driver == "localfs":
+        return FileAddress(settings["archive_data_dir"])
+    if backend.driver == "s3":
+        bucket = settings["bucket"]
+        identity = f"s3:{endpoint_identity(settings.get('url') or None)}/{bucket}"
+        return ObjectAddress("s3", identity, bucket, settings.get("prefix") or "")
+    raise BackendError(f"driver {backend.driver} is not supported yet")
+
+
+def open_store(backend: Backend, catalog: Catalog, tag: str) -> Store:
+    """Return the backend's store. Heavy libraries are imported here; connections are made on first use.
+
+    ``tag`` tells whose temporary files are whose: the run's id.
+    """
+    address = address_of(backend)
+    if backend.driver == "db":
+        from reconcile.stores.db import DbStore  # noqa: PLC0415
+
+        return DbStore(address, catalog)
+    if backend.driver == "db2":
+        from reconcile.stores.db2 import Db2Store  # noqa: PLC0415
+
+        return Db2Store(address, catalog)
+    if isinstance(address, FileAddress):
+        from reconcile.stores.localfs import FileStore  # noqa: PLC0415
+
+        return FileStore(address, tag)
+    from reconcile.stores.s3 import make  # noqa: PLC0415
+
+    return make(backend, address)

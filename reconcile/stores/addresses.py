@@ -1,0 +1,223 @@
+"""Where each driver puts a document, and how URLs are read: the rules, without any I/O on content.
+
+Source: the vendor's drivers (object store reference, section 3). URLs are plain concatenation. We take
+one apart by position, which is exact; the services use ``urllib.parse.urlparse``, which loses what it
+takes for a query or a fragment, so `Address.services_can_read` asks it, rather than listing the cases.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlparse, urlsplit
+
+from attrs import define, field, frozen
+
+Document = tuple[str, str, str]  # userId, logical bucket, archiveId
+Key = str | tuple[str, str, str]  # what names content inside a store
+
+GIB = 1024**3
+
+
+@frozen
+class Location:
+    """A store, by its identity, and a key in it. Equal locations hold the same bytes."""
+
+    store: str
+    key: Key
+
+
+class Address(ABC):
+    """One backend's rule: documents to URLs and keys, and URLs back to keys."""
+
+    scheme: str
+    identity: str
+    max_size = 5 * GIB
+
+    @abstractmethod
+    def url(self, document: Document) -> str:
+        """Return the URL that the services write for the document."""
+
+    @abstractmethod
+    def key(self, document: Document) -> Key:
+        """Return the key that the services write the document at."""
+
+    @abstractmethod
+    def split(self, url: str, document: Document) -> list[Key]:
+        """Return the keys that a URL can mean here; none if this backend does not own it."""
+
+    @abstractmethod
+    def services_can_read(self, document: Document) -> bool:
+        """Tell whether the services would read the document back from the URL they wrote."""
+
+    def problem(self, key: Key) -> tuple[str, str] | None:  # noqa: ARG002 - drivers override it
+        """Return reason code and explanation if content cannot be at this key, else None."""
+        return None
+
+    def keys(self, url: str, document: Document) -> list[Key]:
+        """Return the keys that the row's URL can mean: the columns' own key where the rule made the URL."""
+        if url == self.url(document):
+            return [self.key(document)]
+        return self.split(url, document)
+
+    def location(self, key: Key) -> Location:
+        """Return the location of a key in this store."""
+        return Location(self.identity, key)
+
+
+@define
+class TableAddress(Address):
+    """``db`` and ``db2``: ``scheme://user/bucket/archiveId``; the key is those three."""
+
+    scheme: str
+    identity: str
+    max_size: int
+
+    def url(self, document: Document) -> str:
+        return f"{self.scheme}://{'/'.join(document)}"
+
+    def key(self, document: Document) -> Key:
+        return document
+
+    def split(self, url: str, document: Document) -> list[Key]:  # noqa: ARG002
+        head = f"{self.scheme}://"
+        if not url.startswith(head):
+            return []
+        return list(_three_parts(url.removeprefix(head)))
+
+    def services_can_read(self, document: Document) -> bool:
+        parts = _urlparse(self.url(document))
+        if parts is None:
+            return False
+        bucket, _slash, archive_id = parts.path.removeprefix("/").partition("/")
+        return bool((parts.netloc, bucket, archive_id) == document)
+
+
+def _three_parts(text: str) -> Iterator[tuple[str, str, str]]:
+    """Yield every way to cut ``user/bucket/archiveId``; user and bucket may hold slashes of their own."""
+    slashes = [index for index, character in enumerate(text) if character == "/"]
+    for number, first in enumerate(slashes):
+        for second in slashes[number + 1 :]:
+            yield text[:first], text[first + 1 : second], text[second + 1 :]
+
+
+@define
+class ObjectAddress(Address):
+    """``s3`` and ``swift``: ``scheme://container/{prefix}user/bucket/archiveId``; the key follows the container."""
+
+    scheme: str
+    identity: str
+    container: str
+    prefix: str = ""
+    _longest: int = 1024  # bytes of UTF-8, for S3 keys and Swift names alike
+
+    def url(self, document: Document) -> str:
+        return f"{self.scheme}://{self.container}/{self.key(document)}"
+
+    def key(self, document: Document) -> str:
+        return f"{self.prefix}{'/'.join(document)}"
+
+    def split(self, url: str, document: Document) -> list[Key]:  # noqa: ARG002
+        head = f"{self.scheme}://{self.container}/"
+        key = url.removeprefix(head)
+        return [key] if url.startswith(head + self.prefix) and key else []
+
+    def services_can_read(self, document: Document) -> bool:
+        parts = _urlparse(self.url(document))
+        if parts is None:
+            return False
+        return bool(parts.hostname == self.container and parts.path.removeprefix("/") == self.key(document))
+
+    def problem(self, key: Key) -> tuple[str, str] | None:
+        length = len(str(key).encode())
+        if length > self._longest:
+            return ("key_too_long", f"the key has {length} bytes, the limit is {self._longest}")
+        return None
+
+
+@define
+class FileAddress(Address):
+    """``localfs``: ``file://{data dir}/{md5(user)}/{bucket}/{h[:2]}/{h}.json``; the key is the path below it."""
+
+    data_dir: str
+    scheme: str = "file"
+    identity: str = field(init=False)
+    _aliases: dict[str, bool] = field(init=False, factory=dict, repr=False)
+    _longest_name: int = 255  # bytes, on every usual file system
+
+    def __attrs_post_init__(self) -> None:
+        self.identity = directory_identity(self.data_dir)
+
+    def url(self, document: Document) -> str:
+        return "file://" + os.path.join(self.data_dir, str(self.key(document)))  # noqa: PTH118 - the vendor's own join
+
+    def key(self, document: Document) -> str:
+        user, bucket, archive_id = document
+        name = _hash(archive_id)
+        return os.path.join(_hash(user), bucket, name[:2], f"{name}.json")  # noqa: PTH118
+
+    def split(self, url: str, document: Document) -> list[Key]:
+        if not url.startswith("file://"):
+            return []
+        path = url.removeprefix("file://")
+        root = self.data_dir.rstrip("/") + "/"
+        if path.startswith(root):
+            return [path.removeprefix(root)]
+        suffix = str(self.key(document))
+        if path.endswith("/" + suffix) and self._is_alias(path.removesuffix(suffix)):
+            return [suffix]
+        return []
+
+    def _is_alias(self, directory: str) -> bool:
+        """Tell whether this is the data dir by another name (a symlink, another spelling)."""
+        if directory not in self._aliases:
+            self._aliases[directory] = directory_identity(directory) == self.identity
+        return self._aliases[directory]
+
+    def services_can_read(self, document: Document) -> bool:
+        url = self.url(document)
+        parts = _urlparse(url)
+        return parts is not None and "file://" + str(parts.path) == url
+
+    def problem(self, key: Key) -> tuple[str, str] | None:
+        segments = str(key).split("/")
+        if any(segment in ("", ".", "..") for segment in segments) or "\0" in str(key):
+            return ("leaves_data_dir", f"the path {key!r} would not stay below the data dir as it is written")
+        longest = max(len(segment.encode()) for segment in segments)
+        if longest > self._longest_name:
+            return ("key_too_long", f"a name in the path has {longest} bytes, the limit is {self._longest_name}")
+        return None
+
+
+def directory_identity(path: str) -> str:
+    """Return what tells a directory from any other: device and inode, or its real path while it is missing."""
+    try:
+        status = os.stat(path)  # noqa: PTH116
+    except OSError:
+        return f"directory:{os.path.realpath(path)}"
+    return f"directory:{status.st_dev}:{status.st_ino}"
+
+
+def endpoint_identity(url: str | None) -> str:
+    """Return an S3 endpoint's name: scheme, host and port, without userinfo, path or a default port."""
+    if not url:
+        return "aws"
+    parts = urlsplit(url if "://" in url else f"https://{url}")
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return f"{parts.scheme}://{(parts.hostname or '').rstrip('.')}:{port}"
+
+
+def _hash(text: str) -> str:
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+
+
+def _urlparse(url: str) -> Any:  # noqa: ANN401 - ParseResult, or None where the services' parser raises
+    try:
+        parts = urlparse(url)
+        _ = parts.hostname
+    except ValueError:
+        return None
+    return parts

@@ -1,0 +1,189 @@
+"""The contract of a store: what its verbs promise, and which errors they give.
+
+A store is the physical place under a backend. Its verbs take batches, since what is cheap differs: a
+table wants one statement, a directory one sync, a bucket one listing. A driver whose server knows single
+objects only derives from `DocumentStore` and writes five small methods; the loop and the retries are here.
+
+Promises that every driver keeps, and that the contract suite tests:
+
+- **write** never replaces content. It returns a `Stat`, ``md5`` included, for a key only once the store has
+  confirmed that it holds exactly the bytes given, and would still hold them after a crash. A key that is occupied
+  gives `DocumentError` ``destination_occupied``, unless what is there is what was to be written.
+- **read** returns the bytes as stored, decoding nothing but the driver's own wrapping (base64 in ``db``).
+  A missing key gives `DocumentError` ``source_missing``.
+- **look** is cheap, and truthful about presence. Keys that are not there are not in its answer.
+- **delete** deletes a key only if it still holds the `Known` content; a key that is gone already is success.
+- **prepare** raises if the place is not usable; with ``create`` it first makes what the config asks to be made
+  (``create_bucket``, a data dir whose parent is there) and nothing else.
+- Verbs may be called from many threads at once.
+
+Errors: what concerns one document is returned in its place as `DocumentError`, so that one bad document
+never hides the others. What concerns the whole backend is raised: `TransientError` where trying again may
+help, `BackendError` where it cannot.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, TypeVar
+
+import stamina
+from attrs import field, frozen
+
+from reconcile.errors import DocumentError, TransientError
+from reconcile.payload import md5
+from reconcile.stores.addresses import Address, Key
+
+T = TypeVar("T")
+
+
+@frozen
+class Stat:
+    """What a store says of a key: ``size`` in bytes, hex ``md5``, and a ``version`` that changes with the content.
+
+    None where the store does not tell without reading. ``version`` is opaque: an ETag, or size and mtime.
+    """
+
+    size: int | None = None
+    md5: str | None = None
+    version: str | None = None
+
+
+@frozen
+class Content:
+    """Stored bytes as read. ``attributes`` are the driver's other columns, to be restored by an undo.
+
+    ``reproducible`` is False where writing data and attributes again would not give the same row.
+    """
+
+    data: bytes = field(repr=False)
+    version: str | None = None
+    attributes: Mapping[str, Any] = field(factory=dict)
+    reproducible: bool = True
+
+
+@frozen
+class Write:
+    """Bytes to be written at a key. ``attributes`` come from a `Content` of the same driver, or are empty."""
+
+    key: Key
+    data: bytes = field(repr=False)
+    md5: str
+    attributes: Mapping[str, Any] = field(factory=dict)
+
+
+@frozen
+class Known:
+    """The content that a delete is about: its key and the version last seen there."""
+
+    key: Key
+    version: str
+
+
+class Store(ABC):
+    """A physical place that holds content. See the module's text for the contract."""
+
+    default_workers: ClassVar[int] = 4
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+
+    @abstractmethod
+    def prepare(self, *, create: bool) -> None:
+        """Raise `BackendError` if the place is not usable; with ``create`` make it first where asked to."""
+
+    @abstractmethod
+    def look(self, keys: Sequence[Key], *, digest: bool = False) -> dict[Key, Stat]:
+        """Return what is there. With ``digest`` every `Stat` has its ``md5``, read for it if need be."""
+
+    @abstractmethod
+    def read(self, keys: Sequence[Key]) -> dict[Key, Content | DocumentError]:
+        """Return the content of every key, or why it cannot be had."""
+
+    @abstractmethod
+    def write(self, writes: Sequence[Write]) -> dict[Key, Stat | DocumentError]:
+        """Write, have confirmed, and make durable; never replace."""
+
+    @abstractmethod
+    def delete(self, known: Sequence[Known]) -> dict[Key, DocumentError | None]:
+        """Delete what still is the known content; the answer has None for a key that is gone now."""
+
+    @abstractmethod
+    def listing(self) -> Iterator[tuple[Key, Stat]]:
+        """Yield every key below the backend's prefix, in no particular order."""
+
+
+class DocumentStore(Store):
+    """A store whose server knows single objects: batches become loops, transient errors are tried again."""
+
+    attempts: ClassVar[int] = 5
+
+    @abstractmethod
+    def _stat(self, key: Key) -> Stat | None:
+        """Return what is at the key, None if nothing."""
+
+    @abstractmethod
+    def _get(self, key: Key) -> Content:
+        """Return the content. Raises `DocumentError` ``source_missing``."""
+
+    @abstractmethod
+    def _put(self, write: Write) -> Stat:
+        """Write if the key is empty. Raises `DocumentError` ``destination_occupied``."""
+
+    @abstractmethod
+    def _delete(self, key: Key) -> None:
+        """Delete the key; no error if it is gone."""
+
+    def look(self, keys: Sequence[Key], *, digest: bool = False) -> dict[Key, Stat]:
+        found = {}
+        for key in keys:
+            stat = self._again(self._stat, key)
+            if stat is not None and digest and stat.md5 is None:
+                content = self._again(self._get, key)
+                stat = Stat(len(content.data), md5(content.data), content.version)
+            if stat is not None:
+                found[key] = stat
+        return found
+
+    def read(self, keys: Sequence[Key]) -> dict[Key, Content | DocumentError]:
+        return {key: self._outcome(self._get, key) for key in keys}
+
+    def write(self, writes: Sequence[Write]) -> dict[Key, Stat | DocumentError]:
+        return {write.key: self._outcome(self._put_once, write) for write in writes}
+
+    def delete(self, known: Sequence[Known]) -> dict[Key, DocumentError | None]:
+        return {content.key: self._outcome(self._delete_known, content) for content in known}
+
+    def _put_once(self, write: Write) -> Stat:
+        """Put; if the key is taken, by our own lost attempt or by the same content, that is as good."""
+        try:
+            return self._put(write)
+        except DocumentError as error:
+            if error.reason != "destination_occupied":
+                raise
+            stat = self.look([write.key], digest=True).get(write.key)
+            if stat is None or stat.md5 != write.md5:
+                raise
+            return stat
+
+    def _delete_known(self, known: Known) -> None:
+        stat = self._stat(known.key)
+        if stat is None:
+            return
+        if stat.version != known.version:
+            raise DocumentError("content_changed", "what is there now is not the content that was copied")
+        self._delete(known.key)
+
+    def _outcome(self, verb: Callable[[Any], T], argument: object) -> T | DocumentError:
+        try:
+            return self._again(verb, argument)
+        except DocumentError as error:
+            return error
+
+    def _again(self, verb: Callable[[Any], T], argument: object) -> T:
+        """Call a verb, trying again while the backend's trouble may pass."""
+        for attempt in stamina.retry_context(on=TransientError, attempts=self.attempts, timeout=60):
+            with attempt:
+                return verb(argument)
+        raise AssertionError  # pragma: no cover - the context returns or raises

@@ -1,0 +1,46 @@
+"""Driver ``db2``: bytes in table ``object_storage``, key = archiveId, version = ''."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import RowMapping
+
+from reconcile.catalog.tables import object_storage
+from reconcile.errors import DocumentError
+from reconcile.payload import md5
+from reconcile.stores.base import Content, Write
+from reconcile.stores.tables import TableStore, table_key
+
+_RESTORED = ("object_metadata", "created_at", "last_updated")
+
+
+class Db2Store(TableStore):
+    """Rows of ``object_storage``."""
+
+    table = object_storage
+    key_columns = ("userId", "bucket", "key")
+    stored = "content"
+
+    def _only_rows(self) -> sa.ColumnElement[bool]:
+        return object_storage.c.version == ""
+
+    def _content(self, row: RowMapping) -> Content:
+        if row["content"] is None:
+            raise DocumentError("source_missing", "the row in object_storage has content NULL")
+        data = bytes(row["content"])
+        return Content(data, version=md5(data), attributes={name: row[name] for name in _RESTORED})
+
+    def _row(self, write: Write) -> dict[str, Any]:
+        user_id, bucket, archive_id = table_key(write.key)
+        now = int(time.time())
+        columns = {"object_metadata": None, "created_at": now, "last_updated": now} | dict(write.attributes)
+        return columns | {
+            "userId": user_id,
+            "bucket": bucket,
+            "key": archive_id,
+            "version": "",
+            "content": write.data,
+        }

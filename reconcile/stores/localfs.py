@@ -1,0 +1,193 @@
+"""Driver ``localfs``: files below a data dir, written so that a crash leaves the whole file or none.
+
+A file is written under a temporary name in its own directory, synced, linked to its final name (which
+fails if that exists), its directory synced, and read back. New files and directories take owner, group
+and mode of the data dir, so that services running as another user can read them.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat as stat_module
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from attrs import evolve
+
+from reconcile.errors import BackendError, DocumentError
+from reconcile.payload import md5
+from reconcile.stores.addresses import FileAddress, Key
+from reconcile.stores.base import Content, DocumentStore, Known, Stat, Write
+
+_WHOLE_STORE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.EMFILE}
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS}
+
+
+class FileStore(DocumentStore):
+    """Files below ``archive_data_dir``. ``tag`` goes into temporary names and tells whose they are."""
+
+    def __init__(self, address: FileAddress, tag: str) -> None:
+        super().__init__(address)
+        self._root = Path(address.data_dir)
+        self._tag = tag
+        self._owner: os.stat_result | None = None
+
+    def prepare(self, *, create: bool) -> None:
+        with self._whole_store_errors():
+            if create and not self._root.exists() and self._root.parent.is_dir():
+                self._root.mkdir(mode=0o755)
+                self._sync_directory(self._root.parent)
+        if not self._root.is_dir():
+            raise BackendError(
+                f"{self._root}: the data dir is not there",
+                hint="is it mounted at the same path on this machine?",
+            )
+        needed = os.R_OK | os.X_OK | (os.W_OK if create else 0)
+        if not os.access(self._root, needed):
+            raise BackendError(
+                f"{self._root}: the data dir cannot be {'written' if create else 'read'} by this user",
+                hint="run as the user that the services run as, or as root",
+            )
+        self._owner = self._root.stat()
+
+    def listing(self) -> Iterator[tuple[Key, Stat]]:
+        for directory, _names, files in os.walk(self._root):
+            for name in files:
+                path = Path(directory, name)
+                with suppress(FileNotFoundError):
+                    yield str(path.relative_to(self._root)), _stat(path.stat())
+
+    def delete(self, known: Sequence[Known]) -> dict[Key, DocumentError | None]:
+        answer = super().delete(known)
+        for directory in {self._path(content.key).parent for content in known}:
+            self._sync_directory(self._prune(directory))
+        return answer
+
+    def _prune(self, directory: Path) -> Path:
+        """Remove directories that have become empty; return the first that stays."""
+        while directory != self._root:
+            try:
+                directory.rmdir()
+            except FileNotFoundError:
+                pass
+            except OSError:
+                return directory
+            directory = directory.parent
+        return directory
+
+    def _stat(self, key: Key) -> Stat | None:
+        with self._errors(key):
+            try:
+                return _stat(self._path(key).lstat())
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+
+    def _get(self, key: Key) -> Content:
+        with self._errors(key):
+            try:
+                with self._path(key).open("rb") as file:
+                    data = file.read()
+                    status = os.fstat(file.fileno())
+            except (FileNotFoundError, NotADirectoryError):
+                raise DocumentError("source_missing", f"no file {self._path(key)}") from None
+        return Content(data, version=_stat(status).version)
+
+    def _put(self, write: Write) -> Stat:
+        path = self._path(write.key)
+        with self._errors(write.key):
+            self._make_directories(path.parent)
+            temporary = self._temporary(path)
+            self._write_synced(temporary, write.data)
+            try:
+                self._name(temporary, path)
+            finally:
+                temporary.unlink(missing_ok=True)
+            self._sync_directory(path.parent)
+            with path.open("rb") as file:
+                if md5(file.read()) != write.md5:
+                    raise DocumentError("not_confirmed", f"{path} does not read back as it was written")
+                return evolve(_stat(os.fstat(file.fileno())), md5=write.md5)
+
+    def _delete(self, key: Key) -> None:
+        with self._errors(key):
+            path = self._path(key)
+            self._temporary(path).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+
+    def _path(self, key: Key) -> Path:
+        return self._root / str(key)
+
+    def _temporary(self, path: Path) -> Path:
+        return path.with_name(f".{path.name}.{self._tag}.tmp")
+
+    def _make_directories(self, directory: Path) -> None:
+        """Make missing directories from the top down, each synced into its parent."""
+        missing = []
+        while directory != self._root and not directory.exists():
+            missing.append(directory)
+            directory = directory.parent
+        for path in reversed(missing):
+            with suppress(FileExistsError):  # another thread was quicker
+                path.mkdir()
+                self._own(path, self._mode() | stat_module.S_IXUSR)
+                self._sync_directory(path.parent)
+
+    def _write_synced(self, path: Path, data: bytes) -> None:
+        with path.open("wb") as file:
+            self._own(path, self._mode() & 0o666)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _name(self, temporary: Path, path: Path) -> None:
+        """Give the file its final name, which must be free."""
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            raise DocumentError("destination_occupied", f"{path} is there already") from None
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            if path.exists():
+                raise DocumentError("destination_occupied", f"{path} is there already") from None
+            temporary.rename(path)
+
+    def _own(self, path: Path, mode: int) -> None:
+        path.chmod(mode)
+        if self._owner is not None:
+            with suppress(PermissionError):  # the plan said so: see planning.planner
+                os.chown(path, self._owner.st_uid, self._owner.st_gid)
+
+    def _mode(self) -> int:
+        return stat_module.S_IMODE(self._owner.st_mode) if self._owner else 0o755
+
+    @staticmethod
+    def _sync_directory(directory: Path) -> None:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    @contextmanager
+    def _errors(self, key: Key) -> Iterator[None]:
+        with self._whole_store_errors():
+            try:
+                yield
+            except OSError as error:
+                if error.errno in _WHOLE_STORE or not self._root.is_dir():
+                    raise
+                raise DocumentError("refused", f"{self._path(key)}: {error.strerror}") from None
+
+    @contextmanager
+    def _whole_store_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise BackendError(f"{self._root}: {error.strerror}", hint="mend it, then run the same command") from None
+
+
+def _stat(status: os.stat_result) -> Stat:
+    return Stat(size=status.st_size, version=f"{status.st_size}:{status.st_mtime_ns}:{status.st_ino}")

@@ -1,0 +1,66 @@
+"""What S3 answers, as the two kinds of error that callers know: one document's, or the whole backend's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from reconcile.errors import BackendError, DocumentError, TransientError
+from reconcile.secret import scrub
+
+_STATUS = re.compile(r"status code: (\d{3})")
+_CODE = re.compile(r"<Code>([A-Za-z0-9]{1,60})</Code>")
+_TRANSIENT = {408, 429, 500, 502, 503, 504}
+_DENIED = {401, 403}
+_CREDENTIALS = "check access_key and secret_key (or the AWS credential chain), and what they may do in this bucket"
+
+
+@contextmanager
+def translated(where: str) -> Iterator[None]:
+    """Turn errors of obstore and boto3 into ours. ``FileNotFoundError`` for a missing key is left as it is."""
+    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+    from obstore.exceptions import AlreadyExistsError, BaseError  # noqa: PLC0415
+
+    try:
+        yield
+    except FileNotFoundError as error:
+        if "NoSuchBucket" in str(error):
+            raise _error(where, 404, "NoSuchBucket") from None
+        raise
+    except AlreadyExistsError:
+        raise _error(where, 412, "PreconditionFailed") from None
+    except ClientError as error:
+        answer = error.response
+        status = answer["ResponseMetadata"].get("HTTPStatusCode", 0)
+        code = str(answer.get("Error", {}).get("Code", ""))
+        if status == 404 and code != "NoSuchBucket":  # noqa: PLR2004
+            raise FileNotFoundError from None
+        raise _error(where, status, code) from None
+    except (BotoCoreError, BaseError, OSError) as error:
+        text = str(error)
+        found, named = _STATUS.search(text), _CODE.search(text)
+        if found:
+            raise _error(where, int(found[1]), named[1] if named else "") from None
+        raise _unreachable(where, error) from None
+
+
+def _unreachable(where: str, error: Exception) -> BackendError:
+    name = type(error).__name__
+    if name in ("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "TokenRetrievalError"):
+        return BackendError(f"{where}: no credentials: {scrub(str(error))}", hint=_CREDENTIALS)
+    first = scrub(str(error).strip().splitlines()[0]) if str(error).strip() else name
+    return TransientError(f"{where}: no answer: {first}", hint="is the endpoint right, and up?")
+
+
+def _error(where: str, status: int, code: str) -> Exception:
+    said = f"{status} {code}".strip()
+    if status == 412 or code in ("PreconditionFailed", "ConditionalRequestConflict"):  # noqa: PLR2004
+        return DocumentError("destination_occupied", "an object is there already")
+    if code == "NoSuchBucket":
+        return BackendError(f"{where}: the bucket is not there (any more)")
+    if status in _DENIED:
+        return BackendError(f"{where}: access denied ({said})", hint=_CREDENTIALS)
+    if status in _TRANSIENT or code in ("SlowDown", "RequestTimeout"):
+        return TransientError(f"{where}: the server is in trouble ({said})")
+    return DocumentError("refused", f"{where} refused it ({said})")
