@@ -1,0 +1,149 @@
+"""Desired state: for one catalog row, where its document is, where it should be, and what stands in the way.
+
+Pure rules over row and configs (design: "Desired state"). The planner applies them to every row, `apply`
+applies them again to every move of a plan, and the switch to every row that a plan does not hold.
+"""
+
+from __future__ import annotations
+
+from attrs import define, field
+
+from reconcile.catalog import CatalogRow
+from reconcile.config import Backend, Config
+from reconcile.config.drivers import DRIVERS
+from reconcile.planning.model import After, Before, Blocker, InPlace, Move
+from reconcile.stores import Address, Location, address_of
+from reconcile.stores.addresses import Key
+
+Decision = Move | InPlace | Blocker
+
+
+@define
+class Place:
+    """One backend under the name that plans use for it."""
+
+    name: str
+    backend: Backend
+    address: Address
+
+
+@define
+class DesiredState:
+    """Two configs, ready to decide rows."""
+
+    source: Config
+    dest: Config
+    places: dict[str, Place] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.places = {}
+        for side, config in (("source", self.source), ("dest", self.dest)):
+            for backend in config.backends():
+                self._add(f"{side}.{backend.role}", backend)
+        for driver in ("db", "db2"):  # need no settings, and can always be reached
+            self._add(f"catalog.{driver}", Backend(role="catalog", driver=driver))
+
+    def _add(self, name: str, backend: Backend) -> None:
+        self.places[name] = Place(name, backend, address_of(backend))
+
+    def decide(self, row: CatalogRow) -> Decision:
+        """Return what should happen to the row."""
+        url = row.content_url
+        if not url:
+            return _blocked(row, "no_content_url", "content_url is NULL or empty")
+        here, keys = self._owner(row, url)
+        if here is None:
+            return self._nobodys(row, url)
+        there = self._wanted(row)
+        if here is there:
+            return _in_place(row, there)
+        if len(keys) > 1:
+            return _blocked(row, "ambiguous_url", f"{len(keys)} ways to take {url} apart")
+        target = there.address.key(row.document)
+        if self._is_in_place(row, here, keys[0], there, target):
+            return _in_place(row, there)
+        problem = (
+            here.address.problem(keys[0])
+            or there.address.problem(target)
+            or _too_big(row, there)
+            or _unreadable(row, there)
+        )
+        if problem:
+            return _blocked(row, *problem)
+        before = Before(url, row.is_compressed, row.digest, row.size, row.last_updated)
+        after = After(there.address.url(row.document), _will_be_compressed(row, there.backend))
+        return Move(*row.document, row.document_name, here.name, there.name, before, after)
+
+    def locate(self, row: CatalogRow) -> Location | None:
+        """Return where the row's content is now, if that is one certain place."""
+        here, keys = self._owner(row, row.content_url or "")
+        return here.address.location(keys[0]) if here and len(keys) == 1 else None
+
+    def target(self, move: Move) -> Location:
+        """Return where the move's copy will be."""
+        address = self.places[move.dest].address
+        return address.location(address.keys(move.after.content_url, move.document)[0])
+
+    def _wanted(self, row: CatalogRow) -> Place:
+        return self.places[f"dest.{self.dest.in_charge(row.bucket).role}"]
+
+    def _owner(self, row: CatalogRow, url: str) -> tuple[Place | None, list[Key]]:
+        """Return the place that owns the URL, and the keys that the URL can mean there."""
+        charged = f"source.{self.source.in_charge(row.bucket).role}"
+        wanted = self._wanted(row).name
+        first = [charged, *(name for name in self.places if name.startswith("source.") and name != charged), wanted]
+        for name in [*first, *(name for name in self.places if name not in first)]:
+            place = self.places[name]
+            keys = place.address.keys(url, row.document)
+            if keys:
+                return place, keys
+        return None, []
+
+    def _is_in_place(self, row: CatalogRow, here: Place, key: Key, there: Place, target: Key) -> bool:
+        """Tell whether the content is in the wanted place already, whatever the spelling of its URL."""
+        if here.address.location(key) == there.address.location(target):
+            return True
+        by_rule = key == here.address.key(row.document)
+        same_store = here.address.identity == there.address.identity
+        return same_store and not by_rule and key in there.address.keys(row.content_url or "", row.document)
+
+    def _nobodys(self, row: CatalogRow, url: str) -> Blocker:
+        scheme, colon, _rest = url.partition("://")
+        if not colon or scheme not in {driver.scheme for driver in DRIVERS.values()}:
+            return _blocked(row, "unknown_scheme", url)
+        return _blocked(row, "not_owned", url)
+
+
+def _in_place(row: CatalogRow, place: Place) -> InPlace:
+    compressed = _will_be_compressed(row, place.backend)
+    return InPlace(place.name, other_encoding=compressed is not None and compressed != bool(row.is_compressed))
+
+
+def _blocked(row: CatalogRow, reason: str, detail: str) -> Blocker:
+    return Blocker(*row.document, row.document_name, row.content_url, row.size, reason, detail)
+
+
+def _too_big(row: CatalogRow, place: Place) -> tuple[str, str] | None:
+    limit = place.address.max_size
+    if row.size is not None and row.size > limit:
+        return ("too_big", f"{row.size} bytes, driver {place.backend.driver} holds at most {limit}")
+    return None
+
+
+def _unreadable(row: CatalogRow, place: Place) -> tuple[str, str] | None:
+    if place.address.services_can_read(row.document):
+        return None
+    return ("unreadable_by_services", f"they would not read it back from {place.address.url(row.document)}")
+
+
+def _will_be_compressed(row: CatalogRow, backend: Backend) -> bool | None:
+    """Tell whether the destination's copy will be compressed; None where the catalog does not know the size.
+
+    A document that is compressed already stays so where the destination compresses at all: a row tells its
+    own encoding, and its uncompressed size is not known.
+    """
+    if not (backend.may_compress and backend.compression.enabled):
+        return False
+    if row.is_compressed:
+        return True
+    return None if row.size is None else row.size > backend.compression.min_size

@@ -1,0 +1,202 @@
+"""The plan's model: moves, blockers, and the header they stand under.
+
+Field names in the file are the vendor's column names (``userId``, ``archiveId``, ``content_url``); the
+format is described by ``schemas/plan.schema.json`` and ``docs/plan-format.md``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import field, frozen
+
+from reconcile.catalog import CatalogRow
+from reconcile.stores.addresses import Document
+
+FORMAT_VERSION = "1.0"
+
+REASONS = {
+    "no_content_url": "the catalog row has no content_url",
+    "unknown_scheme": "no driver has the scheme of the URL",
+    "not_owned": "no backend of either config owns the URL",
+    "ambiguous_url": "the URL can be taken apart in several ways, and is not the one the row's columns lead to",
+    "unreadable_by_services": "the services could not read the document back from there",
+    "destination_taken": "another row's content has the same destination",
+    "rows_disagree": "rows that share the URL differ on digest, size or compression",
+    "leaves_data_dir": "the path would leave the data dir",
+    "key_too_long": "the key is too long for the destination",
+    "too_big": "the document is too big for the destination",
+    "source_missing": "there is no content at the source",
+    "ambiguous_source": "there are several contents at the source",
+    "wrong_digest": "the content is not what the catalog's digest says",
+    "undecodable": "the content cannot be decoded",
+    "not_reproducible": "encoding the copy anew does not give the original's bytes",
+    "nul_in_text": "text with a NUL character cannot go into driver db",
+    "destination_occupied": "other content is at the destination already",
+    "not_confirmed": "the destination did not confirm what it was given",
+    "row_changed": "the catalog row is no longer as the plan saw it",
+    "content_changed": "the content is no longer what was copied",
+    "refused": "the backend refused the operation",
+}
+
+
+@frozen
+class Before:
+    """The state of a row that a move starts from; the condition of its switch."""
+
+    content_url: str
+    is_compressed: bool | None
+    digest: str | None
+    size: int | None
+    last_updated: int | None
+
+
+@frozen
+class Pinned:
+    """The exact columns that an undo restores, NULL included."""
+
+    is_compressed: bool | None
+    digest: str | None
+    size: int | None
+
+
+@frozen
+class After:
+    """Where a move leads. ``compressed`` is None where only reading tells; an undo's after is pinned."""
+
+    content_url: str
+    compressed: bool | None
+    pinned: Pinned | None = None
+
+
+@frozen
+class Move:
+    """One row's change of location. ``source`` and ``dest`` name backends, such as ``source.object_store``."""
+
+    userId: str  # noqa: N815 - the vendor's column names are the file's field names
+    bucket: str
+    archiveId: str  # noqa: N815
+    documentName: str  # noqa: N815
+    source: str
+    dest: str
+    before: Before
+    after: After
+
+    @property
+    def document(self) -> Document:
+        """The name of the document: user, logical bucket, archiveId."""
+        return (self.userId, self.bucket, self.archiveId)
+
+    @property
+    def row_key(self) -> tuple[str, str, str, str]:
+        """The row's primary key, in the order that plans are sorted by."""
+        return (self.userId, self.bucket, self.archiveId, self.documentName)
+
+    def row(self) -> CatalogRow:
+        """Return the catalog row as the move saw it."""
+        before = self.before
+        return CatalogRow(
+            self.userId,
+            self.bucket,
+            self.archiveId,
+            self.documentName,
+            before.content_url,
+            before.is_compressed,
+            before.digest,
+            before.size,
+            before.last_updated,
+        )
+
+
+@frozen
+class Blocker:
+    """A row that cannot be moved, and why: ``reason`` is a code of `REASONS`."""
+
+    userId: str  # noqa: N815
+    bucket: str
+    archiveId: str  # noqa: N815
+    documentName: str  # noqa: N815
+    content_url: str | None
+    size: int | None
+    reason: str
+    detail: str
+
+
+@frozen
+class InPlace:
+    """A row that is where it should be. ``other_encoding``: not compressed as the backend would do it now."""
+
+    backend: str
+    other_encoding: bool = False
+
+
+@frozen
+class ConfigReference:
+    """Which config a plan was made with: its path, what it says without credentials, and a digest of that."""
+
+    path: str
+    fingerprint: str
+    backends: dict[str, Any]
+
+
+@frozen
+class Policy:
+    """What the plan's maker decided. ``with_changes``: an undo that takes along what services wrote since."""
+
+    keep_source: bool = False
+    limited: bool = False
+    with_changes: bool = False
+
+
+@frozen
+class Tally:
+    """Documents and bytes of one group; ``unsized`` documents have no size in the catalog."""
+
+    documents: int
+    bytes: int
+    unsized: int = 0
+
+
+@frozen
+class Flow:
+    """How much goes from one backend to another, by logical bucket."""
+
+    source: str
+    dest: str
+    bucket: str
+    documents: int
+    bytes: int
+    unsized: int
+
+
+@frozen
+class Summary:
+    """Counts of all rows in scope. ``database_growth`` is in bytes."""
+
+    moves: Tally
+    in_place: Tally
+    other_encoding: int
+    blocked: Tally
+    beyond_limit: int
+    flows: list[Flow]
+    blocked_by_reason: dict[str, int]
+    database_growth: int
+    notes: list[str]
+
+
+@frozen
+class PlanHeader:
+    """A plan without its moves and blockers. ``undo_of`` is the run that an undo plan takes back."""
+
+    format_version: str
+    plan_id: str
+    created_at: str
+    tool_version: str
+    database: dict[str, Any]
+    source: ConfigReference
+    dest: ConfigReference
+    scope: dict[str, list[str]]
+    policy: Policy
+    summary: Summary
+    undo_of: str | None = None
+    snapshot_at: int = field(default=0)

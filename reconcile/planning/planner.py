@@ -1,0 +1,248 @@
+"""Make a plan: desired state times catalog, in one read-only transaction, streamed into the plan's file."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import attrs
+from attrs import define, field, frozen
+from sqlalchemy.engine import Connection
+
+from reconcile._version import __version__
+from reconcile.catalog import Catalog, Scope
+from reconcile.catalog.rows import names_in_use, stream_rows
+from reconcile.catalog.services import database_now
+from reconcile.config import Config
+from reconcile.errors import UsageError
+from reconcile.planning.checks import CrossChecks
+from reconcile.planning.desired import DesiredState
+from reconcile.planning.model import (
+    FORMAT_VERSION,
+    Blocker,
+    ConfigReference,
+    Flow,
+    InPlace,
+    Move,
+    PlanHeader,
+    Policy,
+    Summary,
+    Tally,
+)
+from reconcile.planning.planfile import PlanFile, PlanWriter, new_plan, open_plan
+
+
+@frozen
+class PlanRequest:
+    """What a plan is asked for beyond the two configs."""
+
+    scope: Scope = field(factory=Scope)
+    limit: int | None = None
+    keep_source: bool = False
+
+
+def new_id() -> str:
+    """Return a new id of a plan or run: the time in UTC, and four random bytes in hex."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(4)}"
+
+
+def make_plan(
+    catalog: Catalog,
+    source: Config,
+    dest: Config,
+    request: PlanRequest,
+    out: Path | None = None,
+    progress: Callable[[int], None] = lambda _rows: None,
+) -> PlanFile:
+    """Diff the desired state against the catalog and save the plan. Writes nothing but the file.
+
+    Raises `UsageError` for a filter that matches nothing, `CatalogError` for the database.
+    """
+    plan_id = new_id()
+    path = out or Path("plans") / f"{plan_id}.json"
+    desired = DesiredState(source, dest)
+    counts = Counts()
+    with new_plan(path) as writer, catalog.snapshot() as connection:
+        check_scope(connection, request.scope)
+        snapshot_at = database_now(connection)
+        _decide_all(connection, desired, request, writer, counts, progress)
+        header = PlanHeader(
+            format_version=FORMAT_VERSION,
+            plan_id=plan_id,
+            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            tool_version=__version__,
+            database=catalog.identity,
+            source=reference(source),
+            dest=reference(dest),
+            scope=attrs.asdict(request.scope, value_serializer=lambda _c, _a, v: list(v)),
+            policy=Policy(keep_source=request.keep_source, limited=request.limit is not None),
+            summary=counts.summary(notes(desired, counts)),
+            snapshot_at=snapshot_at,
+        )
+        writer.save(header)
+    return open_plan(path)
+
+
+def _decide_all(
+    connection: Connection,
+    desired: DesiredState,
+    request: PlanRequest,
+    writer: PlanWriter,
+    counts: Counts,
+    progress: Callable[[int], None],
+) -> None:
+    checks = CrossChecks(desired)
+    checks.prepare(connection)
+    for number, row in enumerate(stream_rows(connection, request.scope.condition()), 1):
+        decision = checks.check(row, desired.decide(row))
+        if isinstance(decision, Move):
+            if request.limit is not None and counts.moves.documents >= request.limit:
+                counts.beyond_limit += 1
+            else:
+                counts.add_move(decision, desired)
+                writer.add_move(decision)
+        elif isinstance(decision, Blocker):
+            counts.add_blocker(decision)
+            writer.add_blocker(decision)
+        else:
+            counts.add_in_place(decision, row.size)
+        if number % 10_000 == 0:
+            progress(number)
+
+
+def check_scope(connection: Connection, scope: Scope) -> None:
+    """Raise `UsageError` for a ``--bucket`` or ``--user`` that no row has."""
+    for option, wanted, column in (
+        ("--bucket", scope.buckets, "bucket"),
+        ("--exclude-bucket", scope.exclude_buckets, "bucket"),
+        ("--user", scope.users, "userId"),
+    ):
+        if not wanted:
+            continue
+        there = names_in_use(connection, column)
+        for name in wanted:
+            if name not in there:
+                known = ", ".join(sorted(there)[:20]) or "none at all"
+                raise UsageError(f"{option} {name}: no document has it", hint=f"the catalog has: {known}")
+
+
+def reference(config: Config) -> ConfigReference:
+    """Return what a plan records of a config."""
+    return ConfigReference(str(config.path), config.fingerprint(), config.describe())
+
+
+@define
+class Group:
+    """A running `Tally`."""
+
+    documents: int = 0
+    bytes: int = 0
+    unsized: int = 0
+
+    def add(self, size: int | None) -> None:
+        """Count one document."""
+        self.documents += 1
+        self.bytes += size or 0
+        self.unsized += size is None
+
+    def tally(self) -> Tally:
+        """Return the counts so far."""
+        return Tally(self.documents, self.bytes, self.unsized)
+
+
+@define
+class Counts:
+    """What the summary is made of."""
+
+    moves: Group = field(factory=Group)
+    in_place: Group = field(factory=Group)
+    blocked: Group = field(factory=Group)
+    other_encoding: int = 0
+    beyond_limit: int = 0
+    same_url: int = 0
+    into_database: int = 0
+    out_of_database: int = 0
+    flows: dict[tuple[str, str, str], Group] = field(factory=dict)
+    reasons: Counter[str] = field(factory=Counter)
+
+    def add_move(self, move: Move, desired: DesiredState) -> None:
+        """Count a move."""
+        size = move.before.size
+        self.moves.add(size)
+        self.flows.setdefault((move.source, move.dest, move.bucket), Group()).add(size)
+        self.same_url += move.before.content_url == move.after.content_url
+        if desired.places[move.dest].backend.driver in ("db", "db2"):
+            self.into_database += size or 0
+        if desired.places[move.source].backend.driver in ("db", "db2"):
+            self.out_of_database += size or 0
+
+    def add_blocker(self, blocker: Blocker) -> None:
+        """Count a blocker."""
+        self.blocked.add(blocker.size)
+        self.reasons[blocker.reason] += 1
+
+    def add_in_place(self, decision: InPlace, size: int | None) -> None:
+        """Count a document that stays."""
+        self.in_place.add(size)
+        self.other_encoding += decision.other_encoding
+
+    def summary(self, notes: list[str]) -> Summary:
+        """Return the summary."""
+        return Summary(
+            moves=self.moves.tally(),
+            in_place=self.in_place.tally(),
+            other_encoding=self.other_encoding,
+            blocked=self.blocked.tally(),
+            beyond_limit=self.beyond_limit,
+            flows=[
+                Flow(source, dest, bucket, group.documents, group.bytes, group.unsized)
+                for (source, dest, bucket), group in sorted(self.flows.items())
+            ],
+            blocked_by_reason=dict(sorted(self.reasons.items())),
+            database_growth=self.into_database,
+            notes=notes,
+        )
+
+
+def notes(desired: DesiredState, counts: Counts) -> list[str]:
+    """Return what an operator should know before applying, in sentences."""
+    said = []
+    if counts.into_database:
+        said.append(f"The database grows by about {counts.into_database} bytes.")
+    if counts.out_of_database:
+        said.append(
+            "Space that documents leave in the database is used again by it, but comes back to the system only by"
+            " VACUUM FULL."
+        )
+    if counts.same_url:
+        said.append(
+            f"{counts.same_url} documents keep their URL while they move to another endpoint: the catalog does not"
+            " tell afterwards which endpoint holds them, only the recorded runs do. Their sources are kept."
+        )
+    left = counts.blocked.documents + counts.beyond_limit
+    schemes = {backend.scheme for backend in desired.dest.backends()}
+    if left and {backend.scheme for backend in desired.source.backends()} - schemes:
+        said.append(
+            f"{left} documents are left where they are. Services with the destination config read only"
+            f" {', '.join(sorted(f'{scheme}://' for scheme in schemes))}; what is left elsewhere they cannot read."
+        )
+    said += _ownership_notes(desired)
+    return said
+
+
+def _ownership_notes(desired: DesiredState) -> list[str]:
+    said = []
+    for backend in desired.dest.backends():
+        if backend.driver != "localfs" or os.geteuid() == 0:
+            continue
+        data_dir = Path(backend.settings["archive_data_dir"])
+        if data_dir.exists() and data_dir.stat().st_uid != os.geteuid():
+            said.append(
+                f"{data_dir} belongs to another user: files made by apply will belong to the user that runs it."
+                " Run apply as the data dir's owner or as root."
+            )
+    return said

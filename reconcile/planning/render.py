@@ -1,0 +1,101 @@
+"""A plan's summary as text for a terminal, or as plain data for JSON. From the file alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+
+from reconcile.logs import printable
+from reconcile.planning.model import REASONS, PlanHeader, Tally
+from reconcile.planning.planfile import PlanFile
+
+_SHOWN = 20
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def human_bytes(size: float) -> str:
+    """Return a size for people: ``1.5 MiB``."""
+    for unit in _UNITS:
+        if size < 1024 or unit == _UNITS[-1]:  # noqa: PLR2004
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    raise AssertionError  # pragma: no cover
+
+
+def summary_data(plan: PlanFile) -> dict[str, Any]:
+    """Return the summary as plain data, blockers named in the plan's file."""
+    header = attrs.asdict(plan.header)
+    return {"format_version": plan.header.format_version, "path": str(plan.path), **header}
+
+
+def summary_text(plan: PlanFile) -> str:
+    """Return the summary as text."""
+    return "\n".join(_lines(plan))
+
+
+def _lines(plan: PlanFile) -> Iterator[str]:
+    header = plan.header
+    summary = header.summary
+    yield f"Plan {header.plan_id}" + (f" (takes back run {header.undo_of})" if header.undo_of else "")
+    yield f"  made {header.created_at} for {_database(header)}"
+    yield from _backends("from", header.source.backends, header.source.path)
+    yield from _backends("to", header.dest.backends, header.dest.path)
+    scope = "; ".join(f"{name} {', '.join(values)}" for name, values in header.scope.items() if values)
+    if scope:
+        yield f"  only {printable(scope)}"
+    yield ""
+    yield f"  to move   {_tally(summary.moves)}"
+    for flow in summary.flows:
+        amount = _tally(Tally(flow.documents, flow.bytes, flow.unsized))
+        yield f"    {flow.source} -> {flow.dest}  {printable(flow.bucket)}: {amount}"
+    yield f"  in place  {_tally(summary.in_place)}" + (
+        f", {summary.other_encoding} in the other encoding" if summary.other_encoding else ""
+    )
+    yield f"  blocked   {_tally(summary.blocked)}"
+    for reason, count in summary.blocked_by_reason.items():
+        yield f"    {count} {reason}: {REASONS[reason]}"
+    yield from _blockers(plan)
+    if summary.beyond_limit:
+        yield f"  beyond --limit  {summary.beyond_limit} documents"
+    yield f"  sources   {'kept' if header.policy.keep_source else 'deleted once the catalog points at the copies'}"
+    for note in summary.notes:
+        yield f"  note: {note}"
+    yield ""
+
+
+def _database(header: PlanHeader) -> str:
+    database = header.database
+    return f"{database.get('kind')} database {database.get('path') or database.get('database')}"
+
+
+def _backends(word: str, backends: dict[str, Any], path: str) -> Iterator[str]:
+    yield f"  {word} {path}"
+    for role, backend in backends.items():
+        settings = ", ".join(f"{key}={value}" for key, value in backend["settings"].items())
+        compression = backend["compression"]
+        packed = f", compressed above {compression['min_size_kbytes']} KiB" if compression["enabled"] else ""
+        yield f"    {role}: {backend['driver']}{f' ({settings})' if settings else ''}{packed}"
+
+
+def _tally(tally: Tally) -> str:
+    text = f"{tally.documents} documents, {human_bytes(tally.bytes)}"
+    return text + (f" and {tally.unsized} of unknown size" if tally.unsized else "")
+
+
+def _blockers(plan: PlanFile) -> Iterator[str]:
+    if not plan.header.summary.blocked.documents:
+        return
+    for number, blocker in enumerate(plan.blockers()):
+        if number == _SHOWN:
+            yield f"      and {plan.header.summary.blocked.documents - _SHOWN} more, in the plan's file"
+            return
+        name = f"{blocker.userId}/{blocker.bucket}/{blocker.archiveId}"
+        yield f"      {printable(name)}: {blocker.reason}: {printable(blocker.detail)}"
+
+
+def move_text(plan: PlanFile) -> Iterator[str]:
+    """Yield a line a move."""
+    for move in plan.moves():
+        yield f"{printable(move.before.content_url)} -> {printable(move.after.content_url)}"
