@@ -1,0 +1,228 @@
+"""Apply a plan, and take a run back: which run it is, what refuses it, then the phases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from reconcile.catalog import Catalog
+from reconcile.catalog.lock import run_lock
+from reconcile.config import Config, load_config
+from reconcile.errors import ConfigError, PlanFileError, ReconcileError
+from reconcile.planning.desired import DesiredState
+from reconcile.planning.model import ConfigReference, PlanHeader
+from reconcile.planning.planfile import PlanFile
+from reconcile.planning.planner import new_id
+from reconcile.running.control import Control
+from reconcile.running.drop import Dropper
+from reconcile.running.phases import Outcome, Phases, RunOptions, open_stores, outcome_of
+from reconcile.running.run import Run, RunRecord, begin_run, find_runs, resume_run
+from reconcile.running.undo import mark_undoing, mark_undone, undo_rows
+from reconcile.running.worktables import (
+    DONE,
+    STAGING,
+    SWITCHED,
+    UNDOING,
+    UNDONE,
+    blocker_row,
+    create_work_tables,
+    move_row,
+    runs,
+)
+
+
+def configs_of(header: PlanHeader, source: Path | None, dest: Path | None) -> DesiredState:
+    """Load the two configs of a plan, from the paths it recorded or from others.
+
+    Raises `ConfigError` if one says something else than it did when the plan was made, credentials aside.
+    """
+    going_forward = header.undo_of is None  # an undo leads back to whatever the services had
+    return DesiredState(
+        _config("source", header.source, source), _config("dest", header.dest, dest, destination=going_forward)
+    )
+
+
+def _config(option: str, wanted: ConfigReference, path: Path | None, *, destination: bool = False) -> Config:
+    config = load_config(path or Path(wanted.path), destination=destination)
+    if config.fingerprint() == wanted.fingerprint:
+        return config
+    now = config.describe()
+    differences = [
+        f"{role}: planned {wanted.backends.get(role)}, the file says {now.get(role)}"
+        for role in sorted({*wanted.backends, *now})
+        if wanted.backends.get(role) != now.get(role)
+    ]
+    raise ConfigError(
+        f"{config.path}: this is not the {option} config that the plan was made with: " + "; ".join(differences),
+        hint=f"name the file that says what was planned: --{option} FILE (a copy of the old config.yaml, perhaps)",
+    )
+
+
+def check_database(catalog: Catalog, plan: PlanFile) -> None:
+    """Raise `PlanFileError` for a plan that was made for another database."""
+    if plan.header.database != catalog.identity:
+        raise PlanFileError(
+            f"{plan.path}: the plan is for another database ({plan.header.database}), this one is {catalog.identity}",
+            hint="connect to the database that the plan was made from, or make a new plan",
+        )
+
+
+def apply(catalog: Catalog, plan: PlanFile, desired: DesiredState, options: RunOptions, control: Control) -> Outcome:
+    """Stage, switch and clean a plan, or go on with the run of it that was interrupted.
+
+    Raises a `ReconcileError`, whose exit code says what state things are in (docs/exit-codes.md).
+    """
+    digest = plan.verify()
+    check_database(catalog, plan)
+    if plan.header.undo_of is not None:
+        return undo(catalog, plan.header.undo_of, plan, desired, options, control)
+    summary = plan.header.summary
+    if summary.blocked.documents and not options.leave_blocked:
+        raise ReconcileError(
+            f"the plan has {summary.blocked.documents} blocked documents: {_reasons(summary.blocked_by_reason)}",
+            hint="mend the causes and plan again, or give --leave-blocked to leave those documents where they are",
+        )
+    if not summary.moves.documents:
+        return Outcome(run_id="", left=summary.blocked.documents, already="every document is in place")
+    create_work_tables(catalog)
+    with run_lock(catalog, options.lock_wait) as lock:
+        record = _latest(catalog, plan.header.plan_id)
+        if record is not None and record.state == DONE:
+            return outcome_of(catalog, record.run_id, already="the plan is applied already")
+        if record is not None and record.state == UNDOING:
+            raise ReconcileError(
+                f"run {record.run_id} of this plan is being undone", hint=f"reconcile undo {record.run_id}"
+            )
+        if record is not None and record.state != UNDONE:
+            run = resume_run(catalog, record)
+        else:
+            run = begin_run(
+                catalog,
+                new_id(),
+                plan.path,
+                digest,
+                plan.header,
+                _checked_rows(plan, desired),
+                keep_source=options.keep_source or plan.header.policy.keep_source,
+            )
+        return Phases(run, desired, options, control, lock).execute()
+
+
+def _reasons(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in counts.items())
+
+
+def _latest(catalog: Catalog, plan_id: str) -> RunRecord | None:
+    found = find_runs(catalog, plan_id=plan_id)
+    return found[0] if found else None
+
+
+def _checked_rows(plan: PlanFile, desired: DesiredState) -> Iterator[dict[str, Any]]:
+    """Yield the plan's moves as rows of the work table, each worked out again from its row and the configs."""
+    total = 0
+    for move in plan.moves():
+        decision = desired.decide(move.row())
+        if decision != move:
+            raise PlanFileError(
+                f"{plan.path}: the move of {'/'.join(move.document)} is not what the configs lead to",
+                hint="the plan was changed, or made by another version; make a new one with reconcile plan",
+            )
+        total += 1
+        yield move_row(move, desired.places[move.dest].address.identity)
+    for blocker in plan.blockers():
+        yield blocker_row(blocker)
+    if total != plan.header.summary.moves.documents:
+        raise PlanFileError(
+            f"{plan.path}: the plan holds {total} moves, its summary says {plan.header.summary.moves.documents}"
+        )
+
+
+def undo(
+    catalog: Catalog,
+    run_id: str,
+    plan: PlanFile | None,
+    desired: DesiredState,
+    options: RunOptions,
+    control: Control,
+) -> Outcome:
+    """Take a run back. ``desired`` leads from where the run moved documents to where they were.
+
+    A run that never switched has its staged copies dropped. Raises a `ReconcileError` as `apply` does.
+    """
+    with run_lock(catalog, options.lock_wait) as lock:
+        record = run_record(catalog, run_id)
+        if record.state == UNDONE:
+            return outcome_of(catalog, run_id, already="the run is undone already")
+        if record.undo_of is not None and record.state not in (STAGING, UNDOING):
+            raise ReconcileError(
+                f"run {run_id} is an undo itself, and it is done", hint="to go forward again, apply the plan again"
+            )
+        if record.state in (STAGING, UNDOING) and record.switched_at is None:
+            return _drop(catalog, record, desired, options, control)
+        if plan is not None:
+            for _row in undo_rows(catalog, record, plan, desired):
+                pass  # refuses a plan that is not the run's before anything is marked
+        if record.state in (SWITCHED, DONE):
+            mark_undoing(catalog, record)
+        run = _undo_run(catalog, record, plan, desired)
+        return Phases(run, desired, options, control, lock).execute()
+
+
+def run_record(catalog: Catalog, run_id: str) -> RunRecord:
+    """Return a run's record. Raises `ReconcileError` if there is no such run."""
+    found = find_runs(catalog, run_id=run_id) if catalog.has_table(runs) else []
+    if not found:
+        raise ReconcileError(f"there is no run {run_id} in this database", hint="reconcile status shows the last run")
+    return found[0]
+
+
+def _undo_run(catalog: Catalog, record: RunRecord, plan: PlanFile | None, desired: DesiredState) -> Run:
+    """Go on with the undo run that was interrupted, or begin one."""
+    open_ones = [run for run in find_runs(catalog, undo_of=record.run_id) if run.state in (STAGING, SWITCHED)]
+    if open_ones:
+        same = plan is None or open_ones[0].header.policy == plan.header.policy
+        if same or open_ones[0].state == SWITCHED:
+            return resume_run(catalog, open_ones[0])
+        raise ReconcileError(
+            f"run {open_ones[0].run_id} is undoing run {record.run_id} already, by a plan without the later changes",
+            hint=f"reconcile undo {open_ones[0].run_id} takes that attempt back; then run the same command again",
+        )
+    if plan is None:
+        raise ReconcileError(f"run {record.run_id} has no undo plan")
+    return begin_run(
+        catalog,
+        new_id(),
+        plan.path,
+        plan.verify(),
+        plan.header,
+        undo_rows(catalog, record, plan, desired),
+        keep_source=False,
+    )
+
+
+def _drop(catalog: Catalog, record: RunRecord, desired: DesiredState, options: RunOptions, control: Control) -> Outcome:
+    if record.state == STAGING:
+        mark_undoing(catalog, record)
+    run = resume_run(catalog, record)
+    forward = DesiredState(desired.dest, desired.source)
+    stores = open_stores(run, forward, create=False)
+    workers = options.workers or min((store.default_workers for store in stores.values()), default=1)
+    dropper = Dropper(run, forward, stores, control, workers)
+    dropper.drop()
+    with run.writing() as connection:
+        mark_undone(connection, record.run_id)
+        if record.undo_of is not None:
+            _give_back(connection, record.undo_of)
+    return outcome_of(catalog, record.run_id)
+
+
+def _give_back(connection: Connection, run_id: str) -> None:
+    """Let a run be what it was before an undo of it was begun and taken back."""
+    finished = runs.c.finished_at.is_not(None)
+    connection.execute(
+        sa.update(runs).where(runs.c.run_id == run_id).values(state=sa.case((finished, DONE), else_=SWITCHED))
+    )

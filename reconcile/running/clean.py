@@ -1,0 +1,197 @@
+"""Clean: delete the sources, after the switch has committed, under R3.
+
+What is deleted is what this run copied (same version still), that no catalog row refers to, that no unfinished
+run has staged, and that is really another place than the destination.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+from attrs import define, field
+
+from reconcile.catalog import CatalogRow
+from reconcile.catalog.rows import row_columns
+from reconcile.catalog.tables import archive_metadata
+from reconcile.errors import DocumentError, SupersededError
+from reconcile.logs import get_logger
+from reconcile.payload import md5
+from reconcile.planning.desired import DesiredState
+from reconcile.running.control import Control, in_parallel
+from reconcile.running.run import Run
+from reconcile.running.worktables import DELETED, KEPT, MARKED, STAGED, SWITCHED, WorkMove, moves, runs
+from reconcile.stores import Known, Location, Store, Write
+from reconcile.stores.addresses import Document
+
+_BATCH_DOCUMENTS = 500
+
+log = get_logger()
+
+
+@define
+class Cleaner:
+    """The clean phase of one run."""
+
+    run: Run
+    desired: DesiredState
+    stores: Mapping[str, Store]
+    control: Control
+    workers: int
+    _same_place: dict[tuple[str, str], bool] = field(factory=dict)
+    _referred: set[Location] = field(factory=set)
+
+    def clean(self) -> None:
+        """Delete every source that may be deleted. Can be interrupted and resumed at any point."""
+        self._keep_referred()
+        self._referred = self._referred_elsewhere()
+        to_do = (moves.c.cleaned.is_(None) | (moves.c.cleaned == MARKED), ~moves.c.keep)
+        documents, size = self._count(*to_do)
+        if not documents:
+            return
+        self._find_same_places()
+        self.control.progress.phase("clean", documents, size)
+        batches = self.run.batches(STAGED, _BATCH_DOCUMENTS, *to_do)
+        in_parallel(self.control, self.workers, batches, self._clean_batch, self._report)
+
+    def _count(self, *conditions: sa.ColumnElement[bool]) -> tuple[int, int]:
+        query = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(moves.c.before_size), 0)).where(
+            moves.c.run_id == self.run.run_id, moves.c.state == STAGED, *conditions
+        )
+        with self.run.catalog.read() as connection:
+            count, size = connection.execute(query).one()
+        return int(count), int(size)
+
+    def _keep_referred(self) -> None:
+        """Keep sources that a catalog row refers to, or that an unfinished run has staged: one anti-join each."""
+        theirs = moves.alias("theirs")
+        refers = sa.exists().where(archive_metadata.c.content_url == moves.c.before_url)
+        others = self.run.unfinished_others()
+        staged = sa.exists().where(
+            theirs.c.run_id.in_(others), theirs.c.after_url == moves.c.before_url, theirs.c.origin.is_not(None)
+        )
+        with self.run.writing(bulk=True) as connection:
+            for condition, why in ((refers, "a catalog row refers to it"), (staged, "another run has staged it")):
+                if condition is staged and not others:
+                    continue
+                connection.execute(
+                    sa.update(moves)
+                    .where(
+                        moves.c.run_id == self.run.run_id,
+                        moves.c.state == STAGED,
+                        moves.c.cleaned.is_(None) | (moves.c.cleaned == MARKED),
+                        condition,
+                    )
+                    .values(cleaned=KEPT, detail=why)
+                )
+
+    def _referred_elsewhere(self) -> set[Location]:
+        """Return locations that rows refer to under another spelling than the rule's (files only)."""
+        used = self._used("source")
+        addresses = [self.desired.places[name].address for name in used]
+        addresses = [address for address in addresses if address.scheme == "file"]
+        if not addresses:
+            return set()
+        referred = set[Location]()
+        query = sa.select(*row_columns()).where(archive_metadata.c.content_url.startswith("file://"))
+        with self.run.catalog.snapshot() as connection:
+            for record in connection.execution_options(stream_results=True, yield_per=5000).execute(query):
+                row = CatalogRow(*record)
+                for address in addresses:
+                    keys = address.keys(row.content_url or "", row.document)
+                    if keys and row.content_url != address.url(row.document):
+                        referred.update(address.location(key) for key in keys)
+        return referred
+
+    def _used(self, column: str) -> set[str]:
+        query = sa.select(moves.c[column]).where(moves.c.run_id == self.run.run_id, moves.c[column].is_not(None))
+        with self.run.catalog.read() as connection:
+            return set(connection.execute(query.distinct()).scalars())
+
+    def _find_same_places(self) -> None:
+        """Find stores that are one place under two names: a marker written at one is seen at the other."""
+        query = sa.select(moves.c.source, moves.c.dest).where(
+            moves.c.run_id == self.run.run_id, moves.c.state == STAGED
+        )
+        with self.run.catalog.read() as connection:
+            pairs = [tuple(row) for row in connection.execute(query.distinct())]
+        for source, dest in pairs:
+            here, there = self.desired.places[source].address, self.desired.places[dest].address
+            if here.scheme != there.scheme or here.identity == there.identity:
+                self._same_place[source, dest] = False
+                continue
+            same = _marker_is_seen(self.stores[source], self.stores[dest])
+            self._same_place[source, dest] = same
+            if same:
+                why = f"{source} and {dest} are one place under two names; nothing is deleted there"
+                self.control.progress.say(why)
+                log.warning("sources kept", phase="clean", reason="same_place", source=source, dest=dest)
+                with self.run.writing() as connection:
+                    self.run.update(connection, remark=why)
+
+    def _clean_batch(self, batch: list[WorkMove]) -> list[tuple[WorkMove, str, str | None]]:
+        by_source: dict[str, dict[Any, list[WorkMove]]] = {}
+        results: list[tuple[WorkMove, str, str | None]] = []
+        for work in batch:
+            key, why = self._deletable(work)
+            if why:
+                results.append((work, KEPT, why))
+            else:
+                by_source.setdefault(work.move.source, {}).setdefault(key, []).append(work)
+        self._mark([work for keys in by_source.values() for works in keys.values() for work in works])
+        for source, keys in by_source.items():
+            known = [Known(key, works[0].source_version or "") for key, works in keys.items()]
+            for key, error in self.stores[source].delete(known).items():
+                state, why = (KEPT, error.detail) if error else (DELETED, None)
+                results += [(work, state, why) for work in keys[key]]
+        with self.run.writing() as connection:
+            self.run.update_moves(
+                connection, [{"seq": work.seq, "cleaned": state, "detail": why} for work, state, why in results]
+            )
+        return results
+
+    def _deletable(self, work: WorkMove) -> tuple[Any, str | None]:
+        move = work.move
+        address = self.desired.places[move.source].address
+        key = address.keys(move.before.content_url, move.document)[0]
+        if self._same_place[move.source, move.dest]:
+            return key, "source and destination are one place"
+        if address.location(key) in self._referred:
+            return key, "a catalog row refers to it under another name"
+        return key, None
+
+    def _mark(self, works: list[WorkMove]) -> None:
+        """Mark before deleting, and only while the run is still the one to clean."""
+        with self.run.writing() as connection:
+            state = connection.execute(sa.select(runs.c.state).where(runs.c.run_id == self.run.run_id)).scalar_one()
+            if state != SWITCHED:
+                raise SupersededError(f"run {self.run.run_id} is {state}: it may not clean any more")
+            self.run.update_moves(connection, [{"seq": work.seq, "cleaned": MARKED} for work in works])
+
+    def _report(self, results: list[tuple[WorkMove, str, str | None]]) -> None:
+        deleted = sum(state == DELETED for _work, state, _why in results)
+        for work, state, why in results:
+            move = work.move
+            fields = {"phase": "clean", "user": move.userId, "bucket": move.bucket, "archiveId": move.archiveId}
+            if state == KEPT:
+                log.warning("source kept", reason=why, source=move.before.content_url, **fields)
+            else:
+                log.debug("source deleted", source=move.before.content_url, **fields)
+        log.info("batch cleaned", phase="clean", documents=len(results), deleted=deleted)
+        self.control.progress.advance(len(results), sum(work.move.before.size or 0 for work, _s, _w in results))
+
+
+def _marker_is_seen(source: Store, dest: Store) -> bool:
+    """Write a random object at the destination, look for it at the source, take it away again."""
+    token = secrets.token_bytes(16)
+    document: Document = (f"reconcile-{token.hex()}", "marker", "one-place-under-two-names")
+    key = dest.address.key(document)
+    written = dest.write([Write(key, token, md5(token))])[key]
+    if isinstance(written, DocumentError):
+        raise written
+    try:
+        return source.address.key(document) in source.look([source.address.key(document)]) or key in source.look([key])
+    finally:
+        dest.delete([Known(key, written.version or "")])

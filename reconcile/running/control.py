@@ -1,0 +1,101 @@
+"""What a run is given from outside: when to stop, whom to tell, and how many threads work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Protocol, TypeVar
+
+from attrs import define, field
+
+from reconcile.errors import Interrupted
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Progress(Protocol):
+    """Who is told how a run goes, on a terminal for instance."""
+
+    def phase(self, name: str, documents: int, size: int) -> None:
+        """Tell that a phase begins with so many documents and bytes to do."""
+
+    def advance(self, documents: int, size: int) -> None:
+        """Tell that so many documents and bytes more are done."""
+
+    def say(self, text: str) -> None:
+        """Tell people something in words."""
+
+
+class Silent:
+    """Progress for callers that want none."""
+
+    def phase(self, name: str, documents: int, size: int) -> None:
+        """Say nothing."""
+
+    def advance(self, documents: int, size: int) -> None:
+        """Say nothing."""
+
+    def say(self, text: str) -> None:
+        """Say nothing."""
+
+
+@define
+class Control:
+    """The outside world of one run. ``signal`` is set by a signal handler and ends the run after its batches."""
+
+    progress: Progress = field(factory=Silent)
+    signal: int | None = None
+
+    def check(self) -> None:
+        """Raise `Interrupted` if a signal has come."""
+        if self.signal is not None:
+            raise Interrupted(
+                self.signal,
+                "interrupted: the batches in hand were finished, nothing is half done",
+                hint="the same command goes on where this one stopped",
+            )
+
+
+def in_parallel(
+    control: Control, workers: int, batches: Iterable[T], work: Callable[[T], R], done: Callable[[R], None]
+) -> None:
+    """Call ``work`` for every batch on so many threads, and ``done`` for every result on this one.
+
+    The first error, of a batch or of ``control``, ends the run of batches: those in hand are finished and
+    reported, no more are begun, and the error is raised.
+    """
+    pending: set[Future[R]] = set()
+    with ThreadPoolExecutor(workers, thread_name_prefix="reconcile") as pool:
+        try:
+            for batch in batches:
+                control.check()
+                while len(pending) >= 2 * workers:
+                    pending = _report(pending, done)
+                pending.add(pool.submit(work, batch))
+            while pending:
+                control.check()
+                pending = _report(pending, done)
+        except BaseException:
+            for future in pending:
+                future.cancel()
+            wait(pending)
+            for future in pending:
+                if not future.cancelled() and future.exception() is None:
+                    done(future.result())
+            raise
+
+
+def _report(pending: set[Future[R]], done: Callable[[R], None]) -> set[Future[R]]:
+    """Wait for some batches and report them; the first error among them is raised after the others."""
+    finished, unfinished = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
+    error: BaseException | None = None
+    for future in finished:
+        if future.exception() is None:
+            done(future.result())
+        else:
+            error = error or future.exception()
+    if error is not None:
+        pending.difference_update(finished)
+        raise error
+    return unfinished

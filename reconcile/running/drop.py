@@ -1,0 +1,114 @@
+"""Drop the staged copies of a run that never switched: the undo of such a run.
+
+Deleted is what this run wrote, or was about to write, and still holds what it wrote; what it adopted, what
+another run took over, and what a catalog row refers to stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import sqlalchemy as sa
+from attrs import define
+
+from reconcile.catalog.tables import archive_metadata
+from reconcile.errors import DocumentError
+from reconcile.logs import get_logger
+from reconcile.payload import md5, recode
+from reconcile.planning.desired import DesiredState
+from reconcile.running.control import Control, in_parallel
+from reconcile.running.run import Run
+from reconcile.running.worktables import BLOCKED, CHANGED, FAILED, INTENDED, PLANNED, STAGED, WRITTEN, WorkMove, moves
+from reconcile.stores import Content, Known, Stat, Store
+from reconcile.stores.addresses import Key
+
+_BATCH_DOCUMENTS = 200
+
+log = get_logger()
+
+
+@define
+class Dropper:
+    """Takes back the stage phase of one run."""
+
+    run: Run
+    desired: DesiredState
+    stores: Mapping[str, Store]
+    control: Control
+    workers: int
+    left: int = 0
+
+    def drop(self) -> None:
+        """Delete the run's own copies. ``left`` counts those that are no longer what was written."""
+        ours = moves.c.origin.in_((INTENDED, WRITTEN))
+        unreferred = ~sa.exists().where(archive_metadata.c.content_url == moves.c.after_url)
+        counts = self.run.counts()
+        documents = sum(count for state, (count, _size) in counts.items() if state != BLOCKED)
+        self.control.progress.phase("drop copies", documents, sum(size for _count, size in counts.values()))
+        for state in (STAGED, PLANNED, FAILED, CHANGED):
+            batches = self.run.batches(state, _BATCH_DOCUMENTS, ours, unreferred)
+            in_parallel(self.control, self.workers, batches, self._drop_batch, self._report)
+
+    def _drop_batch(self, batch: list[WorkMove]) -> tuple[list[WorkMove], list[WorkMove]]:
+        gone: list[WorkMove] = []
+        left: list[WorkMove] = []
+        groups: dict[tuple[str, str], dict[Key, list[WorkMove]]] = {}
+        for work in batch:
+            address = self.desired.places[work.move.dest].address
+            key = address.keys(work.move.after.content_url, work.move.document)[0]
+            groups.setdefault((work.move.source, work.move.dest), {}).setdefault(key, []).append(work)
+        for (source, dest), works in groups.items():
+            store = self.stores[dest]
+            present = store.look(list(works), digest=True)
+            known = []
+            for key, rows in works.items():
+                stat = present.get(key)
+                if stat is None:
+                    gone += rows
+                elif stat.version and self._is_ours(rows[0], stat, source):
+                    known.append(Known(key, stat.version))
+                else:
+                    left += rows
+            for key, error in store.delete(known).items():
+                (left if error else gone).extend(works[key])
+        with self.run.writing() as connection:
+            self.run.update_moves(
+                connection,
+                [{"seq": work.seq, "state": PLANNED, "origin": None} for work in gone],
+            )
+        return gone, left
+
+    def _is_ours(self, work: WorkMove, stat: Stat, source: str) -> bool:
+        """Tell whether what is there is what we wrote, or would have written."""
+        if work.state == STAGED and work.after_digest is not None:
+            return stat.md5 == work.after_digest
+        move = work.move
+        address = self.desired.places[source].address
+        key = address.keys(move.before.content_url, move.document)[0]
+        content = self.stores[source].read([key])[key]
+        if not isinstance(content, Content):
+            return False
+        compressed = move.after.compressed
+        if compressed is None:
+            backend = self.desired.places[move.dest].backend
+            compressed = len(content.data) > backend.compression.min_size
+        try:
+            wanted = recode(content.data, is_compressed=bool(move.before.is_compressed), compressed=compressed)
+        except DocumentError:
+            return False
+        return stat.md5 == md5(wanted)
+
+    def _report(self, result: tuple[list[WorkMove], list[WorkMove]]) -> None:
+        gone, left = result
+        self.left += len(left)
+        for work in left:
+            move = work.move
+            log.warning(
+                "copy kept",
+                phase="drop",
+                reason="content_changed",
+                user=move.userId,
+                bucket=move.bucket,
+                archiveId=move.archiveId,
+            )
+        self.control.progress.advance(len(gone) + len(left), sum(w.move.before.size or 0 for w in [*gone, *left]))

@@ -1,0 +1,199 @@
+"""The three phases in their order, for a plan and for an undo plan alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import sqlalchemy as sa
+import structlog
+from attrs import define, field, frozen
+
+from reconcile.catalog import Catalog, Scope
+from reconcile.catalog.lock import RunLock
+from reconcile.catalog.services import database_now
+from reconcile.errors import StageFailedError
+from reconcile.logs import get_logger, printable
+from reconcile.planning.desired import DesiredState
+from reconcile.planning.planfile import undo_path
+from reconcile.running.clean import Cleaner
+from reconcile.running.control import Control
+from reconcile.running.run import Run, find_runs
+from reconcile.running.stage import Stager
+from reconcile.running.switch import Switcher, wait_for_quiet
+from reconcile.running.undo import mark_undone, write_undo_plan
+from reconcile.running.worktables import BLOCKED, CHANGED, DONE, FAILED, KEPT, STAGED, STAGING, moves
+from reconcile.stores import Store, open_store
+
+_SHOWN = 20
+
+log = get_logger()
+
+
+@frozen
+class RunOptions:
+    """How a run goes. Waits are in seconds; ``workers`` None means what the stores do best with."""
+
+    keep_source: bool = False
+    leave_blocked: bool = False
+    leave_failed: bool = False
+    workers: int | None = None
+    undo_out: Path | None = None
+    lock_wait: float = 15
+    wait_for_services: int = 150
+    ignore_services: bool = False
+
+
+@frozen
+class Outcome:
+    """What a run came to. ``kept`` counts sources that stay although the plan would have them deleted."""
+
+    run_id: str
+    documents: int = 0
+    left: int = 0
+    kept: int = 0
+    undo_plan: Path | None = None
+    remark: str | None = None
+    already: str | None = None
+
+
+@define
+class Phases:
+    """One run in progress, with everything that its phases share."""
+
+    run: Run
+    desired: DesiredState
+    options: RunOptions
+    control: Control
+    lock: RunLock
+    _stores: dict[str, Store] = field(factory=dict)
+
+    def execute(self) -> Outcome:
+        """Go through the phases from where the run is; return what it came to."""
+        structlog.contextvars.bind_contextvars(run=self.run.run_id)
+        try:
+            self._open_stores()
+            if self.run.record.state == STAGING:
+                self._stage_and_switch()
+            self._clean()
+            return self._finish()
+        finally:
+            structlog.contextvars.unbind_contextvars("run")
+
+    @property
+    def catalog(self) -> Catalog:
+        """The catalog's database."""
+        return self.run.catalog
+
+    @property
+    def is_undo(self) -> bool:
+        """Whether this run takes another back."""
+        return self.run.record.undo_of is not None
+
+    @property
+    def workers(self) -> int:
+        """How many threads work."""
+        wanted = self.options.workers
+        return wanted or min((store.default_workers for store in self._stores.values()), default=1)
+
+    def _open_stores(self) -> None:
+        """Open the stores in use; make what the destination's config asks to be made."""
+        self._stores = open_stores(self.run, self.desired, create=self.run.record.state == STAGING)
+
+    def _stage_and_switch(self) -> None:
+        self.run.retry_unstaged()
+        stager = Stager(self.run, self.desired, self._stores, self.control, self.workers)
+        stager.stage()
+        switcher = Switcher(self.run, self.desired, self._stores, self.control, self.workers)
+        self._judge(switcher)
+        switcher.look_again(stager)
+        self._judge(switcher)
+        if not self.is_undo:
+            self._write_undo_plan()
+        if not self.options.ignore_services:
+            seen = wait_for_quiet(self.run, self.control, self.options.wait_for_services)
+            with self.run.writing() as connection:
+                self.run.update(connection, services_seen=msgspec.json.encode(seen).decode())
+        header = self.run.record.header
+        switcher.switch(
+            self.lock,
+            Scope.of(header.scope),
+            limited=header.policy.limited,
+            ignore_services=self.options.ignore_services,
+        )
+
+    def _judge(self, switcher: Switcher) -> None:
+        """Raise unless every move is staged, or those that failed may be left."""
+        counts = self.run.counts()
+        if CHANGED in counts:
+            with self.catalog.read() as connection:
+                raise switcher.stale(connection)
+        if FAILED in counts and not self.options.leave_failed:
+            raise self._stage_failed(counts[FAILED][0], counts.get(STAGED, (0, 0))[0])
+        with self.run.writing() as connection:
+            self.run.update(connection, staged_at=database_now(connection))
+
+    def _stage_failed(self, failed: int, staged: int) -> StageFailedError:
+        lines = [
+            f"  {printable('/'.join(work.move.document))}: {work.reason}: {printable(work.detail or '')}"
+            for work in self.run.named(FAILED, _SHOWN)
+        ]
+        if failed > _SHOWN:
+            lines.append(f"  and {failed - _SHOWN} more: reconcile status {self.run.run_id}")
+        return StageFailedError(
+            f"{failed} documents could not be staged, so nothing was switched ({staged} are staged and stay so):\n"
+            + "\n".join(lines),
+            hint="mend the cause and run the same command again, or give --leave-failed to switch the others",
+        )
+
+    def _write_undo_plan(self) -> None:
+        record = self.run.record
+        path = self.options.undo_out or undo_path(Path(record.plan_path))
+        digest = write_undo_plan(self.catalog, record, path, self.desired)
+        with self.run.writing() as connection:
+            self.run.update(connection, undo_path=str(path.absolute()), undo_digest=digest)
+        log.info("undo plan written", phase="switch", path=str(path))
+
+    def _clean(self) -> None:
+        Cleaner(self.run, self.desired, self._stores, self.control, self.workers).clean()
+
+    def _finish(self) -> Outcome:
+        with self.run.writing() as connection:
+            self.run.update(connection, state=DONE, finished_at=database_now(connection))
+            if self.run.record.undo_of is not None:
+                mark_undone(connection, self.run.record.undo_of)
+        log.info("run finished", phase="done")
+        return outcome_of(self.catalog, self.run.run_id)
+
+
+def open_stores(run: Run, desired: DesiredState, *, create: bool) -> dict[str, Store]:
+    """Open every store that the run's moves name; raises `BackendError` for one that is not usable."""
+    query = sa.select(moves.c.source, moves.c.dest).where(moves.c.run_id == run.run_id, moves.c.source.is_not(None))
+    with run.catalog.read() as connection:
+        pairs = connection.execute(query.distinct()).all()
+    dests = {dest for _source, dest in pairs}
+    stores = {}
+    for name in sorted(dests | {source for source, _dest in pairs}):
+        store = open_store(desired.places[name].backend, run.catalog, run.run_id)
+        store.prepare(create=create and name in dests)
+        stores[name] = store
+    return stores
+
+
+def outcome_of(catalog: Catalog, run_id: str, *, already: str | None = None) -> Outcome:
+    """Return what a run came to, from its record."""
+    record = find_runs(catalog, run_id=run_id)[0]
+    query = sa.select(sa.func.count()).select_from(moves).where(moves.c.run_id == run_id)
+    with catalog.read() as connection:
+        documents = connection.execute(query.where(moves.c.state == STAGED)).scalar_one()
+        left = connection.execute(query.where(moves.c.state.in_((BLOCKED, FAILED)))).scalar_one()
+        kept = connection.execute(query.where(moves.c.cleaned == KEPT)).scalar_one()
+    return Outcome(
+        run_id=run_id,
+        documents=documents,
+        left=left,
+        kept=kept,
+        undo_plan=Path(record.undo_path) if record.undo_path else None,
+        remark=record.remark,
+        already=already,
+    )

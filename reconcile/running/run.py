@@ -1,0 +1,269 @@
+"""A run as the database knows it: found or begun, guarded by its epoch, read in batches, recorded."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from attrs import define, frozen
+from sqlalchemy.engine import Connection
+
+from reconcile.catalog import Catalog
+from reconcile.catalog.services import database_now
+from reconcile.errors import SupersededError
+from reconcile.planning.model import PlanHeader
+from reconcile.running.worktables import (
+    CEDED,
+    CHANGED,
+    FAILED,
+    INTENDED,
+    PLANNED,
+    STAGING,
+    UNDONE,
+    UNFINISHED,
+    WRITTEN,
+    WorkMove,
+    load,
+    moves,
+    runs,
+    work_move,
+)
+
+_header = msgspec.json.Decoder(PlanHeader)
+
+
+@frozen
+class RunRecord:
+    """One row of ``reconcile_runs``. Times are in Unix seconds by the database's clock."""
+
+    run_id: str
+    plan_id: str
+    plan_path: str
+    header: PlanHeader
+    undo_of: str | None
+    state: str
+    keep_source: bool
+    undo_path: str | None
+    undo_digest: str | None
+    remark: str | None
+    created_at: int
+    staged_at: int | None
+    switched_at: int | None
+    finished_at: int | None
+
+
+def _record(row: Any) -> RunRecord:  # noqa: ANN401 - a SQLAlchemy row of `runs`
+    return RunRecord(
+        run_id=row.run_id,
+        plan_id=row.plan_id,
+        plan_path=row.plan_path,
+        header=_header.decode(row.header),
+        undo_of=row.undo_of,
+        state=row.state,
+        keep_source=row.keep_source,
+        undo_path=row.undo_path,
+        undo_digest=row.undo_digest,
+        remark=row.remark,
+        created_at=row.created_at,
+        staged_at=row.staged_at,
+        switched_at=row.switched_at,
+        finished_at=row.finished_at,
+    )
+
+
+def find_runs(
+    catalog: Catalog, *, run_id: str | None = None, plan_id: str | None = None, undo_of: str | None = None
+) -> list[RunRecord]:
+    """Return matching runs, the newest first; none where there are no work tables."""
+    if not catalog.has_table(runs):
+        return []
+    query = sa.select(runs).order_by(runs.c.created_at.desc(), runs.c.run_id.desc())
+    for column, value in ((runs.c.run_id, run_id), (runs.c.plan_id, plan_id), (runs.c.undo_of, undo_of)):
+        if value is not None:
+            query = query.where(column == value)
+    with catalog.read() as connection:
+        return [_record(row) for row in connection.execute(query)]
+
+
+def count_states(catalog: Catalog, run_id: str) -> dict[str, tuple[int, int]]:
+    """Return documents and bytes of a run by the state of their moves."""
+    query = (
+        sa.select(moves.c.state, sa.func.count(), sa.func.coalesce(sa.func.sum(moves.c.before_size), 0))
+        .where(moves.c.run_id == run_id)
+        .group_by(moves.c.state)
+    )
+    with catalog.read() as connection:
+        return {row[0]: (int(row[1]), int(row[2])) for row in connection.execute(query)}
+
+
+@define
+class Run:
+    """A run in the hands of this process: every write checks that it is still so."""
+
+    catalog: Catalog
+    record: RunRecord
+    epoch: int
+
+    @property
+    def run_id(self) -> str:
+        """The run's id."""
+        return self.record.run_id
+
+    @contextmanager
+    def writing(self, *, bulk: bool = False) -> Iterator[Connection]:
+        """Open a transaction on the work tables. Raises `SupersededError` if another process took over."""
+        with self.catalog.write(bulk=bulk) as connection:
+            self.guard(connection)
+            yield connection
+
+    def guard(self, connection: Connection) -> None:
+        """Raise `SupersededError` unless the run still has our epoch; keeps it so until the commit."""
+        query = sa.select(runs.c.state).where(runs.c.run_id == self.run_id, runs.c.epoch == self.epoch)
+        if connection.execute(query.with_for_update(read=True)).first() is None:
+            raise SupersededError(
+                f"run {self.run_id} was taken over by another process, or is being undone",
+                hint=f"reconcile status {self.run_id} shows its state",
+            )
+
+    def batches(self, state: str, size: int, *extra: sa.ColumnElement[bool]) -> Iterator[list[WorkMove]]:
+        """Yield the moves of a state in batches. Rows of one document stay in one batch."""
+        last, held = -1, list[WorkMove]()
+        while True:
+            query = (
+                sa.select(moves)
+                .where(moves.c.run_id == self.run_id, moves.c.state == state, moves.c.seq > last, *extra)
+                .order_by(moves.c.seq)
+                .limit(size)
+            )
+            with self.catalog.read() as connection:
+                rows = [work_move(row) for row in connection.execute(query)]
+            if not rows:
+                break
+            last = rows[-1].seq
+            rows = held + rows
+            tail = rows[-1].move.document
+            held = [row for row in rows if row.move.document == tail]
+            if len(rows) > len(held):
+                yield rows[: len(rows) - len(held)]
+        if held:
+            yield held
+
+    def update_moves(self, connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+        """Write columns of moves, each dict with its ``seq``; all dicts have the same keys."""
+        if rows:
+            statement = (
+                sa.update(moves)
+                .where(moves.c.run_id == self.run_id, moves.c.seq == sa.bindparam("b_seq"))
+                .values({name: sa.bindparam(f"b_{name}") for name in rows[0] if name != "seq"})
+            )
+            connection.execute(statement, [{f"b_{k}": v for k, v in row.items()} for row in rows])
+
+    def update(self, connection: Connection, **values: Any) -> None:  # noqa: ANN401
+        """Write columns of the run."""
+        connection.execute(sa.update(runs).where(runs.c.run_id == self.run_id).values(**values))
+
+    def counts(self) -> dict[str, tuple[int, int]]:
+        """Return documents and bytes by the state of their moves."""
+        return count_states(self.catalog, self.run_id)
+
+    def unfinished_others(self) -> list[str]:
+        """Return ids of other runs that have staged and not switched."""
+        query = sa.select(runs.c.run_id).where(runs.c.run_id != self.run_id, runs.c.state.in_(UNFINISHED))
+        with self.catalog.read() as connection:
+            return list(connection.execute(query).scalars())
+
+    def take_over(self, connection: Connection, others: Sequence[str], copies: Sequence[WorkMove]) -> set[int]:
+        """Take the ownership of copies that other unfinished runs wrote; return the seqs that are ours now."""
+        taken = set()
+        for copy in copies:
+            theirs = sa.and_(
+                moves.c.run_id.in_(others),
+                moves.c.after_url == copy.move.after.content_url,
+                moves.c.dest_store
+                == sa.select(moves.c.dest_store)
+                .where(moves.c.run_id == self.run_id, moves.c.seq == copy.seq)
+                .scalar_subquery(),
+                moves.c.origin.in_((INTENDED, WRITTEN)),
+            )
+            found = connection.execute(sa.select(moves.c.run_id, moves.c.seq).where(theirs)).all()
+            for run_id, seq in found:
+                connection.execute(
+                    sa.update(moves).where(moves.c.run_id == run_id, moves.c.seq == seq).values(origin=CEDED)
+                )
+                taken.add(copy.seq)
+        return taken
+
+    def retry_unstaged(self) -> None:
+        """Make failed and changed moves pending again, for a run that is resumed."""
+        with self.writing(bulk=True) as connection:
+            connection.execute(
+                sa.update(moves)
+                .where(moves.c.run_id == self.run_id, moves.c.state.in_((FAILED, CHANGED)))
+                .values(state=PLANNED, reason=None, detail=None)
+            )
+
+    def named(self, state: str, limit: int) -> list[WorkMove]:
+        """Return the first moves of a state, for messages."""
+        query = (
+            sa.select(moves)
+            .where(moves.c.run_id == self.run_id, moves.c.state == state)
+            .order_by(moves.c.seq)
+            .limit(limit)
+        )
+        with self.catalog.read() as connection:
+            return [work_move(row) for row in connection.execute(query)]
+
+
+def begin_run(
+    catalog: Catalog,
+    run_id: str,
+    plan_path: Path,
+    plan_digest: str,
+    header: PlanHeader,
+    rows: Iterable[dict[str, Any]],
+    *,
+    keep_source: bool,
+) -> Run:
+    """Record a new run with all its moves, in one transaction: a kill in between leaves nothing."""
+    with catalog.write(bulk=True) as connection:
+        connection.execute(
+            runs.insert(),
+            {
+                "run_id": run_id,
+                "plan_id": header.plan_id,
+                "plan_digest": plan_digest,
+                "plan_path": str(plan_path.absolute()),
+                "header": msgspec.json.encode(header).decode(),
+                "undo_of": header.undo_of,
+                "state": STAGING,
+                "epoch": 1,
+                "executor": executor(),
+                "keep_source": keep_source,
+                "created_at": database_now(connection),
+            },
+        )
+        load(connection, run_id, iter(rows))
+    return Run(catalog, find_runs(catalog, run_id=run_id)[0], epoch=1)
+
+
+def resume_run(catalog: Catalog, record: RunRecord) -> Run:
+    """Take a run over: raises its epoch, so that a paused old executor cannot go on."""
+    with catalog.write() as connection:
+        epoch = connection.execute(
+            sa.update(runs)
+            .where(runs.c.run_id == record.run_id, runs.c.state != UNDONE)
+            .values(epoch=runs.c.epoch + 1, executor=executor())
+            .returning(runs.c.epoch)
+        ).scalar_one()
+    return Run(catalog, record, epoch)
+
+
+def executor() -> str:
+    """Return who executes a run: host and process."""
+    return f"{socket.gethostname()}:{os.getpid()}"

@@ -1,0 +1,349 @@
+"""Stage: copy every document to its destination and have it confirmed there. The catalog stays untouched.
+
+A batch goes through one thread from first to last: is the row as planned; is the destination empty; record
+the intent to write; read and verify the source; encode; write and confirm; record. Reads, writes and records
+are a batch each. A document that fails is recorded with its reason and hinders no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from attrs import define, evolve, field, frozen
+
+from reconcile.catalog.tables import archive_metadata
+from reconcile.errors import BackendError, DocumentError
+from reconcile.logs import get_logger
+from reconcile.payload import decompress, md5, recode
+from reconcile.planning.desired import DesiredState
+from reconcile.running.control import Control, in_parallel
+from reconcile.running.run import Run
+from reconcile.running.worktables import (
+    ADOPTED,
+    CHANGED,
+    FAILED,
+    INTENDED,
+    PLANNED,
+    STAGED,
+    WRITTEN,
+    Original,
+    WorkMove,
+    as_before,
+    encode_original,
+    moves,
+    same_row,
+)
+from reconcile.stores import Content, Known, Stat, Store, Write
+from reconcile.stores.addresses import Key
+
+BATCH_DOCUMENTS = 100
+BATCH_BYTES = 16 << 20
+_ALL_MISSING = 20  # so many documents missing and none there: it is the store, not the documents
+
+log = get_logger()
+
+
+@frozen
+class Copy:
+    """One move with its keys on both sides, and what was read and encoded for it."""
+
+    work: WorkMove
+    source_key: Key
+    dest_key: Key
+    content: Content | None = None
+    write: Write | None = None
+    compressed: bool = False
+
+    @property
+    def expected(self) -> str:
+        """MD5 of the bytes that the destination must hold."""
+        if self.work.restore is not None:
+            return self.work.restore.md5
+        assert self.write is not None  # noqa: S101 - encoded before anything is expected
+        return self.write.md5
+
+
+@frozen
+class Outcome:
+    """What came of one move. ``stat`` is the confirmed copy's."""
+
+    copy: Copy
+    state: str
+    origin: str | None = None
+    stat: Stat | None = None
+    error: DocumentError | None = None
+
+
+@define
+class Stager:
+    """The stage phase of one run."""
+
+    run: Run
+    desired: DesiredState
+    stores: Mapping[str, Store]
+    control: Control
+    workers: int
+    _any_staged: bool = False
+    _others: list[str] = field(factory=list)
+    _found: dict[str, int] = field(factory=dict)
+    _missing: dict[str, int] = field(factory=dict)
+
+    def stage(self) -> None:
+        """Stage every planned move. Raises `BackendError` when a whole store fails, `Interrupted` on a signal."""
+        self._others = self.run.unfinished_others()
+        counts = self.run.counts()
+        documents, size = counts.get(PLANNED, (0, 0))
+        self._any_staged = STAGED in counts
+        self.control.progress.phase("stage", documents, size)
+        batches = (part for batch in self.run.batches(PLANNED, BATCH_DOCUMENTS) for part in _by_size(batch))
+        in_parallel(self.control, self.workers, batches, self._stage_batch, self._report)
+        self._report_all_missing(at_least=2)
+
+    def _report(self, outcomes: list[Outcome]) -> None:
+        counts = {STAGED: 0, FAILED: 0, CHANGED: 0}
+        size = 0
+        for outcome in outcomes:
+            counts[outcome.state] += 1
+            size += outcome.copy.work.move.before.size or 0
+            self._count(outcome)
+            _log_document(outcome)
+        log.info("batch staged", phase="stage", documents=len(outcomes), bytes=size, **counts)
+        self.control.progress.advance(len(outcomes), size)
+        self._report_all_missing(at_least=_ALL_MISSING)
+
+    def _count(self, outcome: Outcome) -> None:
+        source = outcome.copy.work.move.source
+        if outcome.error is not None and outcome.error.reason == "source_missing":
+            self._missing[source] = self._missing.get(source, 0) + 1
+        elif outcome.state == STAGED:
+            self._found[source] = self._found.get(source, 0) + 1
+
+    def _report_all_missing(self, *, at_least: int) -> None:
+        """Raise if a store lacks all that was looked for: then it is the wrong one, or not mounted."""
+        for name, missing in self._missing.items():
+            if self._any_staged or self._found.get(name) or missing < at_least:
+                continue
+            place = self.desired.places[name]
+            raise BackendError(
+                f"none of the first {missing} documents is in {name} ({place.address.identity})",
+                hint="is the data dir mounted at the same path here?"
+                if place.address.scheme == "file"
+                else "is the source config the one that the services used until now?",
+            )
+
+    def _stage_batch(self, batch: Sequence[WorkMove]) -> list[Outcome]:
+        unchanged = self._unchanged(batch)
+        outcomes = []
+        groups: dict[tuple[str, str], list[Copy]] = {}
+        for work in batch:
+            copy = self._copy(work)
+            if work.seq in unchanged:
+                groups.setdefault((work.move.source, work.move.dest), []).append(copy)
+            else:
+                error = DocumentError("row_changed", "the catalog row is no longer as the plan saw it")
+                outcomes.append(Outcome(copy, CHANGED, work.origin, error=error))
+        for (source, dest), copies in groups.items():
+            outcomes += self._stage_group(self.stores[source], self.stores[dest], copies)
+        self._record(outcomes)
+        return outcomes
+
+    def _copy(self, work: WorkMove) -> Copy:
+        move, places = work.move, self.desired.places
+        source = places[move.source].address.keys(move.before.content_url, move.document)
+        dest = places[move.dest].address.keys(move.after.content_url, move.document)
+        return Copy(work, source[0], dest[0])
+
+    def _unchanged(self, batch: Sequence[WorkMove]) -> set[int]:
+        """Return the seqs whose catalog rows are still as the plan saw them."""
+        query = (
+            sa.select(moves.c.seq)
+            .join(archive_metadata, same_row(archive_metadata))
+            .where(
+                moves.c.run_id == self.run.run_id,
+                moves.c.seq.in_([work.seq for work in batch]),
+                as_before(archive_metadata),
+            )
+        )
+        with self.run.catalog.read() as connection:
+            return set(connection.execute(query).scalars())
+
+    def _stage_group(self, source: Store, dest: Store, copies: list[Copy]) -> list[Outcome]:
+        """Copy what goes from one store to one other. Several rows of one destination are one copy."""
+        present = dest.look(list({copy.dest_key for copy in copies}), digest=True)
+        self._record_intent([c for c in copies if c.dest_key not in present and c.work.origin != INTENDED])
+        read = source.read(list({copy.source_key for copy in copies}))
+        outcomes, ready = [], []
+        for copy in copies:
+            try:
+                encoded = _encoded(copy, read[copy.source_key], self.desired)
+                if encoded.dest_key not in present:
+                    _check_reproduced(encoded)
+                ready.append(encoded)
+            except DocumentError as error:
+                origin = copy.work.origin or (None if copy.dest_key in present else INTENDED)
+                outcomes.append(Outcome(copy, FAILED, origin, error=error))
+        _make_room(dest, ready, present)
+        absent = {copy.dest_key: copy for copy in ready if copy.dest_key not in present}
+        written = dest.write([copy.write for copy in absent.values() if copy.write]) if absent else {}
+        for copy in ready:
+            answer = written.get(copy.dest_key)
+            if answer is None:
+                outcomes.append(_found_there(copy, present[copy.dest_key], dest))
+            elif isinstance(answer, DocumentError):
+                outcomes.append(Outcome(copy, FAILED, INTENDED, error=answer))
+            else:
+                outcomes.append(Outcome(copy, STAGED, WRITTEN, answer))
+        return outcomes
+
+    def _record_intent(self, copies: list[Copy]) -> None:
+        """Write down where we are about to write: what turns up there afterwards is ours (R3, undo)."""
+        with self.run.writing() as connection:
+            self.run.update_moves(connection, [{"seq": c.work.seq, "origin": INTENDED} for c in copies])
+
+    def _record(self, outcomes: list[Outcome]) -> None:
+        with self.run.writing() as connection:
+            adopted = [o.copy.work for o in outcomes if o.origin == ADOPTED]
+            taken = self.run.take_over(connection, self._others, adopted) if self._others and adopted else set()
+            staged = [self._staged_row(o, taken=o.copy.work.seq in taken) for o in outcomes if o.state == STAGED]
+            unpinned = [row for row in staged if "after_digest" in row]
+            self.run.update_moves(connection, unpinned)
+            self.run.update_moves(connection, [row for row in staged if "after_digest" not in row])
+            self.run.update_moves(
+                connection,
+                [
+                    {
+                        "seq": o.copy.work.seq,
+                        "state": o.state,
+                        "origin": o.origin,
+                        "reason": o.error.reason if o.error else None,
+                        "detail": o.error.detail if o.error else None,
+                    }
+                    for o in outcomes
+                    if o.state != STAGED
+                ],
+            )
+
+    def _staged_row(self, outcome: Outcome, *, taken: bool) -> dict[str, Any]:
+        copy, content, stat = outcome.copy, outcome.copy.content, outcome.stat
+        assert content is not None  # noqa: S101 - staged means read
+        assert stat is not None  # noqa: S101
+        row = {
+            "seq": copy.work.seq,
+            "state": STAGED,
+            "reason": None,
+            "detail": None,
+            "origin": WRITTEN if taken else outcome.origin,
+            "keep": copy.work.keep or self._must_keep(copy, content),
+            "source_version": content.version,
+            "copy_version": stat.version,
+            "read_back": encode_original(Original(md5(content.data), dict(content.attributes))),
+        }
+        if copy.work.move.after.pinned is None:
+            row |= {"after_is_compressed": copy.compressed, "after_digest": stat.md5, "after_size": stat.size}
+        return row
+
+    def _must_keep(self, copy: Copy, content: Content) -> bool:
+        """Tell whether only the source itself can give back what it holds, byte for byte (R5)."""
+        move = copy.work.move
+        if self.run.record.undo_of is not None:
+            return False
+        if self.run.record.keep_source or move.before.content_url == move.after.content_url:
+            return True
+        if not content.reproducible:
+            return True
+        was_compressed = bool(move.before.is_compressed)
+        if copy.write is None or was_compressed == copy.compressed:
+            return False
+        return recode(copy.write.data, is_compressed=copy.compressed, compressed=was_compressed) != content.data
+
+
+def _by_size(batch: list[WorkMove]) -> Iterator[list[WorkMove]]:
+    """Cut a batch where its documents grow beyond what a thread should hold. Rows of one document stay together."""
+    part, size = list[WorkMove](), 0
+    for work in batch:
+        more = work.move.before.size or 0
+        if part and size + more > BATCH_BYTES and part[-1].move.document != work.move.document:
+            yield part
+            part, size = [], 0
+        part.append(work)
+        size += more
+    if part:
+        yield part
+
+
+def _encoded(copy: Copy, content: Content | DocumentError, desired: DesiredState) -> Copy:
+    """Verify what was read against the catalog and encode it for the destination."""
+    if isinstance(content, DocumentError):
+        raise content
+    move, data = copy.work.move, content.data
+    digest = md5(data)
+    if move.before.digest is not None:
+        if digest != move.before.digest:
+            raise DocumentError("wrong_digest", f"the content has MD5 {digest}, the catalog says {move.before.digest}")
+    elif move.before.size is not None and len(data) != move.before.size:
+        raise DocumentError("wrong_digest", f"the content has {len(data)} bytes, the catalog says {move.before.size}")
+    pinned = move.after.pinned
+    compressed = bool(pinned.is_compressed) if pinned else move.after.compressed
+    if compressed is None:
+        compressed = len(data) > desired.places[move.dest].backend.compression.min_size
+    was_compressed = bool(move.before.is_compressed)
+    encoded = recode(data, is_compressed=was_compressed, compressed=compressed)
+    attributes = copy.work.restore.attributes if copy.work.restore else {}
+    write = Write(copy.dest_key, encoded, digest if encoded is data else md5(encoded), attributes)
+    return evolve(copy, content=content, write=write, compressed=compressed)
+
+
+def _check_reproduced(copy: Copy) -> None:
+    """Refuse to restore anything but the original's very bytes."""
+    if copy.write is not None and copy.write.md5 != copy.expected:
+        raise DocumentError(
+            "not_reproducible", f"the original had MD5 {copy.expected}, encoding gives {copy.write.md5}"
+        )
+
+
+def _make_room(dest: Store, copies: list[Copy], present: dict[Key, Stat]) -> None:
+    """Delete what a plan with changes replaces: a source that the undone run had kept, and nobody refers to."""
+    old = [
+        Known(copy.dest_key, copy.work.replaces)
+        for copy in copies
+        if copy.work.replaces is not None
+        and (stat := present.get(copy.dest_key)) is not None
+        and stat.version == copy.work.replaces
+        and stat.md5 != copy.expected
+    ]
+    for key, error in (dest.delete(old) if old else {}).items():
+        if error is None:
+            del present[key]
+
+
+def _found_there(copy: Copy, stat: Stat, dest: Store) -> Outcome:
+    """Decide about content that was at the destination before us: adopt it, or leave it alone and say so."""
+    origin = WRITTEN if copy.work.origin in (INTENDED, WRITTEN) else ADOPTED
+    if stat.md5 == copy.expected:
+        return Outcome(copy, STAGED, origin, stat)
+    if copy.compressed and copy.work.restore is None:
+        there = dest.read([copy.dest_key])[copy.dest_key]
+        if isinstance(there, Content) and _same_document(there.data, copy):
+            return Outcome(copy, STAGED, origin, Stat(len(there.data), md5(there.data), there.version))
+    error = DocumentError("destination_occupied", f"other content is at {copy.work.move.after.content_url}")
+    return Outcome(copy, FAILED, copy.work.origin, error=error)
+
+
+def _same_document(stored: bytes, copy: Copy) -> bool:
+    """Tell whether compressed bytes hold the same document, though another zlib made them."""
+    assert copy.write is not None  # noqa: S101
+    try:
+        return decompress(stored) == decompress(copy.write.data)
+    except DocumentError:
+        return False
+
+
+def _log_document(outcome: Outcome) -> None:
+    move = outcome.copy.work.move
+    fields = {"phase": "stage", "user": move.userId, "bucket": move.bucket, "archiveId": move.archiveId}
+    if outcome.error is None:
+        log.debug("document staged", origin=outcome.origin, to=move.after.content_url, **fields)
+    else:
+        log.warning("document not staged", reason=outcome.error.reason, detail=outcome.error.detail, **fields)

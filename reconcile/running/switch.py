@@ -1,0 +1,262 @@
+"""Switch: repoint the catalog, all rows of the run in one transaction (R2), or none.
+
+Before it the destination is looked at once more. In the transaction: the lock is held, the services are
+quiet, no row was added at a source, every row is as the plan saw it. Only location columns are written.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+from attrs import define
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
+
+from reconcile.catalog.lock import RunLock
+from reconcile.catalog.rows import Scope, stream_rows
+from reconcile.catalog.services import QUIET_SECONDS, Heartbeat, database_now, heartbeats
+from reconcile.catalog.tables import archive_metadata, archive_migration_tasks, services, tasks
+from reconcile.catalog.tasks import record_task
+from reconcile.errors import CatalogError, ServicesRunningError, StaleError, UnconfirmedError
+from reconcile.logs import get_logger, printable
+from reconcile.planning.desired import DesiredState
+from reconcile.planning.model import Move
+from reconcile.running.control import Control, in_parallel
+from reconcile.running.run import Run
+from reconcile.running.stage import Stager
+from reconcile.running.worktables import INTENDED, PLANNED, STAGED, SWITCHED, WorkMove, as_before, moves, same_row
+from reconcile.stores import Store
+
+_LOOK_DOCUMENTS = 1000
+_LOOK_ROUNDS = 3
+_SHOWN = 20
+_SERVICE_POLL_SECONDS = 1.0
+_LOCK_SECONDS = 15
+
+log = get_logger()
+
+
+@define
+class Switcher:
+    """The switch phase of one run."""
+
+    run: Run
+    desired: DesiredState
+    stores: Mapping[str, Store]
+    control: Control
+    workers: int
+
+    def look_again(self, stager: Stager) -> None:
+        """See that every copy is still there; stage anew what is gone (R3).
+
+        Raises `UnconfirmedError` if copies keep vanishing.
+        """
+        for _round in range(_LOOK_ROUNDS):
+            gone = self._look()
+            if not gone:
+                return
+            self.control.progress.say(f"{gone} staged copies are gone from the destination; they are staged anew")
+            stager.stage()
+            if self.run.counts().get(STAGED, (0, 0))[0] == 0:
+                break
+        raise UnconfirmedError(
+            f"the destination keeps losing copies that it had confirmed: {gone} were gone at the last look",
+            hint="nothing was switched; find out what deletes them, then run the same command again",
+        )
+
+    def _look(self) -> int:
+        documents, size = self.run.counts().get(STAGED, (0, 0))
+        self.control.progress.phase("look again", documents, size)
+        gone = 0
+
+        def report(result: tuple[int, int, int]) -> None:
+            nonlocal gone
+            gone += result[2]
+            self.control.progress.advance(result[0], result[1])
+
+        in_parallel(self.control, self.workers, self.run.batches(STAGED, _LOOK_DOCUMENTS), self._look_at, report)
+        return gone
+
+    def _look_at(self, batch: list[WorkMove]) -> tuple[int, int, int]:
+        missing = []
+        by_dest: dict[str, list[WorkMove]] = {}
+        for work in batch:
+            by_dest.setdefault(work.move.dest, []).append(work)
+        for dest, works in by_dest.items():
+            address = self.desired.places[dest].address
+            keys = {work.seq: address.keys(work.move.after.content_url, work.move.document)[0] for work in works}
+            found = self.stores[dest].look(list(set(keys.values())))
+            for work in works:
+                stat = found.get(keys[work.seq])
+                if stat is None or _differs(stat.size, work.after_size) or _differs(stat.version, work.copy_version):
+                    missing.append(work)
+        if missing:
+            with self.run.writing() as connection:
+                rows = [
+                    {"seq": w.seq, "state": PLANNED, "origin": INTENDED if w.origin == "written" else w.origin}
+                    for w in missing
+                ]
+                self.run.update_moves(connection, rows)
+        return len(batch), sum(work.move.before.size or 0 for work in batch), len(missing)
+
+    def switch(self, lock: RunLock, scope: Scope, *, limited: bool, ignore_services: bool) -> None:
+        """Repoint every staged row, or none. Raises `StaleError`, `ServicesRunningError`, `LockedError`."""
+        has_tasks = self.run.catalog.has_table(tasks) and self.run.catalog.has_table(archive_migration_tasks)
+        has_services = self.run.catalog.has_table(services)
+        with lock.transaction() as connection:
+            self.run.guard(connection)
+            self._keep_writers_out(connection)
+            if has_services and not ignore_services:
+                _refuse_young(heartbeats(connection))
+            if not limited:
+                self._refuse_added(connection, scope)
+            switched = self._repoint(connection)
+            if has_tasks:
+                self._record_tasks(connection)
+            self.run.update(connection, state=SWITCHED, switched_at=database_now(connection))
+        log.info("switched", phase="switch", documents=switched)
+
+    def _keep_writers_out(self, connection: Connection) -> None:
+        """Let nobody write the catalog until the commit; readers go on."""
+        if not self.run.catalog.is_postgresql:
+            return
+        try:
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'")
+            connection.exec_driver_sql("LOCK TABLE archive_metadata IN SHARE ROW EXCLUSIVE MODE")
+            connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
+        except DBAPIError as error:
+            if getattr(error.orig, "pgcode", None) != "55P03":
+                raise
+            raise CatalogError(
+                f"another session has the catalog in use: archive_metadata could not be locked in {_LOCK_SECONDS} s",
+                hint="nothing was switched; end that session (pg_stat_activity), then run the same command again",
+            ) from None
+
+    def _refuse_added(self, connection: Connection, scope: Scope) -> None:
+        """Raise `StaleError` if a row in scope is at a source and not in the run (R4)."""
+        ours = sa.exists().where(moves.c.run_id == self.run.run_id, same_row(archive_metadata))
+        since = self.run.record.header.undo_of and self.run.record.header.snapshot_at
+        condition = sa.and_(scope.condition(), ~ours)
+        if since:
+            newest = sa.func.coalesce(archive_metadata.c.last_updated, archive_metadata.c.created_at, 0)
+            condition = sa.and_(condition, newest >= since)
+        added = [
+            f"{printable('/'.join(row.document))}: added since, at {printable(row.content_url or '')}"
+            for row in stream_rows(connection, condition, ordered=False)
+            if isinstance(self.desired.decide(row), Move)
+        ]
+        if added:
+            raise _stale(added, "rows were added at a source since the plan was made", undo=bool(since))
+
+    def _repoint(self, connection: Connection) -> int:
+        mine = sa.and_(moves.c.run_id == self.run.run_id, moves.c.state == STAGED)
+        expected = connection.execute(sa.select(sa.func.count()).select_from(moves).where(mine)).scalar_one()
+        result = connection.execute(
+            sa.update(archive_metadata)
+            .where(mine, same_row(archive_metadata), as_before(archive_metadata))
+            .values(
+                content_url=moves.c.after_url,
+                is_compressed=moves.c.after_is_compressed,
+                digest=moves.c.after_digest,
+                size=moves.c.after_size,
+            )
+        )
+        if result.rowcount != expected:
+            raise self.stale(connection)
+        return int(expected)
+
+    def stale(self, connection: Connection) -> StaleError:
+        """Return the error that names rows which are no longer as the plan saw them."""
+        as_planned = sa.exists().where(same_row(archive_metadata), as_before(archive_metadata))
+        query = (
+            sa.select(moves, archive_metadata.c.content_url, archive_metadata.c.digest, archive_metadata.c.last_updated)
+            .outerjoin(archive_metadata, same_row(archive_metadata))
+            .where(moves.c.run_id == self.run.run_id, moves.c.state.in_((STAGED, "changed")), ~as_planned)
+            .order_by(moves.c.seq)
+        )
+        lines = []
+        for row in connection.execute(query):
+            name = printable(f"{row.user_id}/{row.bucket}/{row.archive_id}")
+            if row.content_url is None and row.last_updated is None:
+                lines.append(f"{name}: the row is gone")
+                continue
+            now = {"content_url": row.content_url, "digest": row.digest, "last_updated": row.last_updated}
+            then = {
+                "content_url": row.before_url,
+                "digest": row.before_digest,
+                "last_updated": row.before_last_updated,
+            }
+            differences = [f"{k} was {then[k]}, is {now[k]}" for k in now if now[k] != then[k]]
+            lines.append(f"{name}: {printable('; '.join(differences) or 'is_compressed or size differ')}")
+        return _stale(lines, "rows are no longer as the plan saw them", undo=self.run.record.undo_of is not None)
+
+    def _record_tasks(self, connection: Connection) -> None:
+        query = (
+            sa.select(moves.c.source, moves.c.dest, sa.func.count())
+            .where(moves.c.run_id == self.run.run_id, moves.c.state == STAGED)
+            .group_by(moves.c.source, moves.c.dest)
+            .order_by(moves.c.source, moves.c.dest)
+        )
+        started = datetime.fromtimestamp(self.run.record.created_at, UTC)
+        places = self.desired.places
+        for source, dest, documents in connection.execute(query).all():
+            drivers = places[source].backend.driver, places[dest].backend.driver
+            record_task(connection, *drivers, documents, started)
+
+
+def wait_for_quiet(run: Run, control: Control, seconds: int) -> list[Heartbeat]:
+    """Watch services whose heartbeat is young until it is old. Raises `ServicesRunningError` if one advances.
+
+    Returns what was seen, for the run's record.
+    """
+    catalog = run.catalog
+    if not catalog.has_table(services):
+        return []
+    with catalog.read() as connection:
+        first = heartbeats(connection)
+    young = {beat.name: beat for beat in first if beat.is_young}
+    deadline = time.monotonic() + seconds
+    if young and seconds > 0:
+        rest = QUIET_SECONDS - min(beat.age for beat in young.values())
+        control.progress.say(f"{len(young)} services had a heartbeat just now; watching them for up to {rest} s")
+    current = first
+    while any(beat.is_young for beat in current):
+        advanced = [beat for beat in current if beat.is_young and beat.heartbeat != _value(young, beat)]
+        if advanced or time.monotonic() >= deadline:
+            _refuse_young(advanced or current)
+        control.check()
+        time.sleep(_SERVICE_POLL_SECONDS)
+        with catalog.read() as connection:
+            current = heartbeats(connection)
+    return first
+
+
+def _value(young: dict[tuple[str, str], Heartbeat], beat: Heartbeat) -> int | None:
+    return young[beat.name].heartbeat if beat.name in young else None
+
+
+def _refuse_young(beats: list[Heartbeat]) -> None:
+    names = [beat.describe() for beat in beats if beat.is_young]
+    if names:
+        raise ServicesRunningError(
+            f"services may be running: {', '.join(names)}. Nothing was switched; what is staged stays staged",
+            hint="stop them, then run the same command again (it waits for their heartbeats to grow old)",
+        )
+
+
+def _differs(now: object, then: object) -> bool:
+    return now is not None and then is not None and now != then
+
+
+def _stale(lines: list[str], what: str, *, undo: bool) -> StaleError:
+    shown = "\n  ".join(lines[:_SHOWN])
+    more = f"\n  and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
+    hint = (
+        "reconcile undo ... --with-changes takes them along as they are now"
+        if undo
+        else "make a new plan and apply that: what this run has staged is adopted, nothing is copied twice"
+    )
+    return StaleError(f"{len(lines)} {what}; nothing was switched:\n  {shown}{more}", hint=hint)

@@ -1,0 +1,257 @@
+"""The work tables: runs and their moves, in the catalog's own database.
+
+From the moment a plan is loaded these tables are the state of the run; resume, status and undo on any
+machine need nothing else but the configs. No credential goes in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from attrs import frozen
+from sqlalchemy.engine import Connection
+
+from reconcile.catalog import Catalog
+from reconcile.planning.model import After, Before, Blocker, Move, Pinned
+
+WORK = sa.MetaData()
+
+runs = sa.Table(
+    "reconcile_runs",
+    WORK,
+    sa.Column("run_id", sa.String, primary_key=True),
+    sa.Column("plan_id", sa.String, nullable=False),
+    sa.Column("plan_digest", sa.String, nullable=False),
+    sa.Column("plan_path", sa.String, nullable=False),
+    sa.Column("header", sa.Text, nullable=False),
+    sa.Column("undo_of", sa.String),
+    sa.Column("state", sa.String, nullable=False),
+    sa.Column("epoch", sa.BigInteger, nullable=False),
+    sa.Column("executor", sa.String),
+    sa.Column("keep_source", sa.Boolean, nullable=False),
+    sa.Column("undo_path", sa.String),
+    sa.Column("undo_digest", sa.String),
+    sa.Column("services_seen", sa.Text),
+    sa.Column("remark", sa.Text),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.Column("staged_at", sa.BigInteger),
+    sa.Column("switched_at", sa.BigInteger),
+    sa.Column("finished_at", sa.BigInteger),
+)
+
+moves = sa.Table(
+    "reconcile_moves",
+    WORK,
+    sa.Column("run_id", sa.String, primary_key=True),
+    sa.Column("seq", sa.BigInteger, primary_key=True),
+    sa.Column("user_id", sa.String, nullable=False),
+    sa.Column("bucket", sa.String, nullable=False),
+    sa.Column("archive_id", sa.String, nullable=False),
+    sa.Column("document_name", sa.String, nullable=False),
+    sa.Column("source", sa.String),
+    sa.Column("dest", sa.String),
+    sa.Column("dest_store", sa.String),
+    sa.Column("before_url", sa.String),
+    sa.Column("before_is_compressed", sa.Boolean),
+    sa.Column("before_digest", sa.String),
+    sa.Column("before_size", sa.BigInteger),
+    sa.Column("before_last_updated", sa.BigInteger),
+    sa.Column("after_url", sa.String),
+    sa.Column("compressed", sa.Boolean),
+    sa.Column("pinned", sa.Boolean, nullable=False),
+    sa.Column("after_is_compressed", sa.Boolean),
+    sa.Column("after_digest", sa.String),
+    sa.Column("after_size", sa.BigInteger),
+    sa.Column("state", sa.String, nullable=False),
+    sa.Column("reason", sa.String),
+    sa.Column("detail", sa.Text),
+    sa.Column("origin", sa.String),
+    sa.Column("keep", sa.Boolean, nullable=False),
+    sa.Column("source_version", sa.String),
+    sa.Column("copy_version", sa.String),
+    sa.Column("read_back", sa.Text),
+    sa.Column("restore", sa.Text),
+    sa.Column("replaces", sa.String),
+    sa.Column("cleaned", sa.String),
+)
+
+# moves.state
+PLANNED, STAGED, FAILED, CHANGED, BLOCKED = "planned", "staged", "failed", "changed", "blocked"
+# moves.origin: whose is the copy at the destination
+INTENDED, WRITTEN, ADOPTED, CEDED = "intended", "written", "adopted", "ceded"
+# moves.cleaned
+MARKED, DELETED, KEPT = "marked", "deleted", "kept"
+# runs.state
+STAGING, SWITCHED, DONE, UNDOING, UNDONE = "staging", "switched", "done", "undoing", "undone"
+UNFINISHED = (STAGING,)
+
+_LOAD_ROWS = 5000
+
+
+@frozen
+class Original:
+    """What was read at the source, as an undo needs it: MD5 of the stored bytes, the driver's other columns."""
+
+    md5: str
+    attributes: dict[str, Any]
+
+
+@frozen
+class WorkMove:
+    """A move as the run works on it."""
+
+    seq: int
+    move: Move
+    state: str
+    origin: str | None
+    keep: bool
+    after_is_compressed: bool | None
+    after_digest: str | None
+    after_size: int | None
+    source_version: str | None
+    copy_version: str | None
+    original: Original | None
+    restore: Original | None
+    replaces: str | None
+    reason: str | None = None
+    detail: str | None = None
+
+
+_original = msgspec.json.Decoder(Original)
+
+
+def encode_original(original: Original) -> str:
+    """Return the JSON text that a work table keeps."""
+    return msgspec.json.encode(original).decode()
+
+
+def create_work_tables(catalog: Catalog) -> None:
+    """Make the work tables where they are missing. Raises `CatalogError` naming the right that lacks."""
+    if not catalog.has_table(moves):
+        with catalog.write() as connection:
+            WORK.create_all(connection)
+
+
+def load(connection: Connection, run_id: str, plan_moves: Iterator[dict[str, Any]]) -> int:
+    """Insert moves in bulk, numbered in the order of the plan; return how many."""
+    total = 0
+    for batch in _batches(plan_moves, _LOAD_ROWS):
+        rows = [row | {"run_id": run_id, "seq": total + index} for index, row in enumerate(batch)]
+        connection.execute(moves.insert(), rows)
+        total += len(rows)
+    return total
+
+
+def _batches(items: Iterator[Any], size: int) -> Iterator[list[Any]]:
+    for first in items:
+        batch = [first]
+        for item in items:
+            batch.append(item)
+            if len(batch) == size:
+                break
+        yield batch
+
+
+def move_row(move: Move, dest_store: str) -> dict[str, Any]:
+    """Return the row of a move that is still to be done."""
+    before, after, pinned = move.before, move.after, move.after.pinned
+    return _NO_MOVE | {
+        "user_id": move.userId,
+        "bucket": move.bucket,
+        "archive_id": move.archiveId,
+        "document_name": move.documentName,
+        "source": move.source,
+        "dest": move.dest,
+        "dest_store": dest_store,
+        "before_url": before.content_url,
+        "before_is_compressed": before.is_compressed,
+        "before_digest": before.digest,
+        "before_size": before.size,
+        "before_last_updated": before.last_updated,
+        "after_url": after.content_url,
+        "compressed": after.compressed,
+        "pinned": pinned is not None,
+        "after_is_compressed": pinned.is_compressed if pinned else None,
+        "after_digest": pinned.digest if pinned else None,
+        "after_size": pinned.size if pinned else None,
+        "state": PLANNED,
+    }
+
+
+def blocker_row(blocker: Blocker) -> dict[str, Any]:
+    """Return the row of a document that is left where it is, for status and for the switch's look at new rows."""
+    return _NO_MOVE | {
+        "user_id": blocker.userId,
+        "bucket": blocker.bucket,
+        "archive_id": blocker.archiveId,
+        "document_name": blocker.documentName,
+        "before_url": blocker.content_url,
+        "before_size": blocker.size,
+        "state": BLOCKED,
+        "reason": blocker.reason,
+        "detail": blocker.detail,
+    }
+
+
+_NO_MOVE: dict[str, Any] = dict.fromkeys(
+    column.name for column in moves.columns if column.name not in ("run_id", "seq")
+) | {"pinned": False, "keep": False}
+
+
+def work_move(row: Any) -> WorkMove:  # noqa: ANN401 - a SQLAlchemy row of `moves`
+    """Return a move from a row of the work table."""
+    before = Before(
+        row.before_url, row.before_is_compressed, row.before_digest, row.before_size, row.before_last_updated
+    )
+    pinned = Pinned(row.after_is_compressed, row.after_digest, row.after_size) if row.pinned else None
+    move = Move(
+        row.user_id,
+        row.bucket,
+        row.archive_id,
+        row.document_name,
+        row.source,
+        row.dest,
+        before,
+        After(row.after_url, row.compressed, pinned),
+    )
+    return WorkMove(
+        seq=row.seq,
+        move=move,
+        state=row.state,
+        origin=row.origin,
+        keep=row.keep,
+        after_is_compressed=row.after_is_compressed,
+        after_digest=row.after_digest,
+        after_size=row.after_size,
+        source_version=row.source_version,
+        copy_version=row.copy_version,
+        original=_original.decode(row.read_back) if row.read_back else None,
+        restore=_original.decode(row.restore) if row.restore else None,
+        replaces=row.replaces,
+        reason=row.reason,
+        detail=row.detail,
+    )
+
+
+def same_row(archive: sa.Table) -> sa.ColumnElement[bool]:
+    """Return the join of a move to its catalog row by key."""
+    return sa.and_(
+        archive.c.userId == moves.c.user_id,
+        archive.c.bucket == moves.c.bucket,
+        archive.c.archiveId == moves.c.archive_id,
+        archive.c.documentName == moves.c.document_name,
+    )
+
+
+def as_before(archive: sa.Table) -> sa.ColumnElement[bool]:
+    """Return the condition that a catalog row is still as the plan saw it (R4)."""
+    return sa.and_(
+        archive.c.content_url.is_not_distinct_from(moves.c.before_url),
+        archive.c.is_compressed.is_not_distinct_from(moves.c.before_is_compressed),
+        archive.c.digest.is_not_distinct_from(moves.c.before_digest),
+        archive.c.size.is_not_distinct_from(moves.c.before_size),
+        archive.c.last_updated.is_not_distinct_from(moves.c.before_last_updated),
+    )
