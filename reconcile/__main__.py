@@ -1,0 +1,5 @@
+"""``python -m reconcile``."""
+
+from reconcile.cli.main import main
+
+main()

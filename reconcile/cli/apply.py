@@ -1,0 +1,62 @@
+"""``reconcile apply``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from reconcile import verbs
+from reconcile.cli.options import PATH, config_options, database_of, database_options, option, run_options
+from reconcile.cli.results import show_outcome
+from reconcile.cli.screen import confirm, controlled
+from reconcile.errors import EXIT_DONE, EXIT_INCOMPLETE
+from reconcile.planning.render import summary_text
+from reconcile.running.phases import RunOptions
+
+
+@click.command("apply")
+@click.argument("plan", type=PATH)
+@config_options
+@option("--undo-out", type=PATH, help="File of the undo plan.  [default: beside the plan, p.json gives p.undo.json]")
+@option("--keep-source", is_flag=True, help="Delete no source after the switch.")
+@option("--leave-blocked", is_flag=True, help="Apply a plan with blockers; those documents stay where they are.")
+@option("--leave-failed", is_flag=True, help="Switch although documents could not be staged; those stay (exit 3).")
+@run_options
+@database_options
+@click.pass_context
+def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
+    """Do what PLAN says: copy and confirm every document, repoint the catalog in one transaction, delete the sources.
+
+    The same command goes on where an interrupted one stopped. Services must be stopped for the switch.
+
+    \b
+      reconcile apply plans/to-s3.json
+    """
+    database = database_of(options)
+    path: Path = options["plan"]
+    prepared = verbs.prepare(path, options["source"], options["dest"])
+    if not options["yes"]:
+        click.echo(summary_text(prepared.plan), err=True)
+        confirm("All Anchore services are stopped, and this is to be done?", yes=False)
+    run = RunOptions(
+        **{
+            name: options[name]
+            for name in (
+                "keep_source",
+                "leave_blocked",
+                "leave_failed",
+                "workers",
+                "undo_out",
+                "lock_wait",
+                "wait_for_services",
+                "ignore_services",
+            )
+        }
+    )
+    with controlled(quiet=context.obj) as control:
+        outcome = verbs.apply(prepared, database, run, control)
+    show_outcome(outcome, prepared)
+    left_behind = outcome.left and not outcome.already
+    context.exit(EXIT_INCOMPLETE if left_behind else EXIT_DONE)

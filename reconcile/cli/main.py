@@ -1,0 +1,99 @@
+"""The command ``reconcile``: global options, the verbs, and how errors end the process."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from reconcile import __version__
+from reconcile.cli.options import PATH, option
+from reconcile.errors import Interrupted, ReconcileError
+from reconcile.logs import LEVELS, configure, get_logger
+from reconcile.secret import scrub
+
+_EXIT_USAGE = 64
+_EXIT_INTERRUPTED = 130
+_VERBS = ("plan", "show", "apply", "undo", "status", "drivers")
+
+
+class Verbs(click.Group):
+    """The verbs, each loaded from its own module when it is asked for."""
+
+    def list_commands(self, _context: click.Context) -> list[str]:
+        return list(_VERBS)
+
+    def get_command(self, _context: click.Context, name: str) -> click.Command | None:
+        if name not in _VERBS:
+            return None
+        from importlib import import_module  # noqa: PLC0415
+
+        command = import_module(f"reconcile.cli.{name}").command
+        assert isinstance(command, click.Command)  # noqa: S101
+        return command
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="reconcile")
+@option("--log-level", type=click.Choice(LEVELS), help="[default: warning on a terminal, else info]")
+@option("--log-format", type=click.Choice(("json", "console")), help="[default: console on a terminal, else json]")
+@option("--log-file", type=PATH, help="Append the log to this file instead of stderr.")
+@option("--quiet", is_flag=True, help="No progress; the log shows errors only, unless --log-level says otherwise.")
+@click.pass_context
+def cli(
+    context: click.Context, log_level: str | None, log_format: str | None, log_file: Path | None, *, quiet: bool
+) -> None:
+    """Move the documents of an Anchore archive between storage drivers.
+
+    Write down where documents should live (the services' own config file, as it will be), plan, review, apply;
+    undo takes it back.
+
+    \b
+      reconcile plan config.yaml dest-config.yaml
+      reconcile apply plans/<plan id>.json
+    """
+    on_screen = sys.stderr.isatty() and log_file is None
+    level = log_level or ("error" if quiet else "warning" if on_screen else "info")
+    try:
+        configure(level, log_format, log_file)
+    except OSError as error:
+        raise click.BadParameter(f"{log_file}: {error.strerror}", param_hint="--log-file") from None
+    context.obj = quiet
+
+
+def main() -> None:
+    """Run the command line; every error becomes a message on stderr and an exit code."""
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        code = _report("interrupted", None, _EXIT_INTERRUPTED)
+    except KeyboardInterrupt:
+        code = _report("interrupted at once", "the same command goes on where this one stopped", _EXIT_INTERRUPTED)
+    except click.UsageError as error:
+        if error.ctx is not None:
+            click.echo(error.ctx.get_usage(), err=True)
+        code = _report(error.format_message(), "reconcile --help, or reconcile VERB --help", _EXIT_USAGE)
+    except click.ClickException as error:
+        code = _report(error.format_message(), None, 1)
+    except Interrupted as error:
+        code = _report(error.message, error.hint, error.code)
+    except ReconcileError as error:
+        code = _report(error.message, error.hint, error.exit_code)
+    except BrokenPipeError:
+        code = 1
+    except Exception as error:  # noqa: BLE001 - the last resort: never a raw traceback, it may hold a credential
+        get_logger().error("unexpected error", exc_info=error)
+        code = _report(
+            f"unexpected {type(error).__name__}: {error}",
+            "this is a defect of reconcile; the log has the traceback. A run can be resumed by the same command",
+            1,
+        )
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _report(message: str, hint: str | None, code: int) -> int:
+    click.echo(f"error: {scrub(message)}", err=True)
+    if hint:
+        click.echo(f"  next: {scrub(hint)}", err=True)
+    return code

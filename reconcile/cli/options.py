@@ -1,0 +1,103 @@
+"""Options that several verbs share. Every option can also be given by environment, as ``RECONCILE_<NAME>``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from reconcile.catalog import DatabaseOptions
+from reconcile.secret import Secret
+
+F = TypeVar("F", bound=Callable[..., Any])
+PATH = click.Path(path_type=Path)
+
+
+def option(*names: str, **settings: Any) -> Callable[[F], F]:  # noqa: ANN401 - click's own
+    """Return a click option whose environment variable follows from its name."""
+    long = next(name for name in names if name.startswith("--")).partition("/")[0]
+    variable = "RECONCILE_" + long.removeprefix("--").replace("-", "_").upper()
+    return click.option(*names, envvar=variable, show_envvar=True, **settings)
+
+
+def database_options(command: F) -> F:
+    """Add ``--db-connect`` and its kin."""
+    for add in reversed(
+        (
+            option(
+                "--db-connect",
+                metavar="URL",
+                help="Database of the catalog. A URL here shows its password in the process list: prefer the"
+                " environment, and PGPASSFILE.  [default: credentials.database of the source config]",
+            ),
+            option("--db-use-ssl", is_flag=True, help="Require TLS to the database."),
+            option("--db-retries", type=click.IntRange(1), default=3, show_default=True, help="Attempts to connect."),
+            option(
+                "--db-timeout",
+                type=click.IntRange(1),
+                default=30,
+                show_default=True,
+                help="Seconds a short statement may take; bulk ones have no limit.",
+            ),
+            option(
+                "--db-connect-timeout",
+                type=click.IntRange(1),
+                default=30,
+                show_default=True,
+                help="Seconds a connection may take.",
+            ),
+        )
+    ):
+        command = add(command)
+    return command
+
+
+def database_of(options: dict[str, Any]) -> DatabaseOptions:
+    """Take the database options out of a verb's keyword arguments."""
+    url = options.pop("db_connect")
+    return DatabaseOptions(
+        url=Secret(url) if url else None,
+        ssl=options.pop("db_use_ssl"),
+        retries=options.pop("db_retries"),
+        timeout=options.pop("db_timeout"),
+        connect_timeout=options.pop("db_connect_timeout"),
+    )
+
+
+def config_options(command: F) -> F:
+    """Add ``--source`` and ``--dest`` for the configs of a plan."""
+    command = option(
+        "--dest", type=PATH, help="The config that documents are to be moved to, if not where the plan recorded it."
+    )(command)
+    return option(
+        "--source", type=PATH, help="The config that documents are moved from, if not where the plan recorded it."
+    )(command)
+
+
+def run_options(command: F) -> F:
+    """Add what `apply` and `undo` share."""
+    for add in reversed(
+        (
+            option("--yes", is_flag=True, help="Do not ask."),
+            option("--workers", type=click.IntRange(1, 256), help="Threads.  [default: what the stores do best with]"),
+            option(
+                "--lock-wait",
+                type=click.FloatRange(0),
+                default=15,
+                show_default=True,
+                help="Seconds to wait for another run to end.",
+            ),
+            option(
+                "--wait-for-services",
+                type=click.IntRange(0),
+                default=150,
+                show_default=True,
+                help="Seconds to watch young heartbeats before the switch; 0 refuses one at once.",
+            ),
+            option("--ignore-services", is_flag=True, help="Switch although services may be running."),
+        )
+    ):
+        command = add(command)
+    return command

@@ -1,0 +1,65 @@
+"""``reconcile plan``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from reconcile import verbs
+from reconcile.catalog import Scope
+from reconcile.cli.options import PATH, database_of, database_options, option
+from reconcile.errors import EXIT_CHANGES
+from reconcile.planning.planner import PlanRequest
+from reconcile.planning.render import summary_data, summary_text
+
+
+@click.command("plan")
+@click.argument("source", type=PATH)
+@click.argument("dest", type=PATH)
+@option("--out", type=PATH, help="File of the plan; .gz or .zst compresses it.  [default: plans/<plan id>.json]")
+@option("--bucket", multiple=True, metavar="B", help="Only this logical bucket. May be repeated.")
+@option("--exclude-bucket", multiple=True, metavar="B", help="Not this logical bucket. May be repeated.")
+@option("--user", multiple=True, metavar="U", help="Only this account. May be repeated.")
+@option("--limit", type=click.IntRange(1), metavar="N", help="Plan at most N moves.")
+@option("--keep-source", is_flag=True, help="Delete no source after the switch.")
+@option("--detailed-exitcode", is_flag=True, help="Exit 2 if the plan has changes.")
+@option("--format", "form", type=click.Choice(("text", "json")), default="text", show_default=True)
+@database_options
+@click.pass_context
+def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
+    """Plan what leads from SOURCE, the services' config until now, to DEST, their config from now on.
+
+    Reads the catalog, writes nothing but the plan's file, and can run while services are up.
+
+    \b
+      reconcile plan config.yaml dest-config.yaml --out plans/to-s3.json
+    """
+    out: Path | None = options["out"]
+    plan = verbs.plan(
+        options["source"],
+        options["dest"],
+        database_of(options),
+        PlanRequest(
+            scope=Scope(options["bucket"], options["exclude_bucket"], options["user"]),
+            limit=options["limit"],
+            keep_source=options["keep_source"],
+        ),
+        out,
+    )
+    if options["form"] == "json":
+        click.echo(msgspec.json.encode(summary_data(plan)))
+    else:
+        click.echo(summary_text(plan))
+        click.echo(f"saved as {plan.path}")
+        click.echo(_next(plan.path, plan.header.summary.moves.documents))
+    if options["detailed_exitcode"] and plan.header.summary.moves.documents:
+        context.exit(EXIT_CHANGES)
+
+
+def _next(path: Path, moves: int) -> str:
+    if not moves:
+        return "nothing to move"
+    return f"next: reconcile show {path} --moves    to review it\n      reconcile apply {path}    to do it"

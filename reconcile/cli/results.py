@@ -1,0 +1,50 @@
+"""What `apply` and `undo` print at the end: what was done, the config from now on, the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import click
+import yaml
+
+from reconcile.config import Config
+from reconcile.running.phases import Outcome
+from reconcile.verbs import Prepared
+
+
+def show_outcome(outcome: Outcome, prepared: Prepared) -> None:
+    """Print the outcome to stdout."""
+    if outcome.already:
+        click.echo(f"nothing to do: {outcome.already}")
+    if outcome.run_id:
+        for line in _lines(outcome, prepared):
+            click.echo(line)
+
+
+def _lines(outcome: Outcome, prepared: Prepared) -> Iterator[str]:
+    is_undo = prepared.plan.header.undo_of is not None
+    verb = "taken back" if is_undo else "moved"
+    yield f"run {outcome.run_id}: {outcome.documents} documents {verb}"
+    if outcome.left:
+        yield f"  {outcome.left} documents are left where they were: reconcile status {outcome.run_id}"
+    if outcome.kept:
+        yield f"  {outcome.kept} sources were kept, each for a reason: reconcile status {outcome.run_id}"
+    if outcome.remark:
+        yield f"  {outcome.remark}"
+    if outcome.already:
+        return
+    yield ""
+    yield "The services must have this in services.catalog of their config from now on:"
+    yield ""
+    yield from (f"  {line}" for line in config_text(prepared.desired.dest).splitlines())
+    yield ""
+    if outcome.undo_plan is not None:
+        yield f"keep {prepared.desired.source.path} for going back"
+        yield f"next: put {prepared.desired.dest.path} in place as config.yaml, start the services"
+        yield f"to take it back: reconcile undo {outcome.undo_plan}"
+
+
+def config_text(config: Config) -> str:
+    """Return the sections of a config as YAML, credentials masked."""
+    sections = {backend.role: backend.as_config() for backend in config.backends()}
+    return yaml.safe_dump(sections, default_flow_style=False, sort_keys=True)
