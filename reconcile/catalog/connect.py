@@ -64,14 +64,14 @@ class Catalog:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Open a short read-only transaction."""
-        with _translated(), self.engine.connect() as connection, connection.begin():
+        with translated(), self.engine.connect() as connection, connection.begin():
             self.settle(connection)
             yield connection
 
     @contextmanager
     def snapshot(self) -> Iterator[Connection]:
         """Open a read-only repeatable-read transaction for streaming: every statement sees one state."""
-        with _translated(), self.engine.connect() as connection:
+        with translated(), self.engine.connect() as connection:
             if self.is_postgresql:
                 connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             with connection.begin():
@@ -81,7 +81,7 @@ class Catalog:
     @contextmanager
     def write(self, *, bulk: bool = False) -> Iterator[Connection]:
         """Open a transaction that is durable once it is committed; ``bulk`` lifts the statement time-out."""
-        with self._one_writer(), _translated(), self.engine.connect() as connection:
+        with self._one_writer(), translated(), self.engine.connect() as connection:
             connection.execution_options(sqlite_begin="BEGIN IMMEDIATE")
             with connection.begin():
                 self.settle(connection, bulk=bulk, durable=True)
@@ -108,7 +108,7 @@ class Catalog:
 
     def has_table(self, table: sa.Table) -> bool:
         """Tell whether the database has the table."""
-        with _translated():
+        with translated():
             return sa.inspect(self.engine).has_table(table.name)
 
     def has_archive(self) -> bool:
@@ -235,7 +235,7 @@ def _first_line(error: SQLAlchemyError) -> str:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
     """Turn the library's errors into ours: no statement, no parameter, no credential in the message."""
     try:
         yield

@@ -20,7 +20,7 @@ from attrs import define
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from reconcile.catalog.connect import Catalog
+from reconcile.catalog.connect import Catalog, translated
 from reconcile.errors import LockedError
 
 LOCK_CLASS, LOCK_ID = 2, 1  # the vendor's: pg_advisory_lock(2, 1)
@@ -42,27 +42,31 @@ class RunLock:
         Raises `LockedError` if the lock was lost meanwhile.
         """
         connection = self.connection.execution_options(sqlite_begin="BEGIN IMMEDIATE")
-        try:
-            with connection.begin():
-                self.catalog.settle(connection, bulk=True, durable=True)
-                self._assert_held(connection)
-                yield connection
-        except DBAPIError as error:
-            if error.connection_invalidated:
-                raise LockedError(
-                    "the database connection that holds the lock was lost",
-                    hint="the same command goes on where this one stopped",
-                ) from error
-            raise
+        with translated():
+            try:
+                with connection.begin():
+                    self.catalog.settle(connection, bulk=True, durable=True)
+                    self._assert_held(connection)
+                    yield connection
+            except DBAPIError as error:
+                if error.connection_invalidated:
+                    raise LockedError(
+                        "the database connection that holds the lock was lost",
+                        hint="the same command goes on where this one stopped",
+                    ) from error
+                raise
 
     def _assert_held(self, connection: Connection) -> None:
         if not self.catalog.is_postgresql:
             return
-        held = connection.exec_driver_sql(  # noqa: S608 - two constants
-            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 2"
-            f" AND classid = {LOCK_CLASS} AND objid = {LOCK_ID} AND pid = pg_backend_pid()"
+        held = connection.execute(
+            sa.text(
+                "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 2"
+                " AND classid = :class AND objid = :id AND pid = pg_backend_pid()"
+            ),
+            {"class": LOCK_CLASS, "id": LOCK_ID},
         ).scalar_one()
-        again = connection.exec_driver_sql(f"SELECT pg_try_advisory_xact_lock({LOCK_CLASS}, {LOCK_ID})").scalar_one()
+        again = connection.execute(sa.select(sa.func.pg_try_advisory_xact_lock(LOCK_CLASS, LOCK_ID))).scalar_one()
         if not (held and again):
             raise LockedError("this run no longer holds the lock", hint="the same command takes it again")
 
@@ -91,7 +95,7 @@ _HINT = "wait for it to end (reconcile status), or give --lock-wait SECONDS"
 
 def _try_advisory(connection: Connection) -> bool:
     with connection.begin():
-        return bool(connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({LOCK_CLASS}, {LOCK_ID})").scalar_one())
+        return bool(connection.execute(sa.select(sa.func.pg_try_advisory_lock(LOCK_CLASS, LOCK_ID))).scalar_one())
 
 
 def _release(connection: Connection) -> None:

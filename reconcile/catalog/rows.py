@@ -78,8 +78,13 @@ def stream_rows(
     query = sa.select(*row_columns()).where(condition)
     if ordered:
         query = query.order_by(*(in_byte_order(connection, archive_metadata.c[name]) for name in KEY_COLUMNS))
-    result = connection.execution_options(stream_results=True, yield_per=_READ_AHEAD).execute(query)
+    result = connection.execute(query, execution_options=streamed(_READ_AHEAD))
     return (CatalogRow(*row) for row in result)
+
+
+def streamed(rows: int) -> dict[str, Any]:
+    """Return the execution options that read a result so many rows at a time, by a cursor of the server."""
+    return {"stream_results": True, "yield_per": rows}
 
 
 def in_byte_order(connection: Connection, column: sa.ColumnElement[str]) -> sa.ColumnElement[str]:

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from attrs import define, field
 
 from reconcile.catalog import CatalogRow
-from reconcile.catalog.rows import row_columns
+from reconcile.catalog.rows import row_columns, streamed
 from reconcile.catalog.tables import archive_metadata
 from reconcile.errors import DocumentError, SupersededError
 from reconcile.logs import get_logger
@@ -97,7 +97,7 @@ class Cleaner:
         referred = set[Location]()
         query = sa.select(*row_columns()).where(archive_metadata.c.content_url.startswith("file://"))
         with self.run.catalog.snapshot() as connection:
-            for record in connection.execution_options(stream_results=True, yield_per=5000).execute(query):
+            for record in connection.execute(query, execution_options=streamed(5000)):
                 row = CatalogRow(*record)
                 for address in addresses:
                     keys = address.keys(row.content_url or "", row.document)

@@ -16,6 +16,7 @@ from sqlalchemy.engine import Connection
 
 from reconcile._version import __version__
 from reconcile.catalog import Catalog
+from reconcile.catalog.rows import streamed
 from reconcile.catalog.services import database_now
 from reconcile.errors import PlanFileError, SupersededError
 from reconcile.planning.desired import DesiredState
@@ -80,7 +81,7 @@ def _other_side(place: str) -> str:
 def staged_moves(connection: Connection, run_id: str) -> Iterator[WorkMove]:
     """Yield the moves that a run switched or is about to, in the order of its plan."""
     query = sa.select(moves).where(moves.c.run_id == run_id, moves.c.state == STAGED).order_by(moves.c.seq)
-    result = connection.execution_options(stream_results=True, yield_per=_READ_AHEAD).execute(query)
+    result = connection.execute(query, execution_options=streamed(_READ_AHEAD))
     return (work_move(row) for row in result)
 
 

@@ -11,6 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, RowMapping
 
 from reconcile.catalog import Catalog
+from reconcile.catalog.rows import streamed
 from reconcile.errors import BackendError, DocumentError
 from reconcile.payload import md5
 from reconcile.stores.addresses import Address, Key
@@ -118,7 +119,7 @@ class TableStore(Store):
     def listing(self) -> Iterator[tuple[Key, Stat]]:
         with self._catalog.snapshot() as connection:
             query = sa.select(*self._key()).where(self._only_rows())
-            for row in connection.execution_options(stream_results=True, yield_per=5000).execute(query):
+            for row in connection.execute(query, execution_options=streamed(5000)):
                 yield tuple(row), Stat()
 
     def _insert(self, connection: Connection) -> Any:  # noqa: ANN401 - two dialects' insert

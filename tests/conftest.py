@@ -1,0 +1,57 @@
+"""Servers for the whole session, each started when the first test asks for it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from reconcile.logs import configure
+from tests.servers.moto import MotoServer
+from tests.servers.postgresql import PostgresServer
+from tests.servers.swift import SwiftServer
+
+# Nothing of the machine's own AWS or reconcile settings may reach a test.
+for name in [name for name in os.environ if name.startswith(("AWS_", "RECONCILE_", "ANCHORE", "PG"))]:
+    del os.environ[name]
+configure("error")
+os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgresServer]:
+    server = PostgresServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[MotoServer]:
+    server = MotoServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def swift() -> Iterator[SwiftServer]:
+    if find_spec("swift") is None:
+        pytest.skip("OpenStack Swift is not installed: it exists for Linux only")
+    server = SwiftServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def database(postgresql: PostgresServer) -> str:
+    """URL of a fresh PostgreSQL database with the vendor's schema."""
+    return postgresql.database()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
