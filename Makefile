@@ -21,7 +21,7 @@ $(VENV)/installed-dev: $(VENV)/installed
 	touch $@
 
 demo: $(VENV)/installed
-	$(BIN)/python examples/demo.py $(DEMO)
+	$(BIN)/python -m examples.demo $(DEMO)
 
 test: $(VENV)/installed-dev
 	$(BIN)/pytest -n $(JOBS) --dist worksteal -m 'not matrix'

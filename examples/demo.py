@@ -1,6 +1,6 @@
 """The main job on an example archive, each command printed before it runs: a tutorial that you can watch.
 
-    python examples/demo.py DIR
+    python -m examples.demo DIR
 
 Leaves the folder there to play with.
 """
@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from build_archive import build
+from examples.build_archive import build
 
 HERE = Path(__file__).parent
 

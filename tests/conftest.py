@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from reconcile.logs import configure
+from tests.archives import new_sqlite
 from tests.servers.moto import MotoServer
 from tests.servers.postgresql import PostgresServer
 from tests.servers.swift import SwiftServer
+from tests.world import World
 
 # Nothing of the machine's own AWS or reconcile settings may reach a test.
 for name in [name for name in os.environ if name.startswith(("AWS_", "RECONCILE_", "ANCHORE", "PG"))]:
@@ -55,3 +57,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working directory."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def world(request: pytest.FixtureRequest, folder: Path) -> World:
+    """An empty archive on either database."""
+    return World(folder, new_sqlite(folder) if request.param == "sqlite" else request.getfixturevalue("database"))

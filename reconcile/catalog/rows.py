@@ -48,6 +48,14 @@ class Scope:
     exclude_buckets: tuple[str, ...] = ()
     users: tuple[str, ...] = ()
 
+    def as_filters(self) -> dict[str, list[str]]:
+        """Return the scope as a plan records it."""
+        return {
+            "buckets": list(self.buckets),
+            "exclude_buckets": list(self.exclude_buckets),
+            "users": list(self.users),
+        }
+
     @classmethod
     def of(cls, filters: dict[str, list[str]]) -> Scope:
         """Return the scope that a plan recorded."""

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-import attrs
 from attrs import define, field, frozen
 from sqlalchemy.engine import Connection
 
@@ -78,7 +77,7 @@ def make_plan(
             database=catalog.identity,
             source=reference(source),
             dest=reference(dest),
-            scope=attrs.asdict(request.scope, value_serializer=lambda _c, _a, v: list(v)),
+            scope=request.scope.as_filters(),
             policy=Policy(keep_source=request.keep_source, limited=request.limit is not None),
             summary=counts.summary(notes(desired, counts)),
             snapshot_at=snapshot_at,

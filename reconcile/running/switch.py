@@ -27,7 +27,17 @@ from reconcile.planning.model import Move
 from reconcile.running.control import Control, in_parallel
 from reconcile.running.run import Run
 from reconcile.running.stage import Stager
-from reconcile.running.worktables import INTENDED, PLANNED, STAGED, SWITCHED, WorkMove, as_before, moves, same_row
+from reconcile.running.worktables import (
+    CHANGED,
+    INTENDED,
+    PLANNED,
+    STAGED,
+    SWITCHED,
+    WorkMove,
+    as_before,
+    moves,
+    same_row,
+)
 from reconcile.stores import Store
 
 _LOOK_DOCUMENTS = 1000
@@ -170,11 +180,11 @@ class Switcher:
 
     def stale(self, connection: Connection) -> StaleError:
         """Return the error that names rows which are no longer as the plan saw them."""
-        as_planned = sa.exists().where(same_row(archive_metadata), as_before(archive_metadata))
+        otherwise = sa.or_(archive_metadata.c.userId.is_(None), ~as_before(archive_metadata))
         query = (
             sa.select(moves, archive_metadata.c.content_url, archive_metadata.c.digest, archive_metadata.c.last_updated)
             .outerjoin(archive_metadata, same_row(archive_metadata))
-            .where(moves.c.run_id == self.run.run_id, moves.c.state.in_((STAGED, "changed")), ~as_planned)
+            .where(moves.c.run_id == self.run.run_id, moves.c.state.in_((STAGED, CHANGED)), otherwise)
             .order_by(moves.c.seq)
         )
         lines = []

@@ -52,8 +52,14 @@ class DbStore(TableStore):
             "userId": user_id,
             "bucket": bucket,
             "archiveId": archive_id,
-            "jsondata": _encode(write.data, as_base64=as_base64),
+            "jsondata": self._text(write.data, as_base64=as_base64),
         }
+
+    def _text(self, data: bytes, *, as_base64: bool) -> str:
+        text = _encode(data, as_base64=as_base64)
+        if "\0" in text and self._catalog.is_postgresql:
+            raise DocumentError("nul_in_text", "it is text with a NUL character, which PostgreSQL text cannot hold")
+        return text
 
     def _as_bytes(self) -> sa.ColumnElement[Any]:
         return sa.func.coalesce(archive_document.c.jsondata, "")
@@ -79,7 +85,4 @@ def _decode(text: str, *, is_base64: bool) -> bytes:
 def _encode(data: bytes, *, as_base64: bool) -> str:
     if as_base64:
         return base64.encodebytes(data).decode("ascii")
-    text = data.decode("utf-8")
-    if "\0" in text:
-        raise DocumentError("nul_in_text", "the document is text with a NUL character, which the table cannot hold")
-    return text
+    return data.decode("utf-8")

@@ -161,29 +161,32 @@ class S3Store(DocumentStore):
             raise DocumentError("source_missing", f"no object {key!r} in {self._where}") from None
 
     def _put(self, write: Write) -> Stat:
-        import obstore  # noqa: PLC0415
-
-        with translated(self._where):
-            if _is_odd(str(write.key)):
-                etag = self._client.put_object(
-                    Bucket=self._settings.bucket,
-                    Key=write.key,
-                    Body=write.data,
-                    ContentType=CONTENT_TYPE,
-                    IfNoneMatch="*",
-                )["ETag"]
-            else:
-                etag = obstore.put(
-                    self._objects,
-                    str(write.key),
-                    write.data,
-                    mode="create",
-                    use_multipart=False,
-                    attributes={"Content-Type": CONTENT_TYPE},
-                )["e_tag"]
+        try:
+            with translated(self._where):
+                etag = self._put_object(write)
+        except FileNotFoundError:
+            raise DocumentError("refused", f"{self._where} refused it (404)") from None
         if _md5_of(etag) != write.md5:
             self._read_back(write)
         return Stat(len(write.data), write.md5, etag)
+
+    def _put_object(self, write: Write) -> str | None:
+        """Put the bytes if the key is free; return the ETag that the server answers with."""
+        import obstore  # noqa: PLC0415
+
+        if _is_odd(str(write.key)):
+            answer = self._client.put_object(
+                Bucket=self._settings.bucket,
+                Key=write.key,
+                Body=write.data,
+                ContentType=CONTENT_TYPE,
+                IfNoneMatch="*",
+            )
+            return str(answer["ETag"])
+        attributes = {"Content-Type": CONTENT_TYPE}
+        return obstore.put(
+            self._objects, str(write.key), write.data, mode="create", use_multipart=False, attributes=attributes
+        )["e_tag"]
 
     def _read_back(self, write: Write) -> None:
         """Confirm by reading, on a server whose ETag is not the MD5; take a damaged copy away again."""
