@@ -83,7 +83,7 @@ def find_runs(
     """Return matching runs, the newest first; none where there are no work tables."""
     if not catalog.has_table(runs):
         return []
-    query = sa.select(runs).order_by(runs.c.created_at.desc(), runs.c.run_id.desc())
+    query = sa.select(runs).order_by(runs.c.number.desc())
     for column, value in ((runs.c.run_id, run_id), (runs.c.plan_id, plan_id), (runs.c.undo_of, undo_of)):
         if value is not None:
             query = query.where(column == value)
@@ -232,10 +232,12 @@ def begin_run(
 ) -> Run:
     """Record a new run with all its moves, in one transaction: a kill in between leaves nothing."""
     with catalog.write(bulk=True) as connection:
+        last = connection.execute(sa.select(sa.func.coalesce(sa.func.max(runs.c.number), 0))).scalar_one()
         connection.execute(
             runs.insert(),
             {
                 "run_id": run_id,
+                "number": last + 1,
                 "plan_id": header.plan_id,
                 "plan_digest": plan_digest,
                 "plan_path": str(plan_path.absolute()),

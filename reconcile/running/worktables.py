@@ -23,6 +23,7 @@ runs = sa.Table(
     "reconcile_runs",
     WORK,
     sa.Column("run_id", sa.String, primary_key=True),
+    sa.Column("number", sa.BigInteger, nullable=False),  # counts runs: times are too coarse to tell the last
     sa.Column("plan_id", sa.String, nullable=False),
     sa.Column("plan_digest", sa.String, nullable=False),
     sa.Column("plan_path", sa.String, nullable=False),

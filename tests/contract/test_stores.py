@@ -52,7 +52,7 @@ def reason(answer: object) -> str:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"x", b"{}", bytes(range(256)) * 50, "grüße".encode() * 1000, b"YWJj\n"], ids=lambda d: len(d)
+    "data", [b"", b"x", b"{}", bytes(range(256)) * 50, "grüße".encode() * 1000, b"YWJj\n"], ids=len
 )
 def test_what_is_written_is_confirmed_and_read_back(subject: Subject, data: bytes) -> None:
     key, stat = put(subject, PLAIN, data)
