@@ -1,0 +1,103 @@
+"""Run the command line, and be killed (SIGKILL) at a named point of the code's own order.
+
+    python -m tests.crash.killer POINT reconcile-arguments...
+
+Points patch functions of the product from outside; the product itself knows nothing of them.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from attrs import frozen
+
+
+@frozen
+class Point:
+    """Kill before or after the nth call of one of these functions."""
+
+    targets: tuple[str, ...]
+    when: str
+    nth: int = 1
+
+
+STAGE, SWITCH, CLEAN = "reconcile.running.stage", "reconcile.running.switch", "reconcile.running.clean"
+PHASES = "reconcile.running.phases"
+_WRITES = (
+    "reconcile.stores.tables:TableStore.write",
+    "reconcile.stores.base:DocumentStore.write",
+)
+_DELETES = (
+    "reconcile.stores.tables:TableStore.delete",
+    "reconcile.stores.localfs:FileStore.delete",
+    "reconcile.stores.s3:S3Store.delete",
+)
+POINTS = {
+    "moves half loaded": Point(("reconcile.running.apply:move_row", "reconcile.running.undo:move_row"), "before", 12),
+    "loaded": Point((f"{PHASES}:Phases.execute",), "before"),
+    "intent recorded": Point((f"{STAGE}:Stager._record_intent",), "after", 2),
+    "batch read": Point((f"{STAGE}:_encoded",), "after", 10),
+    "written, not recorded": Point(_WRITES, "after", 2),
+    "recorded": Point((f"{STAGE}:Stager._record",), "after", 2),
+    "all staged": Point((f"{SWITCH}:Switcher.look_again",), "before"),
+    "undo plan half written": Point(("reconcile.planning.planfile:PlanWriter.add_move",), "before", 12),
+    "undo plan written": Point((f"{PHASES}:Phases._write_undo_plan",), "after"),
+    "before the switch": Point((f"{SWITCH}:Switcher.switch",), "before"),
+    "inside the switch": Point((f"{SWITCH}:Switcher._repoint",), "after"),
+    "after the switch": Point((f"{SWITCH}:Switcher.switch",), "after"),
+    "marked": Point((f"{CLEAN}:Cleaner._mark",), "after"),
+    "deleted, not recorded": Point(_DELETES, "after"),
+    "before the end is recorded": Point((f"{PHASES}:Phases._finish",), "before"),
+    "after the end is recorded": Point((f"{PHASES}:outcome_of",), "before"),
+}
+NOT_IN_UNDO = {"undo plan half written", "undo plan written"}
+
+
+def arm(point: Point) -> None:
+    """Wrap the point's functions."""
+    calls = 0
+
+    def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            last = calls == point.nth
+            if last and point.when == "before":
+                os.kill(os.getpid(), signal.SIGKILL)
+            result = function(*args, **kwargs)
+            if last:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return result
+
+        return wrapper
+
+    for target in point.targets:
+        module_name, _colon, path = target.partition(":")
+        owner: Any = import_module(module_name)
+        *outer, name = path.split(".")
+        for part in outer:
+            owner = getattr(owner, part)
+        setattr(owner, name, wrap(getattr(owner, name)))
+
+
+def main() -> None:
+    """Arm the point and run the command line with small batches, so that there are several."""
+    stage = import_module(STAGE)
+    stage.BATCH_DOCUMENTS = 7
+    import_module(CLEAN)._BATCH_DOCUMENTS = 7
+    arm(POINTS[sys.argv[1]])
+    sys.argv = ["reconcile", *sys.argv[2:]]
+    from reconcile.cli.main import main as reconcile
+
+    reconcile()
+
+
+if __name__ == "__main__":
+    main()
