@@ -1,7 +1,8 @@
 """The plan's model: moves, blockers, and the header they stand under.
 
 Field names in the file are the vendor's column names (``userId``, ``archiveId``, ``content_url``); the
-format is described by ``schemas/plan.schema.json`` and ``docs/plan-format.md``.
+format is described by ``schemas/plan.schema.json`` and ``docs/plan-format.md``. The classes have no slots,
+so that the file has the fields in the order in which they stand here.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ REASONS = {
 }
 
 
-@frozen
+@frozen(slots=False)
 class Before:
     """The state of a row that a move starts from; the condition of its switch."""
 
@@ -51,7 +52,7 @@ class Before:
     last_updated: int | None
 
 
-@frozen
+@frozen(slots=False)
 class Pinned:
     """The exact columns that an undo restores, NULL included."""
 
@@ -60,7 +61,7 @@ class Pinned:
     size: int | None
 
 
-@frozen
+@frozen(slots=False)
 class After:
     """Where a move leads. ``compressed`` is None where only reading tells; an undo's after is pinned."""
 
@@ -69,7 +70,7 @@ class After:
     pinned: Pinned | None = None
 
 
-@frozen
+@frozen(slots=False)
 class Move:
     """One row's change of location. ``source`` and ``dest`` name backends, such as ``source.object_store``."""
 
@@ -108,7 +109,7 @@ class Move:
         )
 
 
-@frozen
+@frozen(slots=False)
 class Blocker:
     """A row that cannot be moved, and why: ``reason`` is a code of `REASONS`."""
 
@@ -122,7 +123,7 @@ class Blocker:
     detail: str
 
 
-@frozen
+@frozen(slots=False)
 class InPlace:
     """A row that is where it should be. ``other_encoding``: not compressed as the backend would do it now."""
 
@@ -130,7 +131,7 @@ class InPlace:
     other_encoding: bool = False
 
 
-@frozen
+@frozen(slots=False)
 class ConfigReference:
     """Which config a plan was made with: its path, what it says without credentials, and a digest of that."""
 
@@ -139,7 +140,7 @@ class ConfigReference:
     backends: dict[str, Any]
 
 
-@frozen
+@frozen(slots=False)
 class Policy:
     """What the plan's maker decided. ``with_changes``: an undo that takes along what services wrote since."""
 
@@ -148,7 +149,7 @@ class Policy:
     with_changes: bool = False
 
 
-@frozen
+@frozen(slots=False)
 class Tally:
     """Documents and bytes of one group; ``unsized`` documents have no size in the catalog."""
 
@@ -157,7 +158,7 @@ class Tally:
     unsized: int = 0
 
 
-@frozen
+@frozen(slots=False)
 class Flow:
     """How much goes from one backend to another, by logical bucket."""
 
@@ -169,7 +170,7 @@ class Flow:
     unsized: int
 
 
-@frozen
+@frozen(slots=False)
 class Summary:
     """Counts of all rows in scope. ``database_growth`` is in bytes."""
 
@@ -184,7 +185,7 @@ class Summary:
     notes: list[str]
 
 
-@frozen
+@frozen(slots=False)
 class PlanHeader:
     """A plan without its moves and blockers. ``undo_of`` is the run that an undo plan takes back."""
 

@@ -6,6 +6,7 @@ import os
 import secrets
 from collections import Counter
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -65,8 +66,7 @@ def make_plan(
     path = out or Path("plans") / f"{plan_id}.json"
     desired = DesiredState(source, dest)
     counts = Counts()
-    with new_plan(path) as writer, catalog.snapshot() as connection:
-        check_scope(connection, request.scope)
+    with catalog.snapshot() as connection, _checked_plan(connection, request, path) as writer:
         snapshot_at = database_now(connection)
         _decide_all(connection, desired, request, writer, counts, progress)
         header = PlanHeader(
@@ -84,6 +84,12 @@ def make_plan(
         )
         writer.save(header)
     return open_plan(path)
+
+
+def _checked_plan(connection: Connection, request: PlanRequest, path: Path) -> AbstractContextManager[PlanWriter]:
+    """Return the plan's writer, once it is clear that the request makes sense."""
+    check_scope(connection, request.scope)
+    return new_plan(path)
 
 
 def _decide_all(

@@ -1,0 +1,394 @@
+"""Bad input gets a clear error, the right exit code, and changes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from reconcile.cli import apply as _apply  # noqa: F401 - loaded before a test gives its rights away
+from reconcile.cli.main import main
+from reconcile.stores import localfs as _localfs  # noqa: F401 - likewise
+from tests.archives import Place, new_sqlite
+from tests.cli.runner import Result, reconcile
+from tests.servers.moto import MotoServer
+from tests.servers.postgresql import PostgresServer
+from tests.servers.swift import SwiftServer
+from tests.world import DB, DB2, World, localfs, s3
+
+
+@pytest.fixture
+def small(folder: Path) -> World:
+    """A filled archive on SQLite, with config.yaml (db) and dest.yaml (db2)."""
+    world = World(folder, new_sqlite(folder))
+    world.fill(6)
+    world.config("config", DB)
+    world.config("dest", DB2)
+    return world
+
+
+def refused(world: World, result: Result, code: int, *said: str) -> None:
+    """Check exit code and message, and that no traceback shows."""
+    assert result.code == code, result.all
+    for text in said:
+        assert text in result.err, result.err
+    assert "error: " in result.err
+    assert "Traceback" not in result.all
+
+
+def plan(world: World, **environment: str) -> Result:
+    return reconcile("plan", "config.yaml", "dest.yaml", "--out", "p.json", cwd=world.folder, **environment)
+
+
+BAD_CONFIGS: dict[str, tuple[Any, str]] = {
+    "not yaml": ("a: [", "not YAML, line 1"),
+    "a list": ("- a", "a list"),
+    "empty": ("", "nothing"),
+    "no services": ({"a": 1}, "services: found nothing"),
+    "no catalog": ({"services": {"apiext": {}}}, "services.catalog: found nothing"),
+    "unknown driver": (
+        {"storage_driver": {"name": "tape"}},
+        "services.catalog.object_store.storage_driver.name: found 'tape', expected one of db, db2, localfs, s3, swift",
+    ),
+    "no data dir": (
+        {"storage_driver": {"name": "localfs", "config": {}}},
+        "storage_driver.config: found no key 'archive_data_dir'",
+    ),
+    "no bucket": ({"storage_driver": {"name": "s3", "config": {"iamauto": True}}}, "found no key 'bucket'"),
+    "relative data dir": (localfs(Path("relative")), "found 'relative', expected an absolute path"),
+    "data dir with hash": (localfs(Path("/srv/a#b")), "found '#' in the path"),
+    "text for a mapping": ({"storage_driver": "s3"}, "storage_driver: found a value of type str, expected"),
+    "text for a number": (
+        DB | {"compression": {"enabled": True, "min_size_kbytes": "big"}},
+        "compression.min_size_kbytes: found a value of type str, expected integer",
+    ),
+    "s3 with url false": (
+        {"storage_driver": {"name": "s3", "config": {"bucket": "b", "iamauto": True, "url": False}}},
+        "the services refuse to start",
+    ),
+    "s3 with region null": (
+        {"storage_driver": {"name": "s3", "config": {"bucket": "b", "iamauto": True, "region": None}}},
+        "the services refuse to start",
+    ),
+    "s3 without keys": ({"storage_driver": {"name": "s3", "config": {"bucket": "b"}}}, "found no credentials"),
+    "unset variable": (
+        {"storage_driver": {"name": "localfs", "config": {"archive_data_dir": "${ANCHORE_NOT_SET}"}}},
+        "environment variable ANCHORE_NOT_SET is not set",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_CONFIGS)
+def test_bad_config(small: World, case: str) -> None:
+    content, said = BAD_CONFIGS[case]
+    if isinstance(content, dict) and "services" not in content and "a" not in content:
+        content = {"services": {"catalog": {"object_store": content}}}
+    text = content if isinstance(content, str) else yaml.safe_dump(content)
+    (small.folder / "dest.yaml").write_text(text)
+    result = plan(small)
+    refused(small, result, 78, "dest.yaml", said)
+    assert not (small.folder / "p.json").exists()
+
+
+def test_analysis_archive_gets_no_defaults(small: World) -> None:
+    catalog = {"object_store": DB, "analysis_archive": {"enabled": True}}
+    (small.folder / "dest.yaml").write_text(yaml.safe_dump({"services": {"catalog": catalog}}))
+    refused(small, plan(small), 78, "analysis_archive: found no 'storage_driver'")
+
+
+def test_missing_config(small: World) -> None:
+    (small.folder / "dest.yaml").unlink()
+    refused(small, plan(small), 78, "dest.yaml: no such config file")
+
+
+def test_usage(small: World) -> None:
+    folder = small.folder
+    refused(small, reconcile("plan", "config.yaml", cwd=folder), 64, "Missing argument 'DEST'")
+    refused(small, reconcile("frobnicate", cwd=folder), 64, "No such command")
+    refused(small, reconcile("plan", "--workers", "x", cwd=folder), 64, "--workers")
+    result = reconcile("plan", "config.yaml", "dest.yaml", "--bucket", "no_such", cwd=folder)
+    refused(small, result, 64, "--bucket no_such: no document has it", "policy_bundles")
+    result = reconcile("plan", "config.yaml", "dest.yaml", "--user", "nobody", cwd=folder)
+    refused(small, result, 64, "--user nobody", "admin, team-a")
+    assert not (folder / "plans").exists()
+
+
+def test_nobody_to_ask(small: World) -> None:
+    plan(small)
+    tables = small.tables()
+    refused(small, reconcile("apply", "p.json", cwd=small.folder), 64, "--yes")
+    assert small.tables() == tables
+
+
+def test_a_plan_is_not_overwritten(small: World) -> None:
+    plan(small)
+    text = (small.folder / "p.json").read_text()
+    refused(small, plan(small), 64, "exists already")
+    assert (small.folder / "p.json").read_text() == text
+
+
+def edit(path: Path, before: str, after: str) -> None:
+    text = path.read_text()
+    assert before in text
+    path.write_text(text.replace(before, after, 1))
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda path: path.unlink(), "no such plan file"),
+        (lambda path: path.write_text("hello"), "not a plan"),
+        (lambda path: path.write_text("{\n}\n"), "not a whole plan"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-200]), "cut short"),
+        (lambda path: edit(path, "sha256:0001", "sha256:0009"), "changed after it was made"),
+        (lambda path: edit(path, '"keep_source":false', '"keep_source":true'), "changed after it was made"),
+        (lambda path: edit(path, '"format_version": "1.0"', '"format_version": "2.0"'), "format 2.0"),
+        (lambda path: edit(path, '"format_version": "1.0"', '"format_version": 1'), "no format_version"),
+    ],
+    ids=["missing", "not json", "empty", "truncated", "a move edited", "policy edited", "newer", "no version"],
+)
+@pytest.mark.parametrize("verb", ["show", "apply"])
+def test_bad_plan_file(small: World, damage: Any, said: str, verb: str) -> None:
+    plan(small)
+    damage(small.folder / "p.json")
+    tables = small.tables()
+    result = reconcile(verb, "p.json", *(["--yes"] if verb == "apply" else []), cwd=small.folder)
+    refused(small, result, 1, "p.json", said)
+    assert small.tables() == tables
+
+
+def test_a_plan_for_another_database(small: World) -> None:
+    plan(small)
+    shutil.copy(small.folder / "anchore.db", small.folder / "other.db")
+    url = f"sqlite:///{small.folder}/other.db"
+    result = reconcile("apply", "p.json", "--yes", "--db-connect", url, cwd=small.folder)
+    refused(small, result, 1, "another database")
+
+
+def test_a_config_that_changed_since_the_plan(small: World) -> None:
+    plan(small)
+    (small.folder / "dest.yaml").rename(small.folder / "kept.yaml")
+    small.config("dest", localfs(small.folder / "archive"))
+    result = reconcile("apply", "p.json", "--yes", cwd=small.folder)
+    refused(small, result, 78, "not the dest config that the plan was made with", "--dest FILE")
+    assert reconcile("apply", "p.json", "--yes", "--dest", "kept.yaml", cwd=small.folder).code == 0
+
+
+def test_a_forged_plan_is_refused(small: World) -> None:
+    """R4: a digest made anew does not help; every move is worked out again from row and config."""
+    import hashlib
+
+    plan(small)
+    path = small.folder / "p.json"
+    edit(path, '"content_url":"db2://team-a/', '"content_url":"db2://admin/')
+    body, _mark, _rest = path.read_bytes().partition(b'"digest": ')
+    path.write_bytes(body + f'"digest": "sha256:{hashlib.sha256(body).hexdigest()}"\n}}\n'.encode())
+    tables = small.tables()
+    refused(small, reconcile("apply", "p.json", "--yes", cwd=small.folder), 1, "not what the configs lead to")
+    assert small.tables() == tables
+    assert small.sql("SELECT count(*) FROM reconcile_runs") == [(0,)]
+
+
+def test_databases_that_cannot_be_used(small: World, postgresql: PostgresServer) -> None:
+    folder = small.folder
+    for url, code, said in (
+        ("postgresql://nobody:secretpassword@127.0.0.1:9/anchore", 1, "cannot connect"),
+        (postgresql.url("no_such_database"), 1, 'database "no_such_database" does not exist'),
+        (postgresql.url("postgres"), 1, "no table archive_metadata"),
+        ("sqlite:////no/such/file.db", 1, "no such SQLite database"),
+        ("mysql://u:secretpassword@h/d", 78, "begins with mysql"),
+        ("postgresql://u:secretpassword@h:port/d", 78, "cannot be parsed"),
+    ):
+        result = plan(small, RECONCILE_DB_CONNECT=url, RECONCILE_DB_RETRIES="1", RECONCILE_DB_CONNECT_TIMEOUT="2")
+        refused(small, result, code, said)
+        assert "secretpassword" not in result.all
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    del config["credentials"]
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    refused(small, plan(small), 78, "no database", "RECONCILE_DB_CONNECT")
+
+
+def test_rights_that_lack_are_named(folder: Path, database: str, postgresql: PostgresServer) -> None:
+    world = World(folder, database)
+    world.fill(3)
+    name = database.rpartition("/")[2]
+    postgresql.run(name, "DROP ROLE IF EXISTS reader")
+    postgresql.run(name, "CREATE ROLE reader LOGIN")
+    postgresql.run(name, "GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader")
+    postgresql.run(name, "REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+    reader = World(folder, postgresql.url(name, "reader"))
+    reader.config("config", DB)
+    reader.config("dest", DB2)
+    assert plan(reader).code == 0
+    result = reconcile("apply", "p.json", "--yes", cwd=folder)
+    refused(reader, result, 1, "lacks a right", "GRANT CREATE, USAGE ON SCHEMA public")
+    postgresql.run(name, "GRANT CREATE ON SCHEMA public TO reader")
+    result = reconcile("apply", "p.json", "--yes", cwd=folder)
+    refused(reader, result, 1, "lacks a right", "GRANT SELECT, INSERT, UPDATE, DELETE ON object_storage")
+    postgresql.run(name, f"DROP OWNED BY reader; DROP ROLE reader")  # noqa: F541
+
+
+def test_stores_that_cannot_be_used(small: World, moto: MotoServer, swift: SwiftServer) -> None:
+    folder = small.folder
+    cases = [
+        (s3(moto, "not-there-at-all", create_bucket=False), "the bucket is not there"),
+        (s3(swift, "any", secret_key="wrong"), "access denied"),
+        (s3(moto, "any", url="http://127.0.0.1:9"), "no answer"),
+        (localfs(Path("/no/such/parent/archive")), "the data dir is not there"),
+    ]
+    for number, (section, said) in enumerate(cases):
+        small.config("dest", section)
+        assert reconcile("plan", "config.yaml", "dest.yaml", "--out", f"{number}.json", cwd=folder).code == 0
+        tables = small.tables()
+        result = reconcile("apply", f"{number}.json", "--yes", cwd=folder)
+        refused(small, result, 1, said)
+        assert small.tables() == tables
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
+def test_a_data_dir_that_cannot_be_written(small: World) -> None:
+    archive = small.folder / "archive"
+    archive.mkdir(mode=0o555)
+    small.config("dest", localfs(archive))
+    small.plan(small.folder / "config.yaml", small.folder / "dest.yaml")  # in this process: loads what it needs
+    for path in (small.folder, *small.folder.glob("*.*")):
+        path.chmod(0o777)
+    for parent in small.folder.parents[:2]:
+        parent.chmod(0o755)
+    messages = small.folder / "messages"
+    child = os.fork()
+    if child == 0:  # the interpreter itself may be out of the other user's reach: no exec
+        os.dup2(os.open(messages, os.O_WRONLY | os.O_CREAT), 2)
+        os.setgid(65534)
+        os.setuid(65534)
+        sys.argv = ["reconcile", "apply", "p.json", "--yes"]
+        try:
+            main()
+        except SystemExit as end:
+            os._exit(int(end.code or 0))
+        os._exit(99)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+    assert "cannot be written by this user" in messages.read_text()
+
+
+def test_documents_that_cannot_be_staged(small: World) -> None:
+    """R7: each is named with its reason."""
+    small.sql("""DELETE FROM archive_document WHERE "archiveId" = 'sha256:0001'""")
+    small.sql("""UPDATE archive_document SET jsondata = 'x' WHERE "archiveId" = 'sha256:0002'""")
+    small.sql("""UPDATE archive_document SET b64_encoded = 1, jsondata = 'x' WHERE "archiveId" = 'sha256:0003'""")
+    plan(small)
+    tables = small.tables()
+    result = reconcile("apply", "p.json", "--yes", cwd=small.folder)
+    refused(
+        small,
+        result,
+        1,
+        "3 documents could not be staged, so nothing was switched (3 are staged",
+        "sha256:0001: source_missing",
+        "sha256:0002: wrong_digest",
+        "sha256:0003: undecodable",
+        "--leave-failed",
+    )
+    assert small.tables()["archive_metadata"] == tables["archive_metadata"]
+    status = reconcile("status", "--source", "config.yaml", cwd=small.folder)
+    assert "failed   3 documents" in status.out
+    assert "reconcile apply" in status.out
+    assert reconcile("apply", "p.json", "--yes", "--leave-failed", cwd=small.folder).code == 3
+
+
+def test_all_documents_of_a_store_missing(small: World) -> None:
+    archive = small.folder / "archive"
+    small.config("files", localfs(archive))
+    small.apply(small.plan(small.folder / "config.yaml", small.folder / "files.yaml", "first.json"))
+    archive.rename(small.folder / "elsewhere")
+    archive.mkdir()
+    result = reconcile("plan", "files.yaml", "dest.yaml", "--out", "p.json", cwd=small.folder)
+    assert result.code == 0
+    result = reconcile("apply", "p.json", "--yes", cwd=small.folder)
+    refused(small, result, 1, "none of the first 6 documents", "is the data dir mounted at the same path here?")
+
+
+def test_undo_of_what_does_not_exist(small: World) -> None:
+    refused(small, reconcile("undo", "no-such-run", "--source", "config.yaml", "--yes", cwd=small.folder), 1, "no run")
+    refused(small, reconcile("undo", "p.undo.json", "--yes", cwd=small.folder), 1, "no such plan file")
+    plan(small)
+    refused(small, reconcile("undo", "p.json", "--yes", cwd=small.folder), 1, "not an undo plan")
+
+
+def test_undo_when_the_config_was_overwritten_as_the_vendors_guide_does(small: World) -> None:
+    folder = small.folder
+    plan(small)
+    assert reconcile("apply", "p.json", "--yes", cwd=folder).code == 0
+    (folder / "config.yaml").rename(folder / "config.old.yaml")
+    shutil.copy(folder / "dest.yaml", folder / "config.yaml")
+    result = reconcile("undo", "p.undo.json", "--yes", cwd=folder)
+    refused(small, result, 78, "config.yaml: this is not the dest config", "--dest FILE")
+    assert reconcile("undo", "p.undo.json", "--yes", "--dest", "config.old.yaml", cwd=folder).code == 0
+
+
+def test_a_forged_undo_plan_is_refused(small: World) -> None:
+    import hashlib
+
+    plan(small)
+    assert reconcile("apply", "p.json", "--yes", cwd=small.folder).code == 0
+    path = small.folder / "p.undo.json"
+    edit(path, '"pinned":{"is_compressed":false', '"pinned":{"is_compressed":true')
+    body, _mark, _rest = path.read_bytes().partition(b'"digest": ')
+    path.write_bytes(body + f'"digest": "sha256:{hashlib.sha256(body).hexdigest()}"\n}}\n'.encode())
+    tables = small.tables()
+    refused(small, reconcile("undo", "p.undo.json", "--yes", cwd=small.folder), 1, "not the reverse")
+    assert small.tables() == tables
+
+
+def test_blocked_documents_need_a_flag(small: World) -> None:
+    small.row("nowhere", b"x", content_url=None)
+    small.row("tape", b"x", content_url="tape://a/b/c")
+    result = plan(small)
+    assert result.code == 0
+    assert re.search(r"blocked\s+2 documents", result.out)
+    refused(small, reconcile("apply", "p.json", "--yes", cwd=small.folder), 1, "2 blocked documents", "--leave-blocked")
+    result = reconcile("apply", "p.json", "--yes", "--leave-blocked", cwd=small.folder)
+    assert result.code == 3
+    assert "2 documents are left" in result.out
+
+
+def test_plan_and_show_say_the_same(small: World) -> None:
+    saved = plan(small)
+    shown = reconcile("show", "p.json", cwd=small.folder)
+    assert shown.code == 0
+    assert shown.out.strip() in saved.out
+    data = json.loads(reconcile("show", "p.json", "--format", "json", "--moves", cwd=small.folder).out)
+    assert len(data["moves"]) == data["summary"]["moves"]["documents"] == 6
+    result = reconcile(
+        "plan",
+        "config.yaml",
+        "dest.yaml",
+        "--out",
+        "q.json",
+        "--detailed-exitcode",
+        "--format",
+        "json",
+        cwd=small.folder,
+    )
+    assert result.code == 2
+    assert json.loads(result.out)["summary"]["moves"]["documents"] == 6
+
+
+def test_the_work_place_is_not_needed(small: World, tmp_path: Path, moto: MotoServer) -> None:
+    """`show` works without database and configs."""
+    plan(small)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    shutil.copy(small.folder / "p.json", elsewhere)
+    for path in small.folder.glob("*.yaml"):
+        path.unlink()
+    (small.folder / "anchore.db").unlink()
+    assert reconcile("show", "p.json", cwd=elsewhere).code == 0
+    assert Place(small.folder, small.url).tag
