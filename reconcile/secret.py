@@ -63,6 +63,6 @@ def without_userinfo(url: str) -> str:
         return MASK
     if not at:
         return url
-    for piece in userinfo.split(":", 1)[1:]:
+    for piece in userinfo.split(":", 1):
         remember(piece)
     return urlunsplit(parts._replace(netloc=f"{MASK}@{host}"))

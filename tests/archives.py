@@ -216,7 +216,10 @@ def query(url: str, sql: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, .
     connection = connect(url)
     try:
         cursor = connection.cursor()
-        cursor.execute(sql.replace("%s", "?") if url.startswith("sqlite") else sql, values)
+        if url.startswith("sqlite"):
+            cursor.execute(sql.replace("%s", "?"), values)
+        else:
+            cursor.execute(sql, values or None)
         rows = cursor.fetchall() if cursor.description else []
         connection.commit()
         return list(rows)

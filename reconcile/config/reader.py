@@ -21,7 +21,7 @@ from reconcile.config.model import (
     DatabaseSettings,
 )
 from reconcile.errors import ConfigError
-from reconcile.secret import Secret
+from reconcile.secret import Secret, without_userinfo
 
 _VARIABLE = re.compile(r"\$\{(ANCHORE[A-Za-z0-9_]*)\}")
 
@@ -142,12 +142,21 @@ def _backend(role: str, section: dict[str, Any]) -> Backend:
     return Backend(
         role=role,
         driver=driver["name"],
-        settings={key: value if key in public or value is None else Secret(value) for key, value in settings.items()},
+        settings={key: _setting(value, public=key in public) for key, value in settings.items()},
         compression=Compression(
             enabled=bool(compression.get("enabled", False)),
             min_size_kbytes=compression.get("min_size_kbytes", DEFAULT_MIN_SIZE_KBYTES),
         ),
     )
+
+
+def _setting(value: object, *, public: bool) -> object:
+    """Wrap what is not to be shown; remember a public URL's userinfo, so that no message shows it either."""
+    if not public and value is not None:
+        return Secret(value)
+    if isinstance(value, str):
+        without_userinfo(value)
+    return value
 
 
 def _database(document: dict[str, Any]) -> DatabaseSettings | None:

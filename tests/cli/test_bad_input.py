@@ -266,7 +266,7 @@ def test_a_data_dir_that_cannot_be_written(small: World) -> None:
     messages = small.folder / "messages"
     child = os.fork()
     if child == 0:  # the interpreter itself may be out of the other user's reach: no exec
-        os.dup2(os.open(messages, os.O_WRONLY | os.O_CREAT), 2)
+        sys.stderr = messages.open("w", buffering=1)
         os.setgid(65534)
         os.setuid(65534)
         sys.argv = ["reconcile", "apply", "p.json", "--yes"]
