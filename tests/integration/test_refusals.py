@@ -1,0 +1,168 @@
+"""Two of us, and the services: who refuses whom, with which exit code, and what stays as it was."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psycopg2
+import pytest
+
+from reconcile.catalog import DatabaseOptions, connect
+from reconcile.catalog.lock import run_lock
+from reconcile.errors import LockedError, ServicesRunningError, StageFailedError
+from reconcile.secret import Secret
+from tests.archives import Place
+from tests.cli.runner import reconcile
+from tests.crash.killer import STAGE
+from tests.servers.moto import MotoServer
+from tests.world import DB, DB2, World, s3
+
+
+def heartbeat(world: World, age: int) -> None:
+    world.sql("DELETE FROM services")
+    now = int(time.time()) - age
+    row = {"hostid": "anchore-quickstart", "servicename": "catalog", "base_url": "http://x", "status": True}
+    world.insert("services", row | {"heartbeat": now})
+
+
+def test_a_second_run_is_refused(world: World) -> None:
+    world.fill(3)
+    plan = world.plan(world.config("config", DB), world.config("dest", DB2))
+    catalog = connect(DatabaseOptions(url=Secret(world.url)))
+    tables = world.tables()
+    with run_lock(catalog, 0), pytest.raises(LockedError, match=r"another run holds the lock: .*since") as error:
+        world.apply(plan, lock_wait=0.5)
+    assert error.value.exit_code == 10
+    assert world.tables() == tables
+    with run_lock(catalog, 0):
+        threading.Timer(1, catalog.close).start()
+    assert world.apply(plan, lock_wait=10).documents == 3
+
+
+def test_the_vendors_migration_and_ours_exclude_each_other(folder: Path, database: str) -> None:
+    world = World(folder, database)
+    world.fill(3)
+    plan = world.plan(world.config("config", DB), world.config("dest", DB2))
+    vendor = psycopg2.connect(database)
+    vendor.cursor().execute("SELECT pg_advisory_lock(2, 1)")
+    with pytest.raises(LockedError):
+        world.apply(plan, lock_wait=0)
+    vendor.close()
+    catalog = connect(DatabaseOptions(url=Secret(database)))
+    other = psycopg2.connect(database)
+    with run_lock(catalog, 0):
+        cursor = other.cursor()
+        cursor.execute("SELECT pg_try_advisory_lock(2, 1)")
+        assert cursor.fetchone() == (False,)
+    other.close()
+    catalog.close()
+
+
+def test_a_young_heartbeat_refuses_the_switch(world: World) -> None:
+    """Staging is allowed; the same command goes on once the services are quiet."""
+    world.fill(6)
+    plan, tables = world.plan(world.config("config", DB), world.config("dest", DB2)), world.tables()
+    heartbeat(world, 20)
+    with pytest.raises(ServicesRunningError, match=r"catalog on anchore-quickstart \(heartbeat 2\d s ago") as error:
+        world.apply(plan, wait_for_services=0)
+    assert error.value.exit_code == 11
+    assert world.tables()["archive_metadata"] == tables["archive_metadata"]
+    assert len(world.tables()["object_storage"]) == 6
+    heartbeat(world, 151)
+    assert world.apply(plan, wait_for_services=0).documents == 6
+
+
+def test_a_heartbeat_that_advances_refuses_at_once(world: World) -> None:
+    world.fill(3)
+    plan = world.plan(world.config("config", DB), world.config("dest", DB2))
+    heartbeat(world, 20)
+    threading.Timer(2, heartbeat, (world, 0)).start()
+    before = time.monotonic()
+    with pytest.raises(ServicesRunningError):
+        world.apply(plan, wait_for_services=100)
+    assert time.monotonic() - before < 90
+
+
+def test_a_clean_stop_a_moment_ago_is_waited_out(world: World) -> None:
+    world.fill(3)
+    plan = world.plan(world.config("config", DB), world.config("dest", DB2))
+    heartbeat(world, 147)
+    assert world.apply(plan).documents == 3
+    (seen,) = world.sql("SELECT services_seen FROM reconcile_runs")
+    assert "anchore-quickstart" in seen[0]
+
+
+def test_services_can_be_ignored_by_those_who_know(world: World) -> None:
+    world.fill(3)
+    heartbeat(world, 0)
+    plan = world.plan(world.config("config", DB), world.config("dest", DB2))
+    assert world.apply(plan, ignore_services=True).documents == 3
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_batch_in_hand(
+    number: signal.Signals, code: int, folder: Path, database: str, moto: MotoServer
+) -> None:
+    world = World(folder, database)
+    world.fill(300)
+    place = Place(folder, database, moto)
+    plan = world.plan(world.config("config", DB), world.config("dest", s3(moto, place.buckets[0])))
+    tables = world.tables()
+    program = (
+        f"import {STAGE} as stage, sys; stage.BATCH_DOCUMENTS = 5\n"
+        "sys.argv = ['reconcile', 'apply', 'p.json', '--yes', '--workers', '2']\n"
+        "from reconcile.cli.main import main; main()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], cwd=folder, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    while len(place.objects() if place._buckets_there() else ()) < 10:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(number)
+    _out, messages = process.communicate(timeout=60)
+    assert process.returncode == code, messages
+    assert "the same command goes on" in messages
+    assert world.tables() == tables
+    staged = world.sql("SELECT count(*) FROM reconcile_moves WHERE state = 'staged'")[0][0]
+    assert 10 <= staged < 300
+    assert len(place.objects()) == staged
+    assert world.apply(plan).documents == 300
+
+
+def test_an_old_executor_cannot_go_on(world: World) -> None:
+    """Every write to the work tables carries the run's epoch, which each new executor raises."""
+    from reconcile.errors import SupersededError
+    from reconcile.running.run import find_runs, resume_run
+
+    world.fill(3)
+    world.sql("UPDATE archive_document SET jsondata = 'x', b64_encoded = %s", False)
+    world.sql("DELETE FROM archive_metadata WHERE \"archiveId\" <> 'sha256:0001'")
+    plan = world.plan(world.config("config", DB), world.config("dest", DB2))
+    with pytest.raises(StageFailedError):
+        world.apply(plan)
+    catalog = connect(DatabaseOptions(url=Secret(world.url)))
+    old = resume_run(catalog, find_runs(catalog)[0])
+    resume_run(catalog, find_runs(catalog)[0])
+    with pytest.raises(SupersededError), old.writing():
+        pass
+    catalog.close()
+
+
+def test_status_says_what_to_type_next(world: World) -> None:
+    world.fill(3)
+    world.config("config", DB)
+    assert "no run is recorded" in reconcile("status", "--source", "config.yaml", cwd=world.folder).out
+    plan = world.plan(world.folder / "config.yaml", world.config("dest", DB2))
+    world.apply(plan)
+    said = reconcile("status", "--source", "config.yaml", cwd=world.folder)
+    assert said.code == 0
+    assert ": done" in said.out
+    assert "staged   3 documents" in said.out
+    assert "reconcile undo" in said.out
