@@ -1,0 +1,63 @@
+"""Payload, secrets, logs, and how quickly and lightly the package is imported."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zlib
+
+import pytest
+
+from reconcile.errors import DocumentError
+from reconcile.logs import printable
+from reconcile.payload import compress, decompress, recode
+from reconcile.secret import Secret, scrub, without_userinfo
+
+
+def test_recode() -> None:
+    document = b"x" * 1000
+    stored = recode(document, is_compressed=False, compressed=True)
+    assert stored == zlib.compress(document, 3)
+    assert recode(stored, is_compressed=True, compressed=False) == document
+    assert recode(stored, is_compressed=True, compressed=True) is stored
+
+
+@pytest.mark.parametrize("stored", [b"", b"not zlib", zlib.compress(b"x" * 100)[:-3]])
+def test_what_services_could_not_decompress_is_undecodable(stored: bytes) -> None:
+    with pytest.raises(DocumentError, match="undecodable"):
+        decompress(stored)
+
+
+def test_bytes_after_the_zlib_data_are_ignored_as_the_services_do() -> None:
+    assert decompress(compress(b"a") + b"junk") == b"a"
+
+
+def test_secrets_do_not_print() -> None:
+    secret = Secret("can/ary 1")
+    assert f"{secret} {secret!r} {secret:>10} {[secret]}".count("can") == 0
+    assert secret == Secret("can/ary 1")
+    for spelling in ("can/ary 1", "can/ary%201", "can%2Fary%201", "can%2Fary+1"):
+        assert scrub(f"a {spelling} b") == "a *** b"
+
+
+def test_userinfo_is_masked() -> None:
+    assert without_userinfo("http://user-x:pass-x@host:1/p") == "http://***@host:1/p"
+    assert without_userinfo("http://host/p") == "http://host/p"
+    assert without_userinfo("http://[bad") == "***"
+
+
+def test_control_characters_are_shown() -> None:
+    assert printable("a\x1b[2J\nü\x9b") == "a\\x1b[2J\\nü\\x9b"
+
+
+def test_importing_the_package_is_light() -> None:
+    heavy = {"boto3", "obstore", "sqlalchemy", "rich", "jsonschema", "swiftclient"}
+    code = "import reconcile, sys; print(' '.join(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not heavy & set(loaded)
+
+
+def test_a_move_within_the_database_loads_no_cloud_library() -> None:
+    code = "import reconcile.verbs, sys; print(' '.join(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"boto3", "obstore", "swiftclient"} & set(loaded)
