@@ -27,10 +27,14 @@ from reconcile.running.undo import write_undo_plan
 
 @frozen
 class Prepared:
-    """A plan and its two configs, checked and ready to be applied."""
+    """A plan and its two configs, checked and ready to be applied.
 
-    plan: PlanFile
+    ``plan`` is None for the undo of a run that never switched: there is nothing to move back, only copies to drop.
+    """
+
+    plan: PlanFile | None
     desired: DesiredState
+    undo_of: str | None = None
 
 
 @contextmanager
@@ -61,7 +65,7 @@ def prepare(path: Path, source: Path | None = None, dest: Path | None = None) ->
     """Read a plan's file and the configs it was made with. Opens no connection."""
     plan_file = open_plan(path)
     plan_file.verify()
-    return Prepared(plan_file, running.configs_of(plan_file.header, source, dest))
+    return Prepared(plan_file, running.configs_of(plan_file.header, source, dest), plan_file.header.undo_of)
 
 
 def apply(
@@ -72,25 +76,26 @@ def apply(
 ) -> Outcome:
     """Apply a plan, or an undo plan; go on where an interrupted run of it stopped."""
     with opened(database or DatabaseOptions(), prepared.desired.source) as catalog:
-        return running.apply(catalog, prepared.plan, prepared.desired, options or RunOptions(), control or Control())
+        return undo(catalog, prepared, options, control)
 
 
 def undo_plan_of(
     catalog: Catalog, run_id: str, source: Path | None, dest: Path | None, *, with_changes: bool = False
 ) -> Prepared:
-    """Write the undo plan of a run anew from its record, and make it ready.
+    """Make the undo of a run ready, its plan written anew from the run's record.
 
     ``with_changes`` makes a plan that also takes back what services wrote since, as it is now.
     """
     record = running.run_record(catalog, run_id)
     header = _turned(record.header, run_id)
     desired = running.configs_of(header, source, dest)
-    forward = DesiredState(desired.dest, desired.source)
+    if record.switched_at is None:
+        return Prepared(None, desired, run_id)
     path = Path(record.undo_path) if record.undo_path else undo_path(Path(record.plan_path))
     if with_changes:
-        return Prepared(plan_with_changes(catalog, record, desired, path), desired)
-    write_undo_plan(catalog, record, path, forward)
-    return Prepared(open_plan(path), desired)
+        return Prepared(plan_with_changes(catalog, record, desired, path), desired, run_id)
+    write_undo_plan(catalog, record, path, DesiredState(desired.dest, desired.source))
+    return Prepared(open_plan(path), desired, run_id)
 
 
 def _turned(header: PlanHeader, run_id: str) -> PlanHeader:
@@ -103,8 +108,12 @@ def undo(
     options: RunOptions | None = None,
     control: Control | None = None,
 ) -> Outcome:
-    """Take a run back by its undo plan."""
-    return running.apply(catalog, prepared.plan, prepared.desired, options or RunOptions(), control or Control())
+    """Carry out what was prepared on an open catalog."""
+    options, control = options or RunOptions(), control or Control()
+    if prepared.plan is not None:
+        return running.apply(catalog, prepared.plan, prepared.desired, options, control)
+    assert prepared.undo_of is not None  # noqa: S101 - only an undo can do without a plan
+    return running.undo(catalog, prepared.undo_of, None, prepared.desired, options, control)
 
 
 def last_run(catalog: Catalog, run_id: str | None = None) -> RunRecord | None:

@@ -38,7 +38,8 @@ def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
     path: Path = options["plan"]
     prepared = verbs.prepare(path, options["source"], options["dest"])
     if not options["yes"]:
-        click.echo(summary_text(prepared.plan), err=True)
+        if prepared.plan is not None:
+            click.echo(summary_text(prepared.plan), err=True)
         confirm("All Anchore services are stopped, and this is to be done?", yes=False)
     run = RunOptions(
         **{

@@ -22,7 +22,10 @@ def show_outcome(outcome: Outcome, prepared: Prepared) -> None:
 
 
 def _lines(outcome: Outcome, prepared: Prepared) -> Iterator[str]:
-    is_undo = prepared.plan.header.undo_of is not None
+    is_undo = prepared.undo_of is not None
+    if is_undo and prepared.plan is None and not outcome.already:
+        yield f"run {outcome.run_id} never switched; its copies are dropped, the catalog is as it was"
+        return
     verb = "taken back" if is_undo else "moved"
     yield f"run {outcome.run_id}: {outcome.documents} documents {verb}"
     if outcome.left:

@@ -52,8 +52,11 @@ def command(context: click.Context, /, what: str, **options: Any) -> None:  # no
     with verbs.opened(database, config) as catalog:
         prepared = _prepared(catalog, path if path.is_file() else None, run_id, options)
         if not options["yes"]:
-            click.echo(summary_text(prepared.plan), err=True)
-            confirm("All Anchore services are stopped, and this is to be taken back?", yes=False)
+            if prepared.plan is not None:
+                click.echo(summary_text(prepared.plan), err=True)
+                confirm("All Anchore services are stopped, and this is to be taken back?", yes=False)
+            else:
+                confirm(f"Run {run_id} never switched. Drop the copies that it staged?", yes=False)
         names = ("workers", "lock_wait", "wait_for_services", "ignore_services")
         run = RunOptions(**{name: options[name] for name in names})
         with controlled(quiet=context.obj) as control:

@@ -63,10 +63,12 @@ def _config(option: str, wanted: ConfigReference, path: Path | None, *, destinat
 
 
 def check_database(catalog: Catalog, plan: PlanFile) -> None:
-    """Raise `PlanFileError` for a plan that was made for another database."""
-    if plan.header.database != catalog.identity:
+    """Raise `PlanFileError` for a plan that was made for another database, as far as both names are known."""
+    planned = plan.header.database
+    known = [name for name in planned if planned[name] is not None and catalog.identity.get(name) is not None]
+    if planned.get("kind") != catalog.identity["kind"] or any(planned[n] != catalog.identity[n] for n in known):
         raise PlanFileError(
-            f"{plan.path}: the plan is for another database ({plan.header.database}), this one is {catalog.identity}",
+            f"{plan.path}: the plan is for another database ({planned}), this one is {catalog.identity}",
             hint="connect to the database that the plan was made from, or make a new plan",
         )
 

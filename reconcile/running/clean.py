@@ -16,7 +16,7 @@ from attrs import define, field
 from reconcile.catalog import CatalogRow
 from reconcile.catalog.rows import row_columns, streamed
 from reconcile.catalog.tables import archive_metadata
-from reconcile.errors import DocumentError, SupersededError
+from reconcile.errors import BackendError, DocumentError, SupersededError
 from reconcile.logs import get_logger
 from reconcile.payload import md5
 from reconcile.planning.desired import DesiredState
@@ -190,7 +190,10 @@ def _marker_is_seen(source: Store, dest: Store) -> bool:
     key = dest.address.key(document)
     written = dest.write([Write(key, token, md5(token))])[key]
     if isinstance(written, DocumentError):
-        raise written
+        raise BackendError(
+            f"{dest.address.identity}: the marker that tells one place from two could not be written: {written.detail}",
+            hint="the catalog is switched; nothing was deleted. Mend it, then run the same command again",
+        )
     try:
         return source.address.key(document) in source.look([source.address.key(document)]) or key in source.look([key])
     finally:
