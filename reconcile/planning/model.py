@@ -26,6 +26,7 @@ REASONS = {
     "rows_disagree": "rows that share the URL differ on digest, size or compression",
     "leaves_data_dir": "the path would leave the data dir",
     "key_too_long": "the key is too long for the destination",
+    "name_altered": "the driver's client library would use another name",
     "too_big": "the document is too big for the destination",
     "source_missing": "there is no content at the source",
     "ambiguous_source": "there are several contents at the source",

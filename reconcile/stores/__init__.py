@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from reconcile.catalog import Catalog
 from reconcile.config import Backend
-from reconcile.errors import BackendError
 from reconcile.stores.addresses import (
     GIB,
     Address,
     FileAddress,
     Location,
     ObjectAddress,
+    SwiftAddress,
     TableAddress,
-    endpoint_identity,
 )
 from reconcile.stores.base import Content, Known, Stat, Store, Write
+from reconcile.stores.identities import endpoint_identity, swift_identity
 
 __all__ = ["Address", "Content", "Known", "Location", "Stat", "Store", "Write", "address_of", "open_store"]
 
@@ -32,7 +32,8 @@ def address_of(backend: Backend) -> Address:
         bucket = settings["bucket"]
         identity = f"s3:{endpoint_identity(settings.get('url') or None)}/{bucket}"
         return ObjectAddress("s3", identity, bucket, settings.get("prefix") or "")
-    raise BackendError(f"driver {backend.driver} is not supported yet")
+    prefix = settings.get("anchore_key_prefix") or ""
+    return SwiftAddress("swift", swift_identity(settings), settings["container"], prefix)
 
 
 def open_store(backend: Backend, catalog: Catalog, tag: str) -> Store:
@@ -53,6 +54,10 @@ def open_store(backend: Backend, catalog: Catalog, tag: str) -> Store:
         from reconcile.stores.localfs import FileStore  # noqa: PLC0415
 
         return FileStore(address, tag)
-    from reconcile.stores.s3 import make  # noqa: PLC0415
+    if backend.driver == "s3":
+        from reconcile.stores import s3  # noqa: PLC0415
 
-    return make(backend, address)
+        return s3.make(backend, address)
+    from reconcile.stores import swift  # noqa: PLC0415
+
+    return swift.make(backend, address)

@@ -12,9 +12,11 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import urlparse, urlsplit
+from urllib.parse import urlparse
 
 from attrs import define, field, frozen
+
+from reconcile.stores import identities
 
 Document = tuple[str, str, str]  # userId, logical bucket, archiveId
 Key = str | tuple[str, str, str]  # what names content inside a store
@@ -139,6 +141,16 @@ class ObjectAddress(Address):
 
 
 @define
+class SwiftAddress(ObjectAddress):
+    """``swift``: an object store whose client, the services' too, takes ``.`` and ``..`` out of names."""
+
+    def problem(self, key: Key) -> tuple[str, str] | None:
+        if {".", ".."} & set(str(key).split("/")):
+            return ("name_altered", "python-swiftclient, which the services use, would use another name than this")
+        return super().problem(key)
+
+
+@define
 class FileAddress(Address):
     """``localfs``: ``file://{data dir}/{md5(user)}/{bucket}/{h[:2]}/{h}.json``; the key is the path below it."""
 
@@ -149,7 +161,7 @@ class FileAddress(Address):
     _longest_name: int = 255  # bytes, on every usual file system
 
     def __attrs_post_init__(self) -> None:
-        self.identity = directory_identity(self.data_dir)
+        self.identity = identities.directory_identity(self.data_dir)
 
     def url(self, document: Document) -> str:
         return "file://" + os.path.join(self.data_dir, str(self.key(document)))  # noqa: PTH118 - the vendor's own join
@@ -174,7 +186,7 @@ class FileAddress(Address):
     def _is_alias(self, directory: str) -> bool:
         """Tell whether this is the data dir by another name (a symlink, another spelling)."""
         if directory not in self._aliases:
-            self._aliases[directory] = directory_identity(directory) == self.identity
+            self._aliases[directory] = identities.directory_identity(directory) == self.identity
         return self._aliases[directory]
 
     def services_can_read(self, document: Document) -> bool:
@@ -190,24 +202,6 @@ class FileAddress(Address):
         if longest > self._longest_name:
             return ("key_too_long", f"a name in the path has {longest} bytes, the limit is {self._longest_name}")
         return None
-
-
-def directory_identity(path: str) -> str:
-    """Return what tells a directory from any other: device and inode, or its real path while it is missing."""
-    try:
-        status = os.stat(path)  # noqa: PTH116
-    except OSError:
-        return f"directory:{os.path.realpath(path)}"
-    return f"directory:{status.st_dev}:{status.st_ino}"
-
-
-def endpoint_identity(url: str | None) -> str:
-    """Return an S3 endpoint's name: scheme, host and port, without userinfo, path or a default port."""
-    if not url:
-        return "aws"
-    parts = urlsplit(url if "://" in url else f"https://{url}")
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    return f"{parts.scheme}://{(parts.hostname or '').rstrip('.')}:{port}"
 
 
 def _hash(text: str) -> str:

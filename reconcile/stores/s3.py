@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -20,7 +20,8 @@ from reconcile.errors import BackendError, DocumentError
 from reconcile.payload import md5
 from reconcile.secret import Secret
 from reconcile.stores.addresses import Address, Key, ObjectAddress
-from reconcile.stores.base import Content, DocumentStore, Known, Stat, Write
+from reconcile.stores.base import Content, Stat, Write
+from reconcile.stores.objects import ObjectStore
 from reconcile.stores.s3_errors import translated
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ T = TypeVar("T")
 CONTENT_TYPE = "binary/octet-stream"  # the vendor's
 _MD5_ETAG = re.compile(r'"?([0-9a-f]{32})"?')
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_WORTH_LISTING = 16
-_PAGE = 1000
 
 
 @define
@@ -63,15 +62,15 @@ class S3Settings:
         )
 
 
-class S3Store(DocumentStore):
+class S3Store(ObjectStore):
     """One bucket at one endpoint."""
 
-    default_workers: ClassVar[int] = 16
+    page: ClassVar[int] = 1000
+    delete_page: ClassVar[int] = 1000
 
     def __init__(self, address: ObjectAddress, settings: S3Settings) -> None:
         super().__init__(address)
         self._settings = settings
-        self._prefix = address.prefix
         self._etag_is_md5 = True
         self._making = threading.Lock()
 
@@ -89,50 +88,11 @@ class S3Store(DocumentStore):
             extra = {"CreateBucketConfiguration": where} if where else {}
             self._client.create_bucket(Bucket=self._settings.bucket, **extra)
 
-    def look(self, keys: Sequence[Key], *, digest: bool = False) -> dict[Key, Stat]:
-        found = self._listed(sorted(map(str, keys))) if len(keys) >= _WORTH_LISTING else {}
-        unseen = [key for key in keys if key not in found or (digest and found[key].md5 is None)]
-        return found | super().look(unseen, digest=digest)
-
-    def delete(self, known: Sequence[Known]) -> dict[Key, DocumentError | None]:
-        present = self.look([content.key for content in known])
-        answer: dict[Key, DocumentError | None] = {}
-        doomed: list[str] = []
-        for content in known:
-            stat = present.get(content.key)
-            answer[content.key] = None
-            if stat is None:
-                continue
-            if stat.version == content.version:
-                doomed.append(str(content.key))
-            else:
-                answer[content.key] = DocumentError("content_changed", "the ETag is not that of the content copied")
-        for start in range(0, len(doomed), _PAGE):
-            answer |= self._again(self._delete_page, doomed[start : start + _PAGE])
-        return answer
-
-    def listing(self) -> Iterator[tuple[Key, Stat]]:
+    def _list_after(self, name: str, prefix: str) -> tuple[list[tuple[str, Stat]], bool]:
         with translated(self._where):
-            pages = self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=self._settings.bucket, Prefix=self._prefix
-            )
-            for page in pages:
-                for entry in page.get("Contents", []):
-                    yield entry["Key"], self._stat_of(entry["Size"], entry["ETag"])
-
-    def _listed(self, keys: list[str]) -> dict[Key, Stat]:
-        """Learn from a listing what is there, a thousand names a request; gives up where keys are far apart."""
-        wanted, found, last = set(keys), dict[Key, Stat](), keys[0]
-        with translated(self._where):
-            for _page in range(1 + 2 * len(keys) // _PAGE):
-                page = self._client.list_objects_v2(Bucket=self._settings.bucket, StartAfter=last)
-                for entry in page.get("Contents", []):
-                    last = entry["Key"]
-                    if last in wanted:
-                        found[last] = self._stat_of(entry["Size"], entry["ETag"])
-                if not page.get("IsTruncated") or last >= keys[-1]:
-                    break
-        return found
+            page = self._client.list_objects_v2(Bucket=self._settings.bucket, StartAfter=name, Prefix=prefix)
+        entries = [(entry["Key"], self._stat_of(entry["Size"], entry["ETag"])) for entry in page.get("Contents", [])]
+        return entries, bool(page.get("IsTruncated"))
 
     def _stat(self, key: Key) -> Stat | None:
         import obstore  # noqa: PLC0415
@@ -199,7 +159,7 @@ class S3Store(DocumentStore):
         with translated(self._where):
             self._client.delete_object(Bucket=self._settings.bucket, Key=key)
 
-    def _delete_page(self, keys: list[str]) -> dict[Key, DocumentError | None]:
+    def _delete_many(self, keys: list[str]) -> dict[Key, DocumentError | None]:
         with translated(self._where):
             answer = self._client.delete_objects(
                 Bucket=self._settings.bucket, Delete={"Objects": [{"Key": key} for key in keys], "Quiet": True}

@@ -27,7 +27,7 @@ class Subject:
     is_text: bool
 
 
-STORES = ("db-sqlite", "db-postgresql", "db2-sqlite", "db2-postgresql", "localfs", "s3-moto", "s3-swift")
+STORES = ("db-sqlite", "db-postgresql", "db2-sqlite", "db2-postgresql", "localfs", "s3-moto", "s3-swift", "swift-swift")
 
 
 @pytest.fixture(params=STORES)
@@ -35,7 +35,7 @@ def subject(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Subject]
     driver, _dash, server = request.param.partition("-")
     url = request.getfixturevalue("database") if server == "postgresql" else new_sqlite(tmp_path)
     catalog = connect(DatabaseOptions(url=Secret(url)))
-    backend = make_backend(driver, request.getfixturevalue(server) if driver == "s3" else None, tmp_path)
+    backend = make_backend(driver, request.getfixturevalue(server) if driver in ("s3", "swift") else None, tmp_path)
     store = open_store(backend, catalog, "test")
     store.prepare(create=True)
     yield Subject(store, backend, catalog, request.param == "db-postgresql")
@@ -54,5 +54,14 @@ def make_backend(driver: str, server: Any, folder: Path, **changed: Any) -> Back
             "secret_key": Secret(server.secret_key),
             "prefix": "pre/fix-",
             "create_bucket": True,
+        }
+    if driver == "swift":
+        settings = {
+            "container": f"contract-{uuid.uuid4().hex[:12]}",
+            "auth": server.auth_url,
+            "user": Secret(server.access_key),
+            "key": Secret(server.secret_key),
+            "anchore_key_prefix": "pre/fix-",
+            "create_container": True,
         }
     return Backend("object_store", driver, settings | changed)

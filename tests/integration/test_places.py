@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from reconcile.stores import addresses
+from reconcile.stores import identities
 from tests.archives import Place, new_sqlite
 from tests.servers.moto import MotoServer
 from tests.world import COMPRESSED, DB, DB2, World, localfs, s3
@@ -115,7 +115,7 @@ def test_a_directory_under_two_device_numbers_loses_nothing(lite: World, monkeyp
     here = moved(lite, localfs(lite.folder / "archive"))
     documents = lite.read(here)
     (lite.folder / "again").symlink_to(lite.folder / "archive")
-    monkeypatch.setattr(addresses, "directory_identity", lambda path: f"directory:{path.rstrip('/')}")
+    monkeypatch.setattr(identities, "directory_identity", lambda path: f"directory:{path.rstrip('/')}")
     dest = lite.config("dest", localfs(lite.folder / "again"))
     plan = lite.plan(here, dest)
     assert plan.header.summary.moves.documents == 12

@@ -1,0 +1,41 @@
+"""What tells one physical place from another: directories, S3 endpoints, Swift accounts. No credential in it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import Any
+from urllib.parse import urlsplit
+
+from reconcile.secret import Secret
+
+
+def directory_identity(path: str) -> str:
+    """Return what tells a directory from any other: device and inode, or its real path while it is missing."""
+    try:
+        status = os.stat(path)  # noqa: PTH116
+    except OSError:
+        return f"directory:{os.path.realpath(path)}"
+    return f"directory:{status.st_dev}:{status.st_ino}"
+
+
+def endpoint_identity(url: str | None) -> str:
+    """Return an S3 endpoint's name: scheme, host and port, without userinfo, path or a default port."""
+    if not url:
+        return "aws"
+    parts = urlsplit(url if "://" in url else f"https://{url}")
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return f"{parts.scheme}://{(parts.hostname or '').rstrip('.')}:{port}"
+
+
+def swift_identity(settings: dict[str, Any]) -> str:
+    """Return what tells this place from others: endpoint, account as far as the options tell, container.
+
+    What the account follows from may be a credential: only a digest of it is kept.
+    """
+    values = {key: value.reveal() if isinstance(value, Secret) else value for key, value in settings.items()}
+    endpoint = next((str(values[name]) for name in ("os_storage_url", "auth", "os_auth_url") if values.get(name)), None)
+    names = ("os_project_name", "os_project_id", "os_tenant_name", "os_tenant_id", "user", "os_username")
+    account = next((str(values[name]) for name in names if values.get(name)), "")
+    account = hashlib.sha256(account.partition(":")[0].encode()).hexdigest()[:8]
+    return f"swift:{endpoint_identity(endpoint)}/{account}/{values['container']}"

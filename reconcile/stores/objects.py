@@ -1,0 +1,73 @@
+"""What ``s3`` and ``swift`` share: a flat space of keys that can be listed in order, and deleted many at a time."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import ClassVar
+
+from reconcile.errors import DocumentError
+from reconcile.stores.addresses import Key, ObjectAddress
+from reconcile.stores.base import DocumentStore, Known, Stat
+
+_WORTH_LISTING = 16
+
+
+class ObjectStore(DocumentStore):
+    """A bucket or container. A listing tells what is there; what it does not show is asked for by name."""
+
+    default_workers: ClassVar[int] = 16
+    page: ClassVar[int]  # names that one listing request gives
+    delete_page: ClassVar[int]  # keys that one deleting request takes
+
+    def __init__(self, address: ObjectAddress) -> None:
+        super().__init__(address)
+        self._prefix = address.prefix
+
+    @abstractmethod
+    def _list_after(self, name: str, prefix: str) -> tuple[list[tuple[str, Stat]], bool]:
+        """Return a page of the listing in the order of names, beginning after this one, and whether more follows."""
+
+    @abstractmethod
+    def _delete_many(self, keys: list[str]) -> dict[Key, DocumentError | None]:
+        """Delete a page of keys in one request; return those that could not be deleted."""
+
+    def look(self, keys: Sequence[Key], *, digest: bool = False) -> dict[Key, Stat]:
+        found = self._listed(sorted(map(str, keys))) if len(keys) >= _WORTH_LISTING else {}
+        unseen = [key for key in keys if key not in found or (digest and found[key].md5 is None)]
+        return found | super().look(unseen, digest=digest)
+
+    def delete(self, known: Sequence[Known]) -> dict[Key, DocumentError | None]:
+        present = self.look([content.key for content in known])
+        answer: dict[Key, DocumentError | None] = {}
+        doomed: list[str] = []
+        for content in known:
+            stat = present.get(content.key)
+            answer[content.key] = None
+            if stat is None:
+                continue
+            if stat.version == content.version:
+                doomed.append(str(content.key))
+            else:
+                answer[content.key] = DocumentError("content_changed", "the ETag is not that of the content copied")
+        for start in range(0, len(doomed), self.delete_page):
+            answer |= self._again(self._delete_many, doomed[start : start + self.delete_page])
+        return answer
+
+    def listing(self) -> Iterator[tuple[Key, Stat]]:
+        last, more = "", True
+        while more:
+            entries, more = self._again(lambda name: self._list_after(name, self._prefix), last)
+            yield from entries
+            last = entries[-1][0] if entries else last
+
+    def _listed(self, keys: list[str]) -> dict[Key, Stat]:
+        """Learn from a listing what is there, a page of names a request; gives up where keys are far apart."""
+        wanted, found, last = set(keys), dict[Key, Stat](), keys[0]
+        for _page in range(1 + 2 * len(keys) // self.page):
+            entries, more = self._again(lambda name: self._list_after(name, ""), last)
+            found.update((name, stat) for name, stat in entries if name in wanted)
+            last = entries[-1][0] if entries else last
+            if not more or last >= keys[-1]:
+                break
+        return found
