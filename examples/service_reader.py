@@ -69,6 +69,8 @@ class Reader:
                 raise Unreadable(f"{url}: {error}") from None
         if driver == "s3":
             return self._object(settings, parts)
+        if driver == "swift":
+            return self._swift_object(settings, parts)
         bucket, _slash, archive_id = parts.path.removeprefix("/").partition("/")
         key = (parts.netloc, bucket, archive_id)
         return self._text(key, url) if driver == "db" else self._blob(key, url)
@@ -95,6 +97,18 @@ class Reader:
         except client.exceptions.ClientError as error:
             raise Unreadable(f"s3://{parts.hostname}{parts.path}: {error.response['Error']['Code']}") from None
         return answer["Body"].read()  # type: ignore[no-any-return]
+
+    def _swift_object(self, settings: dict[str, Any], parts: Any) -> bytes:  # noqa: ANN401
+        from swiftclient.client import ClientException, Connection  # noqa: PLC0415
+
+        name = repr(sorted(settings.items(), key=str))
+        if name not in self._clients:
+            self._clients[name] = Connection(settings["auth"], settings["user"], settings["key"])
+        try:
+            _headers, data = self._clients[name].get_object(parts.hostname, parts.path.removeprefix("/"))
+        except ClientException as error:
+            raise Unreadable(f"swift://{parts.hostname}{parts.path}: {error.http_status}") from None
+        return bytes(data)
 
     def _client(self, settings: dict[str, Any]) -> Any:  # noqa: ANN401
         import boto3  # noqa: PLC0415

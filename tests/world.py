@@ -109,3 +109,8 @@ class World:
 
     def undo(self, plan: str = "p.undo.json", **options: Any) -> Outcome:
         return self.apply(plan, **options)
+
+
+def swift(server: Any, container: str, **more: Any) -> dict[str, Any]:
+    settings = {"auth": server.auth_url, "user": server.access_key, "key": server.secret_key, "container": container}
+    return {"storage_driver": {"name": "swift", "config": {"create_container": True, **settings, **more}}}

@@ -1,0 +1,91 @@
+"""Driver swift against a real Swift server: the vendor's archive from and to every other driver, and back."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.archives import TABLES, Place, dump, truth
+from tests.integration.test_equal_to_vendor import documents
+from tests.servers.moto import MotoServer
+from tests.servers.swift import SwiftServer
+from tests.world import COMPRESSED, DB, DB2, World, localfs, s3
+from tests.world import swift as in_swift
+
+OTHERS = ("db", "db2", "localfs", "s3", "swift")
+
+
+def names(server: SwiftServer, container: str) -> set[str]:
+    from swiftclient.client import Connection
+
+    connection = Connection(server.auth_url, server.access_key, server.secret_key)
+    return {entry["name"] for entry in connection.get_container(container, full_listing=True)[1]}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+@pytest.mark.parametrize("to_swift", [True, False], ids=["to swift", "from swift"])
+def test_there_and_back(
+    other: str, to_swift: bool, folder: Path, database: str, moto: MotoServer, swift: SwiftServer
+) -> None:
+    world, place = World(folder, database), Place(folder, database, moto)
+    start = place.load("db")
+    container = f"anchore-{uuid.uuid4().hex[:8]}"
+    sections: dict[str, Any] = {
+        "db": DB,
+        "db2": COMPRESSED | DB2,
+        "localfs": localfs(place.data_dir),
+        "s3": s3(moto, place.buckets[0]),
+        "swift": in_swift(swift, f"{container}-two", anchore_key_prefix="pre/fix-"),
+    }
+    source, dest = (
+        world.config("other", sections[other]),
+        world.config("swift", COMPRESSED | in_swift(swift, container)),
+    )
+    if not to_swift:
+        source, dest = dest, source
+    setup = world.plan(start, source, "setup.json")
+    if setup.header.summary.moves.documents:
+        world.apply(setup)
+    before = {table: dump(database, table) for table in TABLES}
+    held = names(swift, container) if not to_swift else set()
+
+    plan = world.plan(source, dest)
+    world.apply(plan)
+    assert documents(dest) == truth("db")
+    if to_swift:
+        assert names(swift, container) == {"/".join(document) for document in truth("db")}
+    else:
+        assert not names(swift, container)
+
+    world.undo()
+    assert {table: dump(database, table) for table in TABLES} == before
+    assert documents(source) == truth("db")
+    assert names(swift, container) == held
+
+
+def test_without_the_client_the_message_says_how_to_install_it(
+    folder: Path, database: str, monkeypatch: pytest.MonkeyPatch, swift: SwiftServer
+) -> None:
+    import sys
+
+    from reconcile.errors import BackendError
+
+    world = World(folder, database)
+    world.fill(3)
+    plan = world.plan(world.config("config", DB), world.config("dest", in_swift(swift, "any")))
+    monkeypatch.setitem(sys.modules, "swiftclient", None)
+    with pytest.raises(BackendError, match="python-swiftclient") as error:
+        world.apply(plan)
+    assert error.value.hint == "pip install 'reconcile[swift]'"
+
+
+def test_dot_segments_are_blocked(folder: Path, database: str, swift: SwiftServer) -> None:
+    """Never is one document written as another: the client would take ``..`` out of the name."""
+    world = World(folder, database)
+    world.add("../up", b"x")
+    world.add("up", b"y", bucket="x")
+    plan = world.plan(world.config("config", DB), world.config("dest", in_swift(swift, "any")))
+    assert [(b.archiveId, b.reason) for b in plan.blockers()] == [("../up", "name_altered")]
