@@ -106,6 +106,11 @@ class Catalog:
             settings += "; SET LOCAL synchronous_commit = on"
         connection.exec_driver_sql(settings)
 
+    def favour_hash_joins(self, connection: Connection) -> None:
+        """Keep this transaction from joining big tables row by row where their statistics are young or missing."""
+        if self.is_postgresql:
+            connection.exec_driver_sql("SET LOCAL enable_nestloop = off")
+
     def has_table(self, table: sa.Table) -> bool:
         """Tell whether the database has the table."""
         with translated():

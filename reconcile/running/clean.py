@@ -73,6 +73,7 @@ class Cleaner:
             theirs.c.run_id.in_(others), theirs.c.after_url == moves.c.before_url, theirs.c.origin.is_not(None)
         )
         with self.run.writing(bulk=True) as connection:
+            self.run.catalog.favour_hash_joins(connection)
             for condition, why in ((refers, "a catalog row refers to it"), (staged, "another run has staged it")):
                 if condition is staged and not others:
                     continue

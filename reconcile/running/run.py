@@ -251,6 +251,8 @@ def begin_run(
             },
         )
         load(connection, run_id, iter(rows))
+        if catalog.is_postgresql:
+            connection.execute(sa.text("ANALYZE reconcile_moves"))
     return Run(catalog, find_runs(catalog, run_id=run_id)[0], epoch=1)
 
 

@@ -119,6 +119,7 @@ class Switcher:
         with lock.transaction() as connection:
             self.run.guard(connection)
             self._keep_writers_out(connection)
+            self.run.catalog.favour_hash_joins(connection)
             if has_services and not ignore_services:
                 _refuse_young(heartbeats(connection))
             if not limited:
