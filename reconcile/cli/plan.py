@@ -25,6 +25,7 @@ from reconcile.planning.render import summary_data, summary_text
 @option("--user", multiple=True, metavar="U", help="Only this account. May be repeated.")
 @option("--limit", type=click.IntRange(1), metavar="N", help="Plan at most N moves.")
 @option("--keep-source", is_flag=True, help="Delete no source after the switch.")
+@option("--allow-unreadable", is_flag=True, help="Move documents even where the services could not read them back.")
 @option("--detailed-exitcode", is_flag=True, help="Exit 2 if the plan has changes.")
 @option("--format", "form", type=click.Choice(("text", "json")), default="text", show_default=True)
 @database_options
@@ -46,6 +47,7 @@ def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
             scope=Scope(options["bucket"], options["exclude_bucket"], options["user"]),
             limit=options["limit"],
             keep_source=options["keep_source"],
+            allow_unreadable=options["allow_unreadable"],
         ),
         out,
     )

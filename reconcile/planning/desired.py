@@ -33,6 +33,7 @@ class DesiredState:
 
     source: Config
     dest: Config
+    allow_unreadable: bool = False
     places: dict[str, Place] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -66,7 +67,7 @@ class DesiredState:
             here.address.problem(keys[0])
             or there.address.problem(target)
             or _too_big(row, there)
-            or _unreadable(row, there)
+            or (None if self.allow_unreadable else _unreadable(row, there))
         )
         if problem:
             return _blocked(row, *problem)

@@ -143,11 +143,15 @@ class ConfigReference:
 
 @frozen(slots=False)
 class Policy:
-    """What the plan's maker decided. ``with_changes``: an undo that takes along what services wrote since."""
+    """What the plan's maker decided. ``with_changes``: an undo that takes along what services wrote since.
+
+    ``allow_unreadable``: documents go even where the services could not read them back.
+    """
 
     keep_source: bool = False
     limited: bool = False
     with_changes: bool = False
+    allow_unreadable: bool = False
 
 
 @frozen(slots=False)

@@ -43,6 +43,7 @@ class PlanRequest:
     scope: Scope = field(factory=Scope)
     limit: int | None = None
     keep_source: bool = False
+    allow_unreadable: bool = False
 
 
 def new_id() -> str:
@@ -64,7 +65,7 @@ def make_plan(
     """
     plan_id = new_id()
     path = out or Path("plans") / f"{plan_id}.json"
-    desired = DesiredState(source, dest)
+    desired = DesiredState(source, dest, request.allow_unreadable)
     counts = Counts()
     with catalog.snapshot() as connection, _checked_plan(connection, request, path) as writer:
         snapshot_at = database_now(connection)
@@ -78,7 +79,11 @@ def make_plan(
             source=reference(source),
             dest=reference(dest),
             scope=request.scope.as_filters(),
-            policy=Policy(keep_source=request.keep_source, limited=request.limit is not None),
+            policy=Policy(
+                keep_source=request.keep_source,
+                limited=request.limit is not None,
+                allow_unreadable=request.allow_unreadable,
+            ),
             summary=counts.summary(notes(desired, counts)),
             snapshot_at=snapshot_at,
         )

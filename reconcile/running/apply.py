@@ -42,7 +42,9 @@ def configs_of(header: PlanHeader, source: Path | None, dest: Path | None) -> De
     """
     going_forward = header.undo_of is None  # an undo leads back to whatever the services had
     return DesiredState(
-        _config("source", header.source, source), _config("dest", header.dest, dest, destination=going_forward)
+        _config("source", header.source, source),
+        _config("dest", header.dest, dest, destination=going_forward),
+        header.policy.allow_unreadable or not going_forward,
     )
 
 

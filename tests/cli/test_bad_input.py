@@ -393,3 +393,24 @@ def test_the_work_place_is_not_needed(small: World, tmp_path: Path, moto: MotoSe
     (small.folder / "anchore.db").unlink()
     assert reconcile("show", "p.json", cwd=elsewhere).code == 0
     assert Place(small.folder, small.url).tag
+
+
+def test_every_option_can_be_given_by_environment() -> None:
+    import click
+
+    from reconcile.cli.main import cli
+
+    context = click.Context(cli)
+    commands = [cli, *(cli.get_command(context, name) for name in cli.list_commands(context))]
+    for command in commands:
+        assert command is not None
+        assert command.help
+        for parameter in command.params:
+            if isinstance(parameter, click.Option) and parameter.name not in ("help", "version"):
+                assert str(parameter.envvar).startswith("RECONCILE_"), f"{command.name} {parameter.name}"
+
+
+def test_an_option_by_environment_counts(small: World) -> None:
+    result = plan(small, RECONCILE_KEEP_SOURCE="1", RECONCILE_BUCKET="policy_bundles analysis_data")
+    assert "sources   kept" in result.out
+    assert "to move   4 documents" in result.out

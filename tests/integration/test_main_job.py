@@ -272,6 +272,11 @@ def test_two_documents_that_the_incumbent_made_one(world: World) -> None:
     assert [blocker.reason for blocker in again.blockers()] == ["unreadable_by_services"]
     with pytest.raises(ReconcileError, match="1 blocked"):
         world.apply(again)
+    anyway = world.plan(dest, back, "r.json", allow_unreadable=True)
+    assert world.apply(anyway).documents == 2
+    assert sorted(row[8] for row in world.tables()["archive_document"]) == ["first", "second"]
+    world.undo("r.undo.json")
+    assert world.read(dest) == {"pol": b"first", "pol#2": b"second"}
 
 
 def test_an_undo_names_what_services_changed_since(world: World) -> None:
