@@ -6,10 +6,13 @@ import logging
 import os
 import sys
 from collections.abc import MutableMapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
+import stamina
 import structlog
+from stamina.instrumentation import RetryDetails
 
 from reconcile.secret import scrub
 
@@ -26,13 +29,15 @@ def configure(level: str = "info", form: str | None = None, file: Path | None = 
 
     A log file is made with mode 0600, and appended to.
     """
-    stream = _open(file) if file else sys.stderr
+    stream = _open(file) if file else None
+    on_terminal = stream is None and sys.stderr.isatty()
     if form is None:
-        form = "console" if stream.isatty() else "json"
+        form = "console" if on_terminal else "json"
+    stamina.instrumentation.set_on_retry_hooks([_say_retry])
     renderer: Any = structlog.processors.JSONRenderer(ensure_ascii=True)
     if form == "console":
         renderer = structlog.dev.ConsoleRenderer(
-            colors=stream.isatty() and "NO_COLOR" not in os.environ,
+            colors=on_terminal and "NO_COLOR" not in os.environ,
             exception_formatter=structlog.dev.plain_traceback,
         )
     structlog.configure(
@@ -45,9 +50,37 @@ def configure(level: str = "info", form: str | None = None, file: Path | None = 
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.WriteLoggerFactory(file=stream),
+        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", _Unbreakable(stream))),
         cache_logger_on_first_use=False,
     )
+
+
+def _say_retry(details: RetryDetails) -> None:
+    """Log that something is tried again, in one short line."""
+    why = getattr(details.caused_by, "orig", None) or details.caused_by
+    get_logger().warning(
+        "trying again", attempt=details.retry_num + 1, in_seconds=round(details.wait_for, 1), reason=_first_line(why)
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+class _Unbreakable:
+    """A stream for logs: a reader that went away, or a full disk, does not stop a migration."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError):
+            (self._stream or sys.stderr).write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            (self._stream or sys.stderr).flush()
 
 
 def _open(file: Path) -> TextIO:

@@ -12,14 +12,16 @@ _known: set[str] = set()
 class Secret:
     """A value that prints as ``***``; `reveal` is the one way to it.
 
-    Every secret made is remembered, so that `scrub` can take it out of a library's error message.
+    It is remembered, so that `scrub` can take it out of a library's error message; a database URL is not, as a
+    whole, since only its password is secret in a message, and that is remembered when the URL is taken apart.
     """
 
     __slots__ = ("_value",)
 
-    def __init__(self, value: object) -> None:
+    def __init__(self, value: object, *, remembered: bool = True) -> None:
         self._value = value
-        remember(str(value))
+        if remembered:
+            remember(str(value))
 
     def reveal(self) -> object:
         """Return the value itself, for the library call that needs it."""

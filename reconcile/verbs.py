@@ -13,6 +13,7 @@ from attrs import evolve, frozen
 
 from reconcile.catalog import Catalog, DatabaseOptions, connect
 from reconcile.config import Config, load_config
+from reconcile.errors import ConfigError
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.model import PlanHeader
 from reconcile.planning.planfile import PlanFile, open_plan, undo_path
@@ -88,7 +89,12 @@ def undo_plan_of(
     """
     record = running.run_record(catalog, run_id)
     header = _turned(record.header, run_id)
-    desired = running.configs_of(header, source, dest)
+    try:
+        desired = running.configs_of(header, source, dest)
+    except ConfigError:
+        if record.switched_at is not None:
+            raise
+        desired = running.configs_of(header, dest, source)  # copies are dropped: either order says which
     if record.switched_at is None:
         return Prepared(None, desired, run_id)
     path = Path(record.undo_path) if record.undo_path else undo_path(Path(record.plan_path))

@@ -23,7 +23,7 @@ from reconcile.catalog import tables
 from reconcile.config import Config
 from reconcile.errors import CatalogError, ConfigError, StandbyError
 from reconcile.payload import md5
-from reconcile.secret import Secret, scrub
+from reconcile.secret import Secret, remember, scrub
 
 _BUSY_SECONDS = 60
 _OF_PG8000 = ("ssl", "timeout", "ssl_context")
@@ -135,8 +135,9 @@ def connect(options: DatabaseOptions, config: Config | None = None) -> Catalog:
     secret = options.url or (settings.url if settings else None)
     if secret is None:
         raise ConfigError(
-            "no database: neither --db-connect nor RECONCILE_DB_CONNECT is given, and the source config has no"
-            " credentials.database.db_connect",
+            "no database is named: give --source CONFIG, a config of the services with credentials.database.db_connect,"
+            " or RECONCILE_DB_CONNECT, or --db-connect"
+            + (f" ({config.path} has no credentials.database.db_connect)" if config else ""),
             hint="export RECONCILE_DB_CONNECT=postgresql://user@host:5432/database and keep the password in PGPASSFILE",
         )
     url = _checked_url(str(secret.reveal()))
@@ -174,7 +175,7 @@ def _checked_url(text: str) -> URL:
         ) from None
     kind = url.get_backend_name()
     if url.password:
-        Secret(url.password)
+        remember(str(url.password))
     if kind == "postgresql":
         return url.set(drivername="postgresql+psycopg2").difference_update_query(_OF_PG8000)
     if kind == "sqlite" and url.database not in (None, "", ":memory:"):

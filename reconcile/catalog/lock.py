@@ -21,7 +21,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from reconcile.catalog.connect import Catalog, translated
-from reconcile.errors import LockedError
+from reconcile.errors import CatalogError, LockedError
 
 LOCK_CLASS, LOCK_ID = 2, 1  # the vendor's: pg_advisory_lock(2, 1)
 _POLL_SECONDS = 0.25
@@ -124,7 +124,13 @@ def _holder(connection: Connection) -> str:
 @contextmanager
 def _locked_file(catalog: Catalog, deadline: float) -> Iterator[IO[str]]:
     path = catalog.sqlite_path.with_name(catalog.sqlite_path.name + ".reconcile-lock")
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise CatalogError(
+            f"{path}: the lock file beside the database cannot be opened: {error.strerror}",
+            hint="run as a user who may write there",
+        ) from None
     with os.fdopen(descriptor, "r+", encoding="utf-8") as file:
         while True:
             try:

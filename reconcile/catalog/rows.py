@@ -122,6 +122,18 @@ def disagreeing_urls(connection: Connection) -> set[str]:
     return {row[0] for row in connection.execute(query)}
 
 
+def count_elsewhere(connection: Connection, archive_bucket: str, scheme: str, archive_scheme: str) -> int:
+    """Count the rows at another scheme than the driver in charge of their logical bucket reads.
+
+    ``archive_scheme`` is the one of the logical bucket ``archive_bucket``, ``scheme`` that of all others.
+    """
+    columns = archive_metadata.c
+    wanted = sa.case((columns.bucket == archive_bucket, f"{archive_scheme}://"), else_=f"{scheme}://")
+    readable = sa.func.substr(columns.content_url, 1, sa.func.length(wanted)) == wanted
+    query = sa.select(sa.func.count()).where(sa.or_(columns.content_url.is_(None), ~readable))
+    return int(connection.execute(query).scalar_one())
+
+
 def names_in_use(connection: Connection, column: str) -> set[str]:
     """Return the distinct values of ``bucket`` or ``userId``, for messages about a filter that matches nothing."""
     return set(connection.execute(sa.select(archive_metadata.c[column]).distinct()).scalars())

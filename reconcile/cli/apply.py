@@ -13,6 +13,7 @@ from reconcile.cli.results import show_outcome
 from reconcile.cli.screen import confirm, controlled
 from reconcile.errors import EXIT_DONE, EXIT_INCOMPLETE
 from reconcile.planning.render import summary_text
+from reconcile.running.apply import refuse_blocked
 from reconcile.running.phases import RunOptions
 
 
@@ -37,10 +38,12 @@ def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
     database = database_of(options)
     path: Path = options["plan"]
     prepared = verbs.prepare(path, options["source"], options["dest"])
-    if not options["yes"]:
-        if prepared.plan is not None:
-            click.echo(summary_text(prepared.plan), err=True)
-        confirm("All Anchore services are stopped, and this is to be done?", yes=False)
+    plan = prepared.plan
+    if plan is not None and plan.header.undo_of is None:
+        refuse_blocked(plan, leave_blocked=options["leave_blocked"])
+    if plan is not None and plan.header.summary.moves.documents and not options["yes"]:
+        click.echo(summary_text(plan), err=True)
+        confirm("Are all Anchore services stopped, and shall this be done?", yes=False)
     run = RunOptions(
         **{
             name: options[name]
@@ -59,5 +62,4 @@ def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
     with controlled(quiet=context.obj) as control:
         outcome = verbs.apply(prepared, database, run, control)
     show_outcome(outcome, prepared)
-    left_behind = outcome.left and not outcome.already
-    context.exit(EXIT_INCOMPLETE if left_behind else EXIT_DONE)
+    context.exit(EXIT_INCOMPLETE if outcome.left else EXIT_DONE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -66,30 +67,40 @@ def main() -> None:
     """Run the command line; every error becomes a message on stderr and an exit code."""
     try:
         code = cli.main(standalone_mode=False)
-    except click.exceptions.Abort:
-        code = _report("interrupted", None, _EXIT_INTERRUPTED)
-    except KeyboardInterrupt:
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        code = _EXIT_USAGE
+    except (click.exceptions.Abort, KeyboardInterrupt):
         code = _report("interrupted at once", "the same command goes on where this one stopped", _EXIT_INTERRUPTED)
     except click.UsageError as error:
         if error.ctx is not None:
             click.echo(error.ctx.get_usage(), err=True)
         code = _report(error.format_message(), "reconcile --help, or reconcile VERB --help", _EXIT_USAGE)
-    except click.ClickException as error:
-        code = _report(error.format_message(), None, 1)
-    except Interrupted as error:
-        code = _report(error.message, error.hint, error.code)
     except ReconcileError as error:
-        code = _report(error.message, error.hint, error.exit_code)
-    except BrokenPipeError:
-        code = 1
+        code = _report(error.message, error.hint, error.code if isinstance(error, Interrupted) else error.exit_code)
+    except OSError as error:
+        code = _lost_output(error)
     except Exception as error:  # noqa: BLE001 - the last resort: never a raw traceback, it may hold a credential
-        get_logger().error("unexpected error", exc_info=error)
-        code = _report(
-            f"unexpected {type(error).__name__}: {error}",
-            "this is a defect of reconcile; the log has the traceback. A run can be resumed by the same command",
-            1,
-        )
+        code = _defect(error)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _lost_output(error: OSError) -> int:
+    """Report that results could not be written. Nothing else lets a bare `OSError` through on purpose."""
+    if error.filename is not None:
+        return _defect(error)
+    if not isinstance(error, BrokenPipeError):
+        _report(
+            f"the results could not be written: {error.strerror}", "reconcile status shows what became of the run", 1
+        )
+    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - for the flush at exit
+    return 1
+
+
+def _defect(error: Exception) -> int:
+    get_logger().error("unexpected error", exc_info=error)
+    hint = "this is a defect of reconcile; the log has the traceback. A run can be resumed by the same command"
+    return _report(f"unexpected {type(error).__name__}: {error}", hint, 1)
 
 
 def _report(message: str, hint: str | None, code: int) -> int:

@@ -12,7 +12,7 @@ from reconcile.catalog import DatabaseOptions
 from reconcile.secret import Secret
 
 F = TypeVar("F", bound=Callable[..., Any])
-PATH = click.Path(path_type=Path)
+PATH = click.Path(path_type=Path, readable=False)
 
 
 def option(*names: str, **settings: Any) -> Callable[[F], F]:  # noqa: ANN401 - click's own
@@ -58,7 +58,7 @@ def database_of(options: dict[str, Any]) -> DatabaseOptions:
     """Take the database options out of a verb's keyword arguments."""
     url = options.pop("db_connect")
     return DatabaseOptions(
-        url=Secret(url) if url else None,
+        url=Secret(url, remembered=False) if url else None,
         ssl=options.pop("db_use_ssl"),
         retries=options.pop("db_retries"),
         timeout=options.pop("db_timeout"),

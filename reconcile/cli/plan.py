@@ -12,6 +12,7 @@ from reconcile import verbs
 from reconcile.catalog import Scope
 from reconcile.cli.options import PATH, database_of, database_options, option
 from reconcile.errors import EXIT_CHANGES
+from reconcile.planning.model import Summary
 from reconcile.planning.planner import PlanRequest
 from reconcile.planning.render import summary_data, summary_text
 
@@ -56,12 +57,13 @@ def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
     else:
         click.echo(summary_text(plan))
         click.echo(f"saved as {plan.path}")
-        click.echo(_next(plan.path, plan.header.summary.moves.documents))
+        click.echo(_next(plan.path, plan.header.summary))
     if options["detailed_exitcode"] and plan.header.summary.moves.documents:
         context.exit(EXIT_CHANGES)
 
 
-def _next(path: Path, moves: int) -> str:
-    if not moves:
+def _next(path: Path, summary: Summary) -> str:
+    if not summary.moves.documents:
         return "nothing to move"
-    return f"next: reconcile show {path} --moves    to review it\n      reconcile apply {path}    to do it"
+    leave = " --leave-blocked" if summary.blocked.documents else ""
+    return f"next: reconcile show {path} --moves    to review it\n      reconcile apply {path}{leave}    to do it"

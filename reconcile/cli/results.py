@@ -36,15 +36,28 @@ def _lines(outcome: Outcome, prepared: Prepared) -> Iterator[str]:
         yield f"  {outcome.remark}"
     if outcome.already:
         return
+    if outcome.unreadable:
+        yield (
+            f"  NOT YET: services with {prepared.desired.dest.path} could not read {outcome.unreadable} documents,"
+            " which are at another driver still. Move those too before you start the services with it."
+        )
+        yield from _way_back(outcome, prepared)
+        return
     yield ""
     yield "The services must have this in services.catalog of their config from now on:"
     yield ""
     yield from (f"  {line}" for line in config_text(prepared.desired.dest).splitlines())
     yield ""
-    if outcome.undo_plan is not None:
-        yield f"keep {prepared.desired.source.path} for going back"
-        yield f"next: put {prepared.desired.dest.path} in place as config.yaml, start the services"
-        yield f"to take it back: reconcile undo {outcome.undo_plan}"
+    yield f"next: put {prepared.desired.dest.path} in place as the services' config, then start them"
+    yield from _way_back(outcome, prepared)
+
+
+def _way_back(outcome: Outcome, prepared: Prepared) -> Iterator[str]:
+    if outcome.undo_plan is None:
+        return
+    source, dest = prepared.desired.source.path, prepared.desired.dest.path
+    yield f"keep {source} as it is now, or a copy: it is needed to go back"
+    yield f"to take it back: reconcile undo {outcome.undo_plan} --source {dest} --dest {source}"
 
 
 def config_text(config: Config) -> str:

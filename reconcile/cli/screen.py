@@ -40,6 +40,7 @@ class Bars:
             TextColumn("documents"),
             TextColumn("{task.fields[speed]}"),
             TimeRemainingColumn(),
+            TextColumn("left"),
             console=self._console,
             disable=not self._shown,
         )
@@ -47,7 +48,8 @@ class Bars:
         self._size = 0
 
     def __enter__(self) -> Self:
-        self._progress.start()
+        if self._shown:
+            self._progress.start()
         return self
 
     def __exit__(self, *_exception: object) -> None:
@@ -65,7 +67,7 @@ class Bars:
             return
         self._size += size
         task = self._progress.tasks[self._task]
-        rate = f"{self._size / 1024**2:.1f} MiB" + (f", {task.speed:.0f}/s" if task.speed else "")
+        rate = f"{self._size / 1024**2:.1f} MiB" + (f", {task.speed:.0f} documents/s" if task.speed else "")
         self._progress.update(self._task, advance=documents, speed=rate)
 
     def say(self, text: str) -> None:
@@ -73,7 +75,7 @@ class Bars:
         if self._shown:
             self._progress.console.print(printable(text), markup=False, highlight=False)
         else:
-            log.warning(text)
+            log.info(text)
 
 
 @contextmanager

@@ -54,7 +54,7 @@ def command(context: click.Context, /, what: str, **options: Any) -> None:  # no
         if not options["yes"]:
             if prepared.plan is not None:
                 click.echo(summary_text(prepared.plan), err=True)
-                confirm("All Anchore services are stopped, and this is to be taken back?", yes=False)
+                confirm("Are all Anchore services stopped, and shall this be taken back?", yes=False)
             else:
                 confirm(f"Run {run_id} never switched. Drop the copies that it staged?", yes=False)
         names = ("workers", "lock_wait", "wait_for_services", "ignore_services")

@@ -62,7 +62,8 @@ class Backend:
         """Return the section as the services' config has it, credentials masked."""
         public = self.public_settings()
         settings = {key: public.get(key, MASK) for key in sorted(self.settings)}
-        return {
+        enabled = {"enabled": True} if self.role == ANALYSIS_ARCHIVE else {}
+        return enabled | {
             "compression": {
                 "enabled": self.compression.enabled,
                 "min_size_kbytes": self.compression.min_size_kbytes,

@@ -165,7 +165,7 @@ def _database(document: dict[str, Any]) -> DatabaseSettings | None:
     if not url:
         return None
     args = database.get("db_connect_args") or {}
-    return DatabaseSettings(url=Secret(url), ssl=bool(args.get("ssl")), timeout=args.get("timeout"))
+    return DatabaseSettings(url=Secret(url, remembered=False), ssl=bool(args.get("ssl")), timeout=args.get("timeout"))
 
 
 def _kind(value: object) -> str:

@@ -177,7 +177,11 @@ class Flow:
 
 @frozen(slots=False)
 class Summary:
-    """Counts of all rows in scope. ``database_growth`` is in bytes."""
+    """Counts of all rows in scope. ``database_growth`` is in bytes.
+
+    ``unreadable_after`` counts rows of the whole catalog, in scope or not, that services with the destination
+    config could not read once the plan is applied, because they lie at another driver's scheme.
+    """
 
     moves: Tally
     in_place: Tally
@@ -187,6 +191,7 @@ class Summary:
     flows: list[Flow]
     blocked_by_reason: dict[str, int]
     database_growth: int
+    unreadable_after: int
     notes: list[str]
 
 

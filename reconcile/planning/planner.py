@@ -15,9 +15,10 @@ from sqlalchemy.engine import Connection
 
 from reconcile._version import __version__
 from reconcile.catalog import Catalog, Scope
-from reconcile.catalog.rows import names_in_use, stream_rows
+from reconcile.catalog.rows import count_elsewhere, names_in_use, stream_rows
 from reconcile.catalog.services import database_now
 from reconcile.config import Config
+from reconcile.config.model import ANALYSIS_ARCHIVE
 from reconcile.errors import UsageError
 from reconcile.planning.checks import CrossChecks
 from reconcile.planning.desired import DesiredState
@@ -66,7 +67,7 @@ def make_plan(
     plan_id = new_id()
     path = out or Path("plans") / f"{plan_id}.json"
     desired = DesiredState(source, dest, request.allow_unreadable)
-    counts = Counts()
+    counts = Counts(source_is_dest=source.fingerprint() == dest.fingerprint())
     with catalog.snapshot() as connection, _checked_plan(connection, request, path) as writer:
         snapshot_at = database_now(connection)
         _decide_all(connection, desired, request, writer, counts, progress)
@@ -107,6 +108,7 @@ def _decide_all(
 ) -> None:
     checks = CrossChecks(desired)
     checks.prepare(connection)
+    counts.elsewhere = unreadable_with(connection, desired.dest)
     for number, row in enumerate(stream_rows(connection, request.scope.condition()), 1):
         decision = checks.check(row, desired.decide(row))
         if isinstance(decision, Move):
@@ -126,6 +128,8 @@ def _decide_all(
 
 def check_scope(connection: Connection, scope: Scope) -> None:
     """Raise `UsageError` for a ``--bucket`` or ``--user`` that no row has."""
+    for name in set(scope.buckets) & set(scope.exclude_buckets):
+        raise UsageError(f"--bucket {name} and --exclude-bucket {name} leave nothing")
     for option, wanted, column in (
         ("--bucket", scope.buckets, "bucket"),
         ("--exclude-bucket", scope.exclude_buckets, "bucket"),
@@ -137,7 +141,15 @@ def check_scope(connection: Connection, scope: Scope) -> None:
         for name in wanted:
             if name not in there:
                 known = ", ".join(sorted(there)[:20]) or "none at all"
-                raise UsageError(f"{option} {name}: no document has it", hint=f"the catalog has: {known}")
+                raise UsageError(
+                    f"{option} {name}: the catalog has no document of it", hint=f"the catalog has: {known}"
+                )
+
+
+def unreadable_with(connection: Connection, config: Config) -> int:
+    """Count the documents that services with this config cannot read, for the scheme of their URLs."""
+    schemes = config.object_store.scheme, config.in_charge(ANALYSIS_ARCHIVE).scheme
+    return count_elsewhere(connection, ANALYSIS_ARCHIVE, *schemes)
 
 
 def reference(config: Config) -> ConfigReference:
@@ -174,6 +186,9 @@ class Counts:
     other_encoding: int = 0
     beyond_limit: int = 0
     same_url: int = 0
+    elsewhere: int = 0
+    source_is_dest: bool = False
+    at_dest: int = 0
     into_database: int = 0
     out_of_database: int = 0
     flows: dict[tuple[str, str, str], Group] = field(factory=dict)
@@ -184,6 +199,8 @@ class Counts:
         size = move.before.size
         self.moves.add(size)
         self.flows.setdefault((move.source, move.dest, move.bucket), Group()).add(size)
+        before, after = (url.partition("://")[0] for url in (move.before.content_url, move.after.content_url))
+        self.elsewhere -= before != after
         self.same_url += move.before.content_url == move.after.content_url
         if desired.places[move.dest].backend.driver in ("db", "db2"):
             self.into_database += size or 0
@@ -199,6 +216,7 @@ class Counts:
         """Count a document that stays."""
         self.in_place.add(size)
         self.other_encoding += decision.other_encoding
+        self.at_dest += decision.backend.startswith("dest.") and not self.source_is_dest
 
     def summary(self, notes: list[str]) -> Summary:
         """Return the summary."""
@@ -214,6 +232,7 @@ class Counts:
             ],
             blocked_by_reason=dict(sorted(self.reasons.items())),
             database_growth=self.into_database,
+            unreadable_after=max(0, self.elsewhere),
             notes=notes,
         )
 
@@ -222,7 +241,7 @@ def notes(desired: DesiredState, counts: Counts) -> list[str]:
     """Return what an operator should know before applying, in sentences."""
     said = []
     if counts.into_database:
-        said.append(f"The database grows by about {counts.into_database} bytes.")
+        said.append(f"The database grows by about {counts.into_database / 1024**2:.1f} MiB.")
     if counts.out_of_database:
         said.append(
             "Space that documents leave in the database is used again by it, but comes back to the system only by"
@@ -233,13 +252,14 @@ def notes(desired: DesiredState, counts: Counts) -> list[str]:
             f"{counts.same_url} documents keep their URL while they move to another endpoint: the catalog does not"
             " tell afterwards which endpoint holds them, only the recorded runs do. Their sources are kept."
         )
-    left = counts.blocked.documents + counts.beyond_limit
-    schemes = {backend.scheme for backend in desired.dest.backends()}
-    if left and {backend.scheme for backend in desired.source.backends()} - schemes:
+    if counts.elsewhere > 0:
+        schemes = ", ".join(sorted({f"{backend.scheme}://" for backend in desired.dest.backends()}))
         said.append(
-            f"{left} documents are left where they are. Services with the destination config read only"
-            f" {', '.join(sorted(f'{scheme}://' for scheme in schemes))}; what is left elsewhere they cannot read."
+            f"{counts.elsewhere} documents of the archive will be at another driver afterwards than the destination"
+            f" config has. Its services read only {schemes}: they could not read those."
         )
+    if not counts.moves.documents and counts.at_dest and counts.at_dest == counts.in_place.documents:
+        said.append("No document is where the source config says. Are the two configs in the right order?")
     said += _ownership_notes(desired)
     return said
 

@@ -73,10 +73,17 @@ def _database(header: PlanHeader) -> str:
 def _backends(word: str, backends: dict[str, Any], path: str) -> Iterator[str]:
     yield f"  {word} {path}"
     for role, backend in backends.items():
-        settings = ", ".join(f"{key}={value}" for key, value in backend["settings"].items())
-        compression = backend["compression"]
-        packed = f", compressed above {compression['min_size_kbytes']} KiB" if compression["enabled"] else ""
-        yield f"    {role}: {backend['driver']}{f' ({settings})' if settings else ''}{packed}"
+        yield f"    {role}: {backend_text(backend)}"
+
+
+def backend_text(backend: dict[str, Any] | None) -> str:
+    """Return what a plan recorded of a backend, for people."""
+    if backend is None:
+        return "not there"
+    settings = ", ".join(f"{key}={value}" for key, value in backend["settings"].items())
+    compression = backend["compression"]
+    packed = f", compressed above {compression['min_size_kbytes']} KiB" if compression["enabled"] else ""
+    return f"{backend['driver']}{f' ({settings})' if settings else ''}{packed}"
 
 
 def _tally(tally: Tally) -> str:

@@ -17,6 +17,7 @@ from reconcile.planning.desired import DesiredState
 from reconcile.planning.model import ConfigReference, PlanHeader
 from reconcile.planning.planfile import PlanFile
 from reconcile.planning.planner import new_id
+from reconcile.planning.render import backend_text
 from reconcile.running.control import Control
 from reconcile.running.drop import Dropper
 from reconcile.running.phases import Outcome, Phases, RunOptions, open_stores, outcome_of
@@ -54,7 +55,7 @@ def _config(option: str, wanted: ConfigReference, path: Path | None, *, destinat
         return config
     now = config.describe()
     differences = [
-        f"{role}: planned {wanted.backends.get(role)}, the file says {now.get(role)}"
+        f"{role}: {option} was {backend_text(wanted.backends.get(role))}, this file says {backend_text(now.get(role))}"
         for role in sorted({*wanted.backends, *now})
         if wanted.backends.get(role) != now.get(role)
     ]
@@ -85,11 +86,7 @@ def apply(catalog: Catalog, plan: PlanFile, desired: DesiredState, options: RunO
     if plan.header.undo_of is not None:
         return undo(catalog, plan.header.undo_of, plan, desired, options, control)
     summary = plan.header.summary
-    if summary.blocked.documents and not options.leave_blocked:
-        raise ReconcileError(
-            f"the plan has {summary.blocked.documents} blocked documents: {_reasons(summary.blocked_by_reason)}",
-            hint="mend the causes and plan again, or give --leave-blocked to leave those documents where they are",
-        )
+    refuse_blocked(plan, leave_blocked=options.leave_blocked)
     if not summary.moves.documents:
         return Outcome(run_id="", left=summary.blocked.documents, already="every document is in place")
     create_work_tables(catalog)
@@ -114,6 +111,16 @@ def apply(catalog: Catalog, plan: PlanFile, desired: DesiredState, options: RunO
                 keep_source=options.keep_source or plan.header.policy.keep_source,
             )
         return Phases(run, desired, options, control, lock).execute()
+
+
+def refuse_blocked(plan: PlanFile, *, leave_blocked: bool) -> None:
+    """Raise `ReconcileError` for a plan with blockers, unless those documents are to be left."""
+    summary = plan.header.summary
+    if summary.blocked.documents and not leave_blocked:
+        raise ReconcileError(
+            f"the plan has {summary.blocked.documents} blocked documents: {_reasons(summary.blocked_by_reason)}",
+            hint="mend the causes and plan again, or give --leave-blocked to leave those documents where they are",
+        )
 
 
 def _reasons(counts: dict[str, int]) -> str:
@@ -172,7 +179,7 @@ def undo(
                 pass  # refuses a plan that is not the run's before anything is marked
         if record.state in (SWITCHED, DONE):
             mark_undoing(catalog, record)
-        run = _undo_run(catalog, record, plan, desired)
+        run = _undo_run(catalog, record, plan, desired, options, control)
         return Phases(run, desired, options, control, lock).execute()
 
 
@@ -184,17 +191,20 @@ def run_record(catalog: Catalog, run_id: str) -> RunRecord:
     return found[0]
 
 
-def _undo_run(catalog: Catalog, record: RunRecord, plan: PlanFile | None, desired: DesiredState) -> Run:
-    """Go on with the undo run that was interrupted, or begin one."""
-    open_ones = [run for run in find_runs(catalog, undo_of=record.run_id) if run.state in (STAGING, SWITCHED)]
-    if open_ones:
-        same = plan is None or open_ones[0].header.policy == plan.header.policy
-        if same or open_ones[0].state == SWITCHED:
-            return resume_run(catalog, open_ones[0])
-        raise ReconcileError(
-            f"run {open_ones[0].run_id} is undoing run {record.run_id} already, by a plan without the later changes",
-            hint=f"reconcile undo {open_ones[0].run_id} takes that attempt back; then run the same command again",
-        )
+def _undo_run(
+    catalog: Catalog,
+    record: RunRecord,
+    plan: PlanFile | None,
+    desired: DesiredState,
+    options: RunOptions,
+    control: Control,
+) -> Run:
+    """Go on with the undo run that was interrupted, or begin one; an attempt by another plan is dropped."""
+    for attempt in find_runs(catalog, undo_of=record.run_id):
+        if attempt.state == SWITCHED or (attempt.state == STAGING and _is_of_plan(attempt, plan)):
+            return resume_run(catalog, attempt)
+        if attempt.state in (STAGING, UNDOING) and attempt.switched_at is None:
+            _drop(catalog, attempt, DesiredState(desired.dest, desired.source), options, control, give_back=False)
     if plan is None:
         raise ReconcileError(f"run {record.run_id} has no undo plan")
     return begin_run(
@@ -208,7 +218,19 @@ def _undo_run(catalog: Catalog, record: RunRecord, plan: PlanFile | None, desire
     )
 
 
-def _drop(catalog: Catalog, record: RunRecord, desired: DesiredState, options: RunOptions, control: Control) -> Outcome:
+def _is_of_plan(attempt: RunRecord, plan: PlanFile | None) -> bool:
+    return plan is None or attempt.header.policy == plan.header.policy
+
+
+def _drop(
+    catalog: Catalog,
+    record: RunRecord,
+    desired: DesiredState,
+    options: RunOptions,
+    control: Control,
+    *,
+    give_back: bool = True,
+) -> Outcome:
     if record.state == STAGING:
         mark_undoing(catalog, record)
     run = resume_run(catalog, record)
@@ -219,7 +241,7 @@ def _drop(catalog: Catalog, record: RunRecord, desired: DesiredState, options: R
     dropper.drop()
     with run.writing() as connection:
         mark_undone(connection, record.run_id)
-        if record.undo_of is not None:
+        if record.undo_of is not None and give_back:
             _give_back(connection, record.undo_of)
     return outcome_of(catalog, record.run_id)
 

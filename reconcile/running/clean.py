@@ -67,10 +67,10 @@ class Cleaner:
     def _keep_referred(self) -> None:
         """Keep sources that a catalog row refers to, or that an unfinished run has staged: one anti-join each."""
         theirs = moves.alias("theirs")
-        refers = sa.exists().where(archive_metadata.c.content_url == moves.c.before_url)
+        refers = moves.c.before_url.in_(sa.select(archive_metadata.c.content_url))
         others = self.run.unfinished_others()
-        staged = sa.exists().where(
-            theirs.c.run_id.in_(others), theirs.c.after_url == moves.c.before_url, theirs.c.origin.is_not(None)
+        staged = moves.c.before_url.in_(
+            sa.select(theirs.c.after_url).where(theirs.c.run_id.in_(others), theirs.c.origin.is_not(None))
         )
         with self.run.writing(bulk=True) as connection:
             self.run.catalog.favour_hash_joins(connection)

@@ -18,7 +18,18 @@ from reconcile.payload import md5, recode
 from reconcile.planning.desired import DesiredState
 from reconcile.running.control import Control, in_parallel
 from reconcile.running.run import Run
-from reconcile.running.worktables import BLOCKED, CHANGED, FAILED, INTENDED, PLANNED, STAGED, WRITTEN, WorkMove, moves
+from reconcile.running.worktables import (
+    BLOCKED,
+    CEDED,
+    CHANGED,
+    FAILED,
+    INTENDED,
+    PLANNED,
+    STAGED,
+    WRITTEN,
+    WorkMove,
+    moves,
+)
 from reconcile.stores import Content, Known, Stat, Store
 from reconcile.stores.addresses import Key
 
@@ -40,14 +51,28 @@ class Dropper:
 
     def drop(self) -> None:
         """Delete the run's own copies. ``left`` counts those that are no longer what was written."""
+        self._give_up_referred()
         ours = moves.c.origin.in_((INTENDED, WRITTEN))
-        unreferred = ~sa.exists().where(archive_metadata.c.content_url == moves.c.after_url)
         counts = self.run.counts()
         documents = sum(count for state, (count, _size) in counts.items() if state != BLOCKED)
         self.control.progress.phase("drop copies", documents, sum(size for _count, size in counts.values()))
         for state in (STAGED, PLANNED, FAILED, CHANGED):
-            batches = self.run.batches(state, _BATCH_DOCUMENTS, ours, unreferred)
+            batches = self.run.batches(state, _BATCH_DOCUMENTS, ours)
             in_parallel(self.control, self.workers, batches, self._drop_batch, self._report)
+
+    def _give_up_referred(self) -> None:
+        """Let go of copies that a catalog row refers to by now: they are not ours to delete (R3)."""
+        with self.run.writing(bulk=True) as connection:
+            self.run.catalog.favour_hash_joins(connection)
+            connection.execute(
+                sa.update(moves)
+                .where(
+                    moves.c.run_id == self.run.run_id,
+                    moves.c.origin.in_((INTENDED, WRITTEN)),
+                    moves.c.after_url.in_(sa.select(archive_metadata.c.content_url)),
+                )
+                .values(origin=CEDED)
+            )
 
     def _drop_batch(self, batch: list[WorkMove]) -> tuple[list[WorkMove], list[WorkMove]]:
         gone: list[WorkMove] = []

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 import sqlalchemy as sa
 import structlog
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from reconcile.catalog import Catalog, Scope
 from reconcile.catalog.lock import RunLock
 from reconcile.catalog.services import database_now
-from reconcile.errors import StageFailedError
+from reconcile.errors import PlanFileError, ReconcileError, StageFailedError
 from reconcile.logs import get_logger, printable
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.planfile import undo_path
+from reconcile.planning.planner import unreadable_with
 from reconcile.running.clean import Cleaner
 from reconcile.running.control import Control
 from reconcile.running.run import Run, find_runs
@@ -23,6 +26,7 @@ from reconcile.running.stage import Stager
 from reconcile.running.switch import Switcher, wait_for_quiet
 from reconcile.running.undo import mark_undone, write_undo_plan
 from reconcile.running.worktables import BLOCKED, CHANGED, DONE, FAILED, KEPT, STAGED, STAGING, moves
+from reconcile.secret import scrub
 from reconcile.stores import Store, open_store
 
 _SHOWN = 20
@@ -46,12 +50,16 @@ class RunOptions:
 
 @frozen
 class Outcome:
-    """What a run came to. ``kept`` counts sources that stay although the plan would have them deleted."""
+    """What a run came to. ``kept`` counts sources that stay although the plan would have them deleted.
+
+    ``unreadable`` counts documents of the whole archive that services with the new config cannot read.
+    """
 
     run_id: str
     documents: int = 0
     left: int = 0
     kept: int = 0
+    unreadable: int = 0
     undo_plan: Path | None = None
     remark: str | None = None
     already: str | None = None
@@ -72,13 +80,23 @@ class Phases:
         """Go through the phases from where the run is; return what it came to."""
         structlog.contextvars.bind_contextvars(run=self.run.run_id)
         try:
+            self._remark(None)
             self._open_stores()
             if self.run.record.state == STAGING:
                 self._stage_and_switch()
             self._clean()
             return self._finish()
+        except ReconcileError as error:
+            with suppress(ReconcileError):
+                self._remark(scrub(error.message.partition("\n")[0]))
+            raise
         finally:
             structlog.contextvars.unbind_contextvars("run")
+
+    def _remark(self, text: str | None) -> None:
+        """Leave word of why the run stopped, for `reconcile status`."""
+        with self.run.writing() as connection:
+            self.run.update(connection, remark=text)
 
     @property
     def catalog(self) -> Catalog:
@@ -101,6 +119,8 @@ class Phases:
         self._stores = open_stores(self.run, self.desired, create=self.run.record.state == STAGING)
 
     def _stage_and_switch(self) -> None:
+        if not self.is_undo:
+            self._check_undo_path()
         self.run.retry_unstaged()
         stager = Stager(self.run, self.desired, self._stores, self.control, self.workers)
         stager.stage()
@@ -146,9 +166,20 @@ class Phases:
             hint="mend the cause and run the same command again, or give --leave-failed to switch the others",
         )
 
+    def _undo_path(self) -> Path:
+        return self.options.undo_out or undo_path(Path(self.run.record.plan_path))
+
+    def _check_undo_path(self) -> None:
+        """Raise `PlanFileError` now rather than after all is copied, if the undo plan cannot be written."""
+        folder = self._undo_path().absolute().parent
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PlanFileError(
+                f"{folder}: the undo plan cannot be written there", hint="name another file with --undo-out"
+            )
+
     def _write_undo_plan(self) -> None:
         record = self.run.record
-        path = self.options.undo_out or undo_path(Path(record.plan_path))
+        path = self._undo_path()
         digest = write_undo_plan(self.catalog, record, path, self.desired)
         with self.run.writing() as connection:
             self.run.update(connection, undo_path=str(path.absolute()), undo_digest=digest)
@@ -163,7 +194,9 @@ class Phases:
             if self.run.record.undo_of is not None:
                 mark_undone(connection, self.run.record.undo_of)
         log.info("run finished", phase="done")
-        return outcome_of(self.catalog, self.run.run_id)
+        with self.catalog.read() as connection:
+            unreadable = unreadable_with(connection, self.desired.dest)
+        return evolve(outcome_of(self.catalog, self.run.run_id), unreadable=unreadable)
 
 
 def open_stores(run: Run, desired: DesiredState, *, create: bool) -> dict[str, Store]:

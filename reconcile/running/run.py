@@ -49,6 +49,7 @@ class RunRecord:
     undo_of: str | None
     state: str
     keep_source: bool
+    executor: str | None
     undo_path: str | None
     undo_digest: str | None
     remark: str | None
@@ -67,6 +68,7 @@ def _record(row: Any) -> RunRecord:  # noqa: ANN401 - a SQLAlchemy row of `runs`
         undo_of=row.undo_of,
         state=row.state,
         keep_source=row.keep_source,
+        executor=row.executor,
         undo_path=row.undo_path,
         undo_digest=row.undo_digest,
         remark=row.remark,

@@ -95,8 +95,13 @@ class Stager:
         self._others = self.run.unfinished_others()
         counts = self.run.counts()
         documents, size = counts.get(PLANNED, (0, 0))
+        done, done_size = counts.get(STAGED, (0, 0))
         self._any_staged = STAGED in counts
-        self.control.progress.phase("stage", documents, size)
+        if not documents:
+            return
+        self.control.progress.phase("stage", documents + done, size + done_size)
+        if done:
+            self.control.progress.advance(done, done_size)
         batches = (part for batch in self.run.batches(PLANNED, BATCH_DOCUMENTS) for part in _by_size(batch))
         in_parallel(self.control, self.workers, batches, self._stage_batch, self._report)
         self._report_all_missing(at_least=2)

@@ -116,6 +116,7 @@ class Switcher:
         """Repoint every staged row, or none. Raises `StaleError`, `ServicesRunningError`, `LockedError`."""
         has_tasks = self.run.catalog.has_table(tasks) and self.run.catalog.has_table(archive_migration_tasks)
         has_services = self.run.catalog.has_table(services)
+        self.control.progress.say("switching the catalog")
         with lock.transaction() as connection:
             self.run.guard(connection)
             self._keep_writers_out(connection)

@@ -79,6 +79,11 @@ moves = sa.Table(
     sa.Column("cleaned", sa.String),
 )
 
+# SQLite has no hash joins: there an index by the row's key does for the switch's look at new rows.
+sa.Index(
+    "reconcile_moves_by_row", moves.c.run_id, moves.c.user_id, moves.c.bucket, moves.c.archive_id, moves.c.document_name
+).ddl_if(dialect="sqlite")
+
 # moves.state
 PLANNED, STAGED, FAILED, CHANGED, BLOCKED = "planned", "staged", "failed", "changed", "blocked"
 # moves.origin: whose is the copy at the destination

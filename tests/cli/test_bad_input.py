@@ -114,7 +114,7 @@ def test_usage(small: World) -> None:
     refused(small, reconcile("frobnicate", cwd=folder), 64, "No such command")
     refused(small, reconcile("plan", "--workers", "x", cwd=folder), 64, "--workers")
     result = reconcile("plan", "config.yaml", "dest.yaml", "--bucket", "no_such", cwd=folder)
-    refused(small, result, 64, "--bucket no_such: no document has it", "policy_bundles")
+    refused(small, result, 64, "--bucket no_such: the catalog has no document of it", "policy_bundles")
     result = reconcile("plan", "config.yaml", "dest.yaml", "--user", "nobody", cwd=folder)
     refused(small, result, 64, "--user nobody", "admin, team-a")
     assert not (folder / "plans").exists()
@@ -212,7 +212,7 @@ def test_databases_that_cannot_be_used(small: World, postgresql: PostgresServer)
     config = yaml.safe_load((folder / "config.yaml").read_text())
     del config["credentials"]
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    refused(small, plan(small), 78, "no database", "RECONCILE_DB_CONNECT")
+    refused(small, plan(small), 78, "no database is named", "RECONCILE_DB_CONNECT")
 
 
 def test_rights_that_lack_are_named(folder: Path, database: str, postgresql: PostgresServer) -> None:
