@@ -94,12 +94,13 @@ class DatabaseSettings:
 
 @frozen
 class Config:
-    """The part of a config file that matters here."""
+    """The part of a config file that matters here. ``doubts``: keys that look like misspelt ones, in sentences."""
 
     path: Path
     object_store: Backend
     analysis_archive: Backend | None = None
     database: DatabaseSettings | None = None
+    doubts: tuple[str, ...] = ()
 
     def in_charge(self, bucket: str) -> Backend:
         """Return the backend that holds this logical bucket under this config."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,7 @@ def load_config(path: Path | str, *, destination: bool = False) -> Config:
         object_store=backends[OBJECT_STORE],
         analysis_archive=backends.get(ANALYSIS_ARCHIVE),
         database=_database(document),
+        doubts=tuple(_doubts(path, catalog, sections)),
     )
 
 
@@ -148,6 +151,29 @@ def _backend(role: str, section: dict[str, Any]) -> Backend:
             min_size_kbytes=compression.get("min_size_kbytes", DEFAULT_MIN_SIZE_KBYTES),
         ),
     )
+
+
+_CATALOG_KEYS = ("object_store", "archive", "analysis_archive", "archive_driver", "archive_data_dir", "use_db")
+_SECTION_KEYS = ("compression", "storage_driver", "enabled")
+_COMPRESSION_KEYS = ("enabled", "min_size_kbytes")
+
+
+def _doubts(path: Path, catalog: dict[str, Any], sections: dict[str, Any]) -> Iterator[str]:
+    """Yield a sentence a key that the services would pass over, though it looks like one that they know."""
+    places: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [("services.catalog", catalog, _CATALOG_KEYS)]
+    for role, section in sections.items():
+        driver = section.get("storage_driver") or {}
+        settings = tuple(key.name for key in DRIVERS[driver.get("name", "db")].keys)
+        places += [
+            (f"services.catalog.{role}", section, _SECTION_KEYS),
+            (f"services.catalog.{role}.compression", section.get("compression") or {}, _COMPRESSION_KEYS),
+            (f"services.catalog.{role}.storage_driver.config", driver.get("config") or {}, settings),
+        ]
+    for place, found, known in places:
+        for key in found:
+            alike = [] if key in known else difflib.get_close_matches(str(key), known, n=1, cutoff=0.85)
+            if alike:
+                yield f"{path}: the services pass over {place}.{key}; is {alike[0]} meant?"
 
 
 def _setting(value: object, *, public: bool) -> object:

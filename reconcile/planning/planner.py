@@ -239,7 +239,7 @@ class Counts:
 
 def notes(desired: DesiredState, counts: Counts) -> list[str]:
     """Return what an operator should know before applying, in sentences."""
-    said = []
+    said = [*desired.source.doubts, *desired.dest.doubts]
     if counts.into_database:
         said.append(f"The database grows by about {counts.into_database / 1024**2:.1f} MiB.")
     if counts.out_of_database:

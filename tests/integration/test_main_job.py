@@ -121,6 +121,38 @@ def test_only_what_is_in_scope_moves(world: World) -> None:
     assert sum(url.startswith("db2://") for url in world.urls()) == 12
 
 
+def test_a_partial_move_says_what_services_could_not_read(world: World) -> None:
+    """Nobody is told to start services with a config that reads a part of the archive only."""
+    world.fill()
+    source, dest = world.config("config", DB), world.config("dest", DB2)
+    plan = world.plan(source, dest, scope=Scope(buckets=("analysis_data",)))
+    assert plan.header.summary.unreadable_after == 20
+    assert any("20 documents of the archive" in note for note in plan.header.summary.notes)
+    assert world.apply(plan).unreadable == 20
+    rest = world.plan(source, dest, "q.json")
+    assert rest.header.summary.unreadable_after == 0
+    assert world.apply(rest).unreadable == 0
+
+
+def test_an_undo_that_services_changed_things_under_can_be_given_up(world: World) -> None:
+    world.fill(6)
+    source, dest = world.config("config", DB), world.config("dest", DB2)
+    plan = world.plan(source, dest)
+    world.apply(plan)
+    world.sql("UPDATE archive_metadata SET last_updated = 5 WHERE \"archiveId\" = 'sha256:0001'")
+    tables = world.tables()
+    with pytest.raises(StaleError):
+        world.undo()
+    with verbs.opened(verbs.DatabaseOptions(), verbs.load_config(source)) as catalog:
+        attempt = verbs.last_run(catalog)
+        assert attempt
+        assert attempt.undo_of
+        for files in ((source, dest), (dest, source)):  # either order says which two
+            verbs.undo(catalog, verbs.undo_plan_of(catalog, attempt.run_id, *files))
+    assert world.tables() == tables
+    assert world.apply(plan).already == "the plan is applied already"
+
+
 def test_a_reader_sees_all_before_or_all_after(folder: Path, database: str, moto: MotoServer) -> None:
     """R2, by observation from another session."""
     world = World(folder, database)
@@ -306,7 +338,6 @@ def test_an_undo_names_what_services_changed_since(world: World) -> None:
         attempt = verbs.last_run(catalog)
         assert attempt
         assert attempt.undo_of
-        verbs.undo(catalog, verbs.undo_plan_of(catalog, attempt.run_id, None, None))
         outcome = verbs.undo(catalog, verbs.undo_plan_of(catalog, attempt.undo_of, None, None, with_changes=True))
     assert outcome.documents == 9
     assert world.read(source) == expected

@@ -59,6 +59,18 @@ def test_defaults_and_unknown_keys(tmp_path: Path) -> None:
     assert (compression.enabled, compression.min_size) == (True, 100 * 1024)
 
 
+def test_keys_that_look_misspelt_are_pointed_out(tmp_path: Path) -> None:
+    """They are accepted, as the services accept them, and said in the plan's notes."""
+    catalog = {"object_stor": section("s3"), "analysis_archive": section("s3", bucket="b", prefx="p", region="x")}
+    catalog["analysis_archive"] |= {"compression": {"enabld": True}}
+    doubts = load_config(write(tmp_path, catalog)).doubts
+    assert [doubt.partition("; ")[2] for doubt in doubts] == [
+        "is object_store meant?",
+        "is enabled meant?",
+        "is prefix meant?",
+    ]
+
+
 def test_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "env").write_text("ANCHORE_DIR='/from/file'\nANCHORE_DB=\"postgresql://u:p@h/file\"\n# x=y\n")
     monkeypatch.setenv("ANCHORE_ENV_FILE", str(tmp_path / "env"))
