@@ -17,7 +17,7 @@ from reconcile.catalog.tables import archive_metadata
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.model import Move
 from reconcile.planning.planfile import PlanFile, new_plan, open_plan
-from reconcile.planning.planner import Counts
+from reconcile.planning.summary import Counts
 from reconcile.running.run import RunRecord
 from reconcile.running.undo import reverse, staged_moves, undo_header
 

@@ -11,14 +11,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from attrs import define, evolve, field, frozen
+from attrs import define, field
 
 from reconcile.catalog.tables import archive_metadata
 from reconcile.errors import BackendError, DocumentError
 from reconcile.logs import get_logger
-from reconcile.payload import decompress, md5, recode
+from reconcile.payload import md5, recode
 from reconcile.planning.desired import DesiredState
 from reconcile.running.control import Control, in_parallel
+from reconcile.running.copies import Copy, Outcome, check_reproduced, encoded, found_there, make_room
 from reconcile.running.run import Run
 from reconcile.running.worktables import (
     ADOPTED,
@@ -35,45 +36,13 @@ from reconcile.running.worktables import (
     moves,
     same_row,
 )
-from reconcile.stores import Content, Known, Stat, Store, Write
-from reconcile.stores.addresses import Key
+from reconcile.stores import Content, Store
 
 BATCH_DOCUMENTS = 100
 BATCH_BYTES = 16 << 20
 _ALL_MISSING = 20  # so many documents missing and none there: it is the store, not the documents
 
 log = get_logger()
-
-
-@frozen
-class Copy:
-    """One move with its keys on both sides, and what was read and encoded for it."""
-
-    work: WorkMove
-    source_key: Key
-    dest_key: Key
-    content: Content | None = None
-    write: Write | None = None
-    compressed: bool = False
-
-    @property
-    def expected(self) -> str:
-        """MD5 of the bytes that the destination must hold."""
-        if self.work.restore is not None:
-            return self.work.restore.md5
-        assert self.write is not None  # noqa: S101 - encoded before anything is expected
-        return self.write.md5
-
-
-@frozen
-class Outcome:
-    """What came of one move. ``stat`` is the confirmed copy's."""
-
-    copy: Copy
-    state: str
-    origin: str | None = None
-    stat: Stat | None = None
-    error: DocumentError | None = None
 
 
 @define
@@ -182,20 +151,20 @@ class Stager:
         outcomes, ready = [], []
         for copy in copies:
             try:
-                encoded = _encoded(copy, read[copy.source_key], self.desired)
-                if encoded.dest_key not in present:
-                    _check_reproduced(encoded)
-                ready.append(encoded)
+                filled = encoded(copy, read[copy.source_key], self.desired)
+                if filled.dest_key not in present:
+                    check_reproduced(filled)
+                ready.append(filled)
             except DocumentError as error:
                 origin = copy.work.origin or (None if copy.dest_key in present else INTENDED)
                 outcomes.append(Outcome(copy, FAILED, origin, error=error))
-        _make_room(dest, ready, present)
+        make_room(dest, ready, present)
         absent = {copy.dest_key: copy for copy in ready if copy.dest_key not in present}
         written = dest.write([copy.write for copy in absent.values() if copy.write]) if absent else {}
         for copy in ready:
             answer = written.get(copy.dest_key)
             if answer is None:
-                outcomes.append(_found_there(copy, present[copy.dest_key], dest))
+                outcomes.append(found_there(copy, present[copy.dest_key], dest))
             elif isinstance(answer, DocumentError):
                 outcomes.append(Outcome(copy, FAILED, INTENDED, error=answer))
             else:
@@ -276,73 +245,6 @@ def _by_size(batch: list[WorkMove]) -> Iterator[list[WorkMove]]:
         size += more
     if part:
         yield part
-
-
-def _encoded(copy: Copy, content: Content | DocumentError, desired: DesiredState) -> Copy:
-    """Verify what was read against the catalog and encode it for the destination."""
-    if isinstance(content, DocumentError):
-        raise content
-    move, data = copy.work.move, content.data
-    digest = md5(data)
-    if move.before.digest is not None:
-        if digest != move.before.digest:
-            raise DocumentError("wrong_digest", f"the content has MD5 {digest}, the catalog says {move.before.digest}")
-    elif move.before.size is not None and len(data) != move.before.size:
-        raise DocumentError("wrong_digest", f"the content has {len(data)} bytes, the catalog says {move.before.size}")
-    pinned = move.after.pinned
-    compressed = bool(pinned.is_compressed) if pinned else move.after.compressed
-    if compressed is None:
-        compressed = len(data) > desired.places[move.dest].backend.compression.min_size
-    was_compressed = bool(move.before.is_compressed)
-    encoded = recode(data, is_compressed=was_compressed, compressed=compressed)
-    attributes = copy.work.restore.attributes if copy.work.restore else {}
-    write = Write(copy.dest_key, encoded, digest if encoded is data else md5(encoded), attributes)
-    return evolve(copy, content=content, write=write, compressed=compressed)
-
-
-def _check_reproduced(copy: Copy) -> None:
-    """Refuse to restore anything but the original's very bytes."""
-    if copy.write is not None and copy.write.md5 != copy.expected:
-        raise DocumentError(
-            "not_reproducible", f"the original had MD5 {copy.expected}, encoding gives {copy.write.md5}"
-        )
-
-
-def _make_room(dest: Store, copies: list[Copy], present: dict[Key, Stat]) -> None:
-    """Delete what a plan with changes replaces: a source that the undone run had kept, and nobody refers to."""
-    old = [
-        Known(copy.dest_key, copy.work.replaces)
-        for copy in copies
-        if copy.work.replaces is not None
-        and (stat := present.get(copy.dest_key)) is not None
-        and stat.version == copy.work.replaces
-        and stat.md5 != copy.expected
-    ]
-    for key, error in (dest.delete(old) if old else {}).items():
-        if error is None:
-            del present[key]
-
-
-def _found_there(copy: Copy, stat: Stat, dest: Store) -> Outcome:
-    """Decide about content that was at the destination before us: adopt it, or leave it alone and say so."""
-    origin = WRITTEN if copy.work.origin in (INTENDED, WRITTEN) else ADOPTED
-    if stat.md5 == copy.expected:
-        return Outcome(copy, STAGED, origin, stat)
-    if copy.compressed and copy.work.restore is None:
-        there = dest.read([copy.dest_key])[copy.dest_key]
-        if isinstance(there, Content) and _same_document(there.data, copy):
-            return Outcome(copy, STAGED, origin, Stat(len(there.data), md5(there.data), there.version))
-    error = DocumentError("destination_occupied", f"other content is at {copy.work.move.after.content_url}")
-    return Outcome(copy, FAILED, copy.work.origin, error=error)
-
-
-def _same_document(stored: bytes, copy: Copy) -> bool:
-    """Tell whether compressed bytes hold the same document, though another zlib made them."""
-    assert copy.write is not None  # noqa: S101
-    try:
-        return decompress(stored) == decompress(copy.write.data)
-    except DocumentError:
-        return False
 
 
 def _log_document(outcome: Outcome) -> None:

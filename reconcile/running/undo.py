@@ -32,7 +32,7 @@ from reconcile.planning.model import (
     Tally,
 )
 from reconcile.planning.planfile import PlanFile, write_plan
-from reconcile.planning.planner import Counts
+from reconcile.planning.summary import Counts
 from reconcile.running.run import RunRecord
 from reconcile.running.worktables import (
     ADOPTED,

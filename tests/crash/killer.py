@@ -42,7 +42,7 @@ POINTS = {
     "moves half loaded": Point(("reconcile.running.apply:move_row", "reconcile.running.undo:move_row"), "before", 12),
     "loaded": Point((f"{PHASES}:Phases.execute",), "before"),
     "intent recorded": Point((f"{STAGE}:Stager._record_intent",), "after", 2),
-    "batch read": Point((f"{STAGE}:_encoded",), "after", 10),
+    "batch read": Point((f"{STAGE}:encoded",), "after", 10),
     "written, not recorded": Point(_WRITES, "after", 2),
     "recorded": Point((f"{STAGE}:Stager._record",), "after", 2),
     "all staged": Point((f"{SWITCH}:Switcher.look_again",), "before"),

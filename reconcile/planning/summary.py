@@ -1,0 +1,133 @@
+"""What a plan's summary is made of: counts while rows are decided, then sentences for the operator."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+
+from attrs import define, field
+
+from reconcile.planning.desired import DesiredState
+from reconcile.planning.model import Blocker, Flow, InPlace, Move, Summary, Tally
+
+
+@define
+class Group:
+    """A running `Tally`."""
+
+    documents: int = 0
+    bytes: int = 0
+    unsized: int = 0
+
+    def add(self, size: int | None) -> None:
+        """Count one document."""
+        self.documents += 1
+        self.bytes += size or 0
+        self.unsized += size is None
+
+    def tally(self) -> Tally:
+        """Return the counts so far."""
+        return Tally(self.documents, self.bytes, self.unsized)
+
+
+@define
+class Counts:
+    """What the summary is made of."""
+
+    moves: Group = field(factory=Group)
+    in_place: Group = field(factory=Group)
+    blocked: Group = field(factory=Group)
+    other_encoding: int = 0
+    beyond_limit: int = 0
+    same_url: int = 0
+    elsewhere: int = 0
+    source_is_dest: bool = False
+    at_dest: int = 0
+    into_database: int = 0
+    out_of_database: int = 0
+    flows: dict[tuple[str, str, str], Group] = field(factory=dict)
+    reasons: Counter[str] = field(factory=Counter)
+
+    def add_move(self, move: Move, desired: DesiredState) -> None:
+        """Count a move."""
+        size = move.before.size
+        self.moves.add(size)
+        self.flows.setdefault((move.source, move.dest, move.bucket), Group()).add(size)
+        before, after = (url.partition("://")[0] for url in (move.before.content_url, move.after.content_url))
+        self.elsewhere -= before != after
+        self.same_url += move.before.content_url == move.after.content_url
+        if desired.places[move.dest].backend.driver in ("db", "db2"):
+            self.into_database += size or 0
+        if desired.places[move.source].backend.driver in ("db", "db2"):
+            self.out_of_database += size or 0
+
+    def add_blocker(self, blocker: Blocker) -> None:
+        """Count a blocker."""
+        self.blocked.add(blocker.size)
+        self.reasons[blocker.reason] += 1
+
+    def add_in_place(self, decision: InPlace, size: int | None) -> None:
+        """Count a document that stays."""
+        self.in_place.add(size)
+        self.other_encoding += decision.other_encoding
+        self.at_dest += decision.backend.startswith("dest.") and not self.source_is_dest
+
+    def summary(self, notes: list[str]) -> Summary:
+        """Return the summary."""
+        return Summary(
+            moves=self.moves.tally(),
+            in_place=self.in_place.tally(),
+            other_encoding=self.other_encoding,
+            blocked=self.blocked.tally(),
+            beyond_limit=self.beyond_limit,
+            flows=[
+                Flow(source, dest, bucket, group.documents, group.bytes, group.unsized)
+                for (source, dest, bucket), group in sorted(self.flows.items())
+            ],
+            blocked_by_reason=dict(sorted(self.reasons.items())),
+            database_growth=self.into_database,
+            unreadable_after=max(0, self.elsewhere),
+            notes=notes,
+        )
+
+
+def notes(desired: DesiredState, counts: Counts) -> list[str]:
+    """Return what an operator should know before applying, in sentences."""
+    said = [*desired.source.doubts, *desired.dest.doubts]
+    if counts.into_database:
+        said.append(f"The database grows by about {counts.into_database / 1024**2:.1f} MiB.")
+    if counts.out_of_database:
+        said.append(
+            "Space that documents leave in the database is used again by it, but comes back to the system only by"
+            " VACUUM FULL."
+        )
+    if counts.same_url:
+        said.append(
+            f"{counts.same_url} documents keep their URL while they move to another endpoint: the catalog does not"
+            " tell afterwards which endpoint holds them, only the recorded runs do. Their sources are kept."
+        )
+    if counts.elsewhere > 0:
+        schemes = ", ".join(sorted({f"{backend.scheme}://" for backend in desired.dest.backends()}))
+        said.append(
+            f"{counts.elsewhere} documents of the archive will be at another driver afterwards than the destination"
+            f" config has. Its services read only {schemes}: they could not read those."
+        )
+    if not counts.moves.documents and counts.at_dest and counts.at_dest == counts.in_place.documents:
+        said.append("No document is where the source config says. Are the two configs in the right order?")
+    said += _ownership_notes(desired)
+    return said
+
+
+def _ownership_notes(desired: DesiredState) -> list[str]:
+    said = []
+    for backend in desired.dest.backends():
+        if backend.driver != "localfs" or os.geteuid() == 0:
+            continue
+        data_dir = Path(backend.settings["archive_data_dir"])
+        if data_dir.exists() and data_dir.stat().st_uid != os.geteuid():
+            said.append(
+                f"{data_dir} belongs to another user: files made by apply will belong to the user that runs it."
+                " Run apply as the data dir's owner or as root."
+            )
+    return said
