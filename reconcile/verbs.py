@@ -24,6 +24,7 @@ from reconcile.running.control import Control
 from reconcile.running.phases import Outcome, RunOptions
 from reconcile.running.run import RunRecord, find_runs
 from reconcile.running.undo import write_undo_plan
+from reconcile.running.worktables import UNDONE
 
 
 @frozen
@@ -95,9 +96,11 @@ def undo_plan_of(
         if record.switched_at is not None:
             raise
         desired = running.configs_of(header, dest, source)  # copies are dropped: either order says which
-    if record.switched_at is None:
+    if record.switched_at is None or record.state == UNDONE:
         return Prepared(None, desired, run_id)
     path = Path(record.undo_path) if record.undo_path else undo_path(Path(record.plan_path))
+    if path.exists() and open_plan(path).header.undo_of != run_id:
+        path = path.with_name(f"{run_id}.undo.json")  # the other is a later run's
     if with_changes:
         return Prepared(plan_with_changes(catalog, record, desired, path), desired, run_id)
     write_undo_plan(catalog, record, path, DesiredState(desired.dest, desired.source))

@@ -8,6 +8,7 @@ import click
 import yaml
 
 from reconcile.config import Config
+from reconcile.logs import printable
 from reconcile.running.phases import Outcome
 from reconcile.verbs import Prepared
 
@@ -25,6 +26,9 @@ def _lines(outcome: Outcome, prepared: Prepared) -> Iterator[str]:
     is_undo = prepared.undo_of is not None
     if is_undo and prepared.plan is None and not outcome.already:
         yield f"run {outcome.run_id} never switched; its copies are dropped, the catalog is as it was"
+        if outcome.left:
+            yield f"  {outcome.left} copies were left alone: what is there is no longer what the run wrote"
+            yield from (f"    {printable(name)}" for name in outcome.not_dropped)
         return
     verb = "taken back" if is_undo else "moved"
     yield f"run {outcome.run_id}: {outcome.documents} documents {verb}"

@@ -62,7 +62,7 @@ def command(context: click.Context, /, what: str, **options: Any) -> None:  # no
         with controlled(quiet=context.obj) as control:
             outcome = verbs.undo(catalog, prepared, run, control)
     show_outcome(outcome, prepared)
-    context.exit(EXIT_INCOMPLETE if outcome.left and not outcome.already else EXIT_DONE)
+    context.exit(EXIT_INCOMPLETE if outcome.left else EXIT_DONE)
 
 
 def _prepared(catalog: Catalog, path: Path | None, run_id: str, options: dict[str, Any]) -> verbs.Prepared:

@@ -186,7 +186,10 @@ def _setting(value: object, *, public: bool) -> object:
 
 
 def _database(document: dict[str, Any]) -> DatabaseSettings | None:
-    database = (document.get("credentials") or {}).get("database") or {}
+    credentials = document.get("credentials")
+    database = credentials.get("database") if isinstance(credentials, dict) else None
+    if not isinstance(database, dict):
+        return None
     url = database.get("db_connect")
     if not url:
         return None

@@ -41,7 +41,9 @@ class CrossChecks:
 
     def check(self, row: CatalogRow, decision: Decision) -> Decision:
         """Return the decision, or a blocker that only the other rows explain."""
-        previous, self._previous = self._previous, (row.document, row.content_url)
+        previous = self._previous
+        if previous is None or previous[0] != row.document:  # the first row of a document speaks for its destination
+            self._previous = (row.document, row.content_url)
         if not isinstance(decision, Move):
             return decision
         if row.content_url in self._disagreeing:

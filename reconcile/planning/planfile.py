@@ -11,6 +11,7 @@ import hashlib
 import os
 import sys
 import tempfile
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -210,7 +211,7 @@ def _check_version(path: Path, fields: dict[str, Any]) -> None:
 def _decoded(path: Path, number: int, line: bytes, decode: Any) -> Any:  # noqa: ANN401
     try:
         return decode(line.rstrip(b",\n"))
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise PlanFileError(f"{path}: line {number} is not what a plan holds there: {error}", hint=_ANEW) from None
 
 
@@ -227,7 +228,7 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
                 yield raw
     except FileNotFoundError:
         raise PlanFileError(f"{path}: no such plan file") from None
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise PlanFileError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 

@@ -30,6 +30,7 @@ from reconcile.planning.model import (
 )
 from reconcile.planning.planfile import PlanFile, PlanWriter, new_plan, open_plan
 from reconcile.planning.summary import Counts, notes
+from reconcile.stores.addresses import Document
 
 
 @frozen
@@ -103,13 +104,16 @@ def _decide_all(
 ) -> None:
     checks = CrossChecks(desired)
     checks.prepare(connection)
+    last_moved: Document | None = None
     counts.elsewhere = unreadable_with(connection, desired.dest)
     for number, row in enumerate(stream_rows(connection, request.scope.condition()), 1):
         decision = checks.check(row, desired.decide(row))
         if isinstance(decision, Move):
-            if request.limit is not None and counts.moves.documents >= request.limit:
+            is_full = request.limit is not None and counts.moves.documents >= request.limit
+            if is_full and decision.document != last_moved:  # rows of one document go together
                 counts.beyond_limit += 1
             else:
+                last_moved = decision.document
                 counts.add_move(decision, desired)
                 writer.add_move(decision)
         elif isinstance(decision, Blocker):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from attrs import evolve
 from sqlalchemy.engine import Connection
 
 from reconcile.catalog import Catalog
@@ -20,20 +21,24 @@ from reconcile.planning.planner import new_id
 from reconcile.planning.render import backend_text
 from reconcile.running.control import Control
 from reconcile.running.drop import Dropper
-from reconcile.running.phases import Outcome, Phases, RunOptions, open_stores, outcome_of
+from reconcile.running.phases import Outcome, Phases, RunOptions, outcome_of
 from reconcile.running.run import Run, RunRecord, begin_run, find_runs, resume_run
 from reconcile.running.undo import mark_undoing, mark_undone, undo_rows
 from reconcile.running.worktables import (
     DONE,
+    INTENDED,
     STAGING,
     SWITCHED,
     UNDOING,
     UNDONE,
+    WRITTEN,
     blocker_row,
     create_work_tables,
     move_row,
+    moves,
     runs,
 )
+from reconcile.stores import open_store
 
 
 def configs_of(header: PlanHeader, source: Path | None, dest: Path | None) -> DesiredState:
@@ -88,9 +93,9 @@ def apply(catalog: Catalog, plan: PlanFile, desired: DesiredState, options: RunO
     summary = plan.header.summary
     refuse_blocked(plan, leave_blocked=options.leave_blocked)
     if not summary.moves.documents:
-        return Outcome(run_id="", left=summary.blocked.documents, already="every document is in place")
-    create_work_tables(catalog)
+        return Outcome(run_id="", left=summary.blocked.documents, already="no document is to be moved")
     with run_lock(catalog, options.lock_wait) as lock:
+        create_work_tables(catalog)
         record = _latest(catalog, plan.header.plan_id)
         if record is not None and record.state == DONE:
             return outcome_of(catalog, record.run_id, already="the plan is applied already")
@@ -99,15 +104,16 @@ def apply(catalog: Catalog, plan: PlanFile, desired: DesiredState, options: RunO
                 f"run {record.run_id} of this plan is being undone", hint=f"reconcile undo {record.run_id}"
             )
         if record is not None and record.state != UNDONE:
-            run = resume_run(catalog, record)
+            run = resume_run(catalog, record, keep_source=options.keep_source)
         else:
+            _make_destinations(catalog, plan, desired)
             run = begin_run(
                 catalog,
                 new_id(),
                 plan.path,
                 digest,
                 plan.header,
-                _checked_rows(plan, desired),
+                lambda _connection: _checked_rows(plan, desired),
                 keep_source=options.keep_source or plan.header.policy.keep_source,
             )
         return Phases(run, desired, options, control, lock).execute()
@@ -132,6 +138,12 @@ def _latest(catalog: Catalog, plan_id: str) -> RunRecord | None:
     return found[0] if found else None
 
 
+def _make_destinations(catalog: Catalog, plan: PlanFile, desired: DesiredState) -> None:
+    """Make what the destination config asks to be made; refuse one that is not usable before anything is recorded."""
+    for name in sorted({flow.dest for flow in plan.header.summary.flows}):
+        open_store(desired.places[name].backend, catalog, plan.header.plan_id).prepare(create=True)
+
+
 def _checked_rows(plan: PlanFile, desired: DesiredState) -> Iterator[dict[str, Any]]:
     """Yield the plan's moves as rows of the work table, each worked out again from its row and the configs."""
     total = 0
@@ -143,7 +155,7 @@ def _checked_rows(plan: PlanFile, desired: DesiredState) -> Iterator[dict[str, A
                 hint="the plan was changed, or made by another version; make a new one with reconcile plan",
             )
         total += 1
-        yield move_row(move, desired.places[move.dest].address.identity)
+        yield move_row(move, desired.target(move))
     for blocker in plan.blockers():
         yield blocker_row(blocker)
     if total != plan.header.summary.moves.documents:
@@ -175,8 +187,10 @@ def undo(
         if record.state in (STAGING, UNDOING) and record.switched_at is None:
             return _drop(catalog, record, desired, options, control)
         if plan is not None:
-            for _row in undo_rows(catalog, record, plan, desired):
-                pass  # refuses a plan that is not the run's before anything is marked
+            _make_destinations(catalog, plan, desired)
+            with catalog.snapshot() as connection:
+                for _row in undo_rows(connection, record, plan, desired):
+                    pass  # refuses a plan that is not the run's before anything is marked
         if record.state in (SWITCHED, DONE):
             mark_undoing(catalog, record)
         run = _undo_run(catalog, record, plan, desired, options, control)
@@ -213,7 +227,7 @@ def _undo_run(
         plan.path,
         plan.verify(),
         plan.header,
-        undo_rows(catalog, record, plan, desired),
+        lambda connection: undo_rows(connection, record, plan, desired),
         keep_source=False,
     )
 
@@ -231,11 +245,14 @@ def _drop(
     *,
     give_back: bool = True,
 ) -> Outcome:
+    forward = DesiredState(desired.dest, desired.source)
+    names = _places_of_copies(catalog, record.run_id)
+    stores = {name: open_store(forward.places[name].backend, catalog, record.run_id) for name in names}
+    for store in stores.values():
+        store.prepare(create=False)
     if record.state == STAGING:
         mark_undoing(catalog, record)
     run = resume_run(catalog, record)
-    forward = DesiredState(desired.dest, desired.source)
-    stores = open_stores(run, forward, create=False)
     workers = options.workers or min((store.default_workers for store in stores.values()), default=1)
     dropper = Dropper(run, forward, stores, control, workers)
     dropper.drop()
@@ -243,12 +260,26 @@ def _drop(
         mark_undone(connection, record.run_id)
         if record.undo_of is not None and give_back:
             _give_back(connection, record.undo_of)
-    return outcome_of(catalog, record.run_id)
+    outcome = outcome_of(catalog, record.run_id)
+    return evolve(outcome, documents=0, left=len(dropper.left), not_dropped=tuple(dropper.left[:20]))
+
+
+def _places_of_copies(catalog: Catalog, run_id: str) -> set[str]:
+    """Return the places that a run's own copies came from and are at."""
+    query = sa.select(moves.c.source, moves.c.dest).where(
+        moves.c.run_id == run_id, moves.c.origin.in_((INTENDED, WRITTEN))
+    )
+    with catalog.snapshot() as connection:
+        return {name for pair in connection.execute(query.distinct()) for name in pair}
 
 
 def _give_back(connection: Connection, run_id: str) -> None:
     """Let a run be what it was before an undo of it was begun and taken back."""
     finished = runs.c.finished_at.is_not(None)
-    connection.execute(
-        sa.update(runs).where(runs.c.run_id == run_id).values(state=sa.case((finished, DONE), else_=SWITCHED))
-    )
+    others = sa.select(runs.c.run_id).where(runs.c.undo_of == run_id, runs.c.state.in_((STAGING, SWITCHED, UNDOING)))
+    if connection.execute(others).first() is None:
+        connection.execute(
+            sa.update(runs)
+            .where(runs.c.run_id == run_id, runs.c.state == UNDOING)
+            .values(state=sa.case((finished, DONE), else_=SWITCHED))
+        )

@@ -15,7 +15,7 @@ from reconcile.catalog import Catalog, CatalogRow, Scope
 from reconcile.catalog.rows import stream_rows
 from reconcile.catalog.tables import archive_metadata
 from reconcile.planning.desired import DesiredState
-from reconcile.planning.model import Move
+from reconcile.planning.model import Blocker, Move
 from reconcile.planning.planfile import PlanFile, new_plan, open_plan
 from reconcile.planning.summary import Counts
 from reconcile.running.run import RunRecord
@@ -32,15 +32,19 @@ def plan_with_changes(catalog: Catalog, record: RunRecord, desired: DesiredState
     path = undo_plan.with_name(f"{stem}-with-changes.json{compression}")
     counts = Counts()
     with catalog.snapshot() as connection, new_plan(path, replace=True) as writer:
-        for move in _moves(connection, record, desired):
-            counts.add_move(move, desired)
-            writer.add_move(move)
+        for decision in _decisions(connection, record, desired):
+            if isinstance(decision, Move):
+                counts.add_move(decision, desired)
+                writer.add_move(decision)
+            else:
+                counts.add_blocker(decision)
+                writer.add_blocker(decision)
         header = undo_header(record, counts.summary([]), record.switched_at or 0, with_changes=True)
         writer.save(header)
     return open_plan(path)
 
 
-def _moves(connection: Connection, record: RunRecord, desired: DesiredState) -> Iterator[Move]:
+def _decisions(connection: Connection, record: RunRecord, desired: DesiredState) -> Iterator[Move | Blocker]:
     """Merge the catalog with the run's record; both come in the order of the row's key."""
     scope = Scope.of(record.header.scope)
     recorded = staged_moves(connection, record.run_id)
@@ -60,7 +64,7 @@ def _moves(connection: Connection, record: RunRecord, desired: DesiredState) -> 
         yield from _as_it_is(row, desired)
 
 
-def _as_it_is(row: CatalogRow, desired: DesiredState) -> Iterator[Move]:
+def _as_it_is(row: CatalogRow, desired: DesiredState) -> Iterator[Move | Blocker]:
     decision = desired.decide(row)
-    if isinstance(decision, Move):
+    if isinstance(decision, (Move, Blocker)):
         yield decision

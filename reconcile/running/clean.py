@@ -13,14 +13,13 @@ from typing import Any
 import sqlalchemy as sa
 from attrs import define, field
 
-from reconcile.catalog import CatalogRow
-from reconcile.catalog.rows import row_columns, streamed
 from reconcile.catalog.tables import archive_metadata
 from reconcile.errors import BackendError, DocumentError, SupersededError
 from reconcile.logs import get_logger
 from reconcile.payload import md5
 from reconcile.planning.desired import DesiredState
 from reconcile.running.control import Control, in_parallel
+from reconcile.running.references import referred_by_other_names, staged_by_others
 from reconcile.running.run import Run
 from reconcile.running.worktables import DELETED, KEPT, MARKED, STAGED, SWITCHED, WorkMove, moves, runs
 from reconcile.stores import Known, Location, Store, Write
@@ -42,11 +41,17 @@ class Cleaner:
     workers: int
     _same_place: dict[tuple[str, str], bool] = field(factory=dict)
     _referred: set[Location] = field(factory=set)
+    _staged: set[Location] = field(factory=set)
+    _refused: list[str] = field(factory=list)
 
     def clean(self) -> None:
         """Delete every source that may be deleted. Can be interrupted and resumed at any point."""
+        if self.run.record.keep_source:
+            return
         self._keep_referred()
-        self._referred = self._referred_elsewhere()
+        used = self._used("source")
+        self._referred = referred_by_other_names(self.run, [self.desired.places[name].address for name in used])
+        self._staged = staged_by_others(self.run)
         to_do = (moves.c.cleaned.is_(None) | (moves.c.cleaned == MARKED), ~moves.c.keep)
         documents, size = self._count(*to_do)
         if not documents:
@@ -55,6 +60,12 @@ class Cleaner:
         self.control.progress.phase("clean", documents, size)
         batches = self.run.batches(STAGED, _BATCH_DOCUMENTS, *to_do)
         in_parallel(self.control, self.workers, batches, self._clean_batch, self._report)
+        if self._refused:
+            raise BackendError(
+                f"the catalog is switched, but {len(self._refused)} sources could not be deleted; the first: "
+                + self._refused[0],
+                hint="mend the cause and run the same command again, or with --keep-source to leave them",
+            )
 
     def _count(self, *conditions: sa.ColumnElement[bool]) -> tuple[int, int]:
         query = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(moves.c.before_size), 0)).where(
@@ -65,46 +76,20 @@ class Cleaner:
         return int(count), int(size)
 
     def _keep_referred(self) -> None:
-        """Keep sources that a catalog row refers to, or that an unfinished run has staged: one anti-join each."""
-        theirs = moves.alias("theirs")
+        """Keep sources that a catalog row refers to: one anti-join."""
         refers = moves.c.before_url.in_(sa.select(archive_metadata.c.content_url))
-        others = self.run.unfinished_others()
-        staged = moves.c.before_url.in_(
-            sa.select(theirs.c.after_url).where(theirs.c.run_id.in_(others), theirs.c.origin.is_not(None))
-        )
         with self.run.writing(bulk=True) as connection:
             self.run.catalog.favour_hash_joins(connection)
-            for condition, why in ((refers, "a catalog row refers to it"), (staged, "another run has staged it")):
-                if condition is staged and not others:
-                    continue
-                connection.execute(
-                    sa.update(moves)
-                    .where(
-                        moves.c.run_id == self.run.run_id,
-                        moves.c.state == STAGED,
-                        moves.c.cleaned.is_(None) | (moves.c.cleaned == MARKED),
-                        condition,
-                    )
-                    .values(cleaned=KEPT, detail=why)
+            connection.execute(
+                sa.update(moves)
+                .where(
+                    moves.c.run_id == self.run.run_id,
+                    moves.c.state == STAGED,
+                    moves.c.cleaned.is_(None) | (moves.c.cleaned == MARKED),
+                    refers,
                 )
-
-    def _referred_elsewhere(self) -> set[Location]:
-        """Return locations that rows refer to under another spelling than the rule's (files only)."""
-        used = self._used("source")
-        addresses = [self.desired.places[name].address for name in used]
-        addresses = [address for address in addresses if address.scheme == "file"]
-        if not addresses:
-            return set()
-        referred = set[Location]()
-        query = sa.select(*row_columns()).where(archive_metadata.c.content_url.startswith("file://"))
-        with self.run.catalog.snapshot() as connection:
-            for record in connection.execute(query, execution_options=streamed(5000)):
-                row = CatalogRow(*record)
-                for address in addresses:
-                    keys = address.keys(row.content_url or "", row.document)
-                    if keys and row.content_url != address.url(row.document):
-                        referred.update(address.location(key) for key in keys)
-        return referred
+                .values(cleaned=KEPT, detail="a catalog row refers to it")
+            )
 
     def _used(self, column: str) -> set[str]:
         query = sa.select(moves.c[column]).where(moves.c.run_id == self.run.run_id, moves.c[column].is_not(None))
@@ -146,6 +131,9 @@ class Cleaner:
             known = [Known(key, works[0].source_version or "") for key, works in keys.items()]
             for key, error in self.stores[source].delete(known).items():
                 state, why = (KEPT, error.detail) if error else (DELETED, None)
+                if error and error.reason == "refused":  # the store's trouble, not the content's: to be tried again
+                    state = MARKED
+                    self._refused.append(f"{'/'.join(keys[key][0].move.document)}: {error.detail}")
                 results += [(work, state, why) for work in keys[key]]
         with self.run.writing() as connection:
             self.run.update_moves(
@@ -161,6 +149,8 @@ class Cleaner:
             return key, "source and destination are one place"
         if address.location(key) in self._referred:
             return key, "a catalog row refers to it under another name"
+        if address.location(key) in self._staged:
+            return key, "another run has staged it"
         return key, None
 
     def _mark(self, works: list[WorkMove]) -> None:
@@ -176,7 +166,7 @@ class Cleaner:
         for work, state, why in results:
             move = work.move
             fields = {"phase": "clean", "user": move.userId, "bucket": move.bucket, "archiveId": move.archiveId}
-            if state == KEPT:
+            if state != DELETED:
                 log.warning("source kept", reason=why, source=move.before.content_url, **fields)
             else:
                 log.debug("source deleted", source=move.before.content_url, **fields)

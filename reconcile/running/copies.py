@@ -60,6 +60,9 @@ def encoded(copy: Copy, content: Content | DocumentError, desired: DesiredState)
         compressed = len(data) > desired.places[move.dest].backend.compression.min_size
     was_compressed = bool(move.before.is_compressed)
     encoded = recode(data, is_compressed=was_compressed, compressed=compressed)
+    limit = desired.places[move.dest].address.max_size
+    if len(encoded) > limit:
+        raise DocumentError("too_big", f"{len(encoded)} bytes once encoded for the destination, which holds {limit}")
     attributes = copy.work.restore.attributes if copy.work.restore else {}
     write = Write(copy.dest_key, encoded, digest if encoded is data else md5(encoded), attributes)
     return evolve(copy, content=content, write=write, compressed=compressed)
@@ -73,14 +76,14 @@ def check_reproduced(copy: Copy) -> None:
         )
 
 
-def make_room(dest: Store, copies: list[Copy], present: dict[Key, Stat]) -> None:
-    """Delete what a plan with changes replaces: a source that the undone run had kept, and nobody refers to."""
+def make_room(dest: Store, copies: list[Copy], present: dict[Key, Stat], replaceable: dict[Key, str]) -> None:
+    """Delete what may be replaced, by key and version: content that a run of ours left and nobody refers to."""
     old = [
-        Known(copy.dest_key, copy.work.replaces)
+        Known(copy.dest_key, replaceable[copy.dest_key])
         for copy in copies
-        if copy.work.replaces is not None
+        if copy.dest_key in replaceable
         and (stat := present.get(copy.dest_key)) is not None
-        and stat.version == copy.work.replaces
+        and stat.version == replaceable[copy.dest_key]
         and stat.md5 != copy.expected
     ]
     for key, error in (dest.delete(old) if old else {}).items():
@@ -93,10 +96,13 @@ def found_there(copy: Copy, stat: Stat, dest: Store) -> Outcome:
     origin = WRITTEN if copy.work.origin in (INTENDED, WRITTEN) else ADOPTED
     if stat.md5 == copy.expected:
         return Outcome(copy, STAGED, origin, stat)
-    if copy.compressed and copy.work.restore is None:
-        there = dest.read([copy.dest_key])[copy.dest_key]
-        if isinstance(there, Content) and _same_document(there.data, copy):
-            return Outcome(copy, STAGED, origin, Stat(len(there.data), md5(there.data), there.version))
+    there = dest.read([copy.dest_key])[copy.dest_key]  # an ETag need not be an MD5: what is there decides
+    if isinstance(there, Content):
+        found = Stat(len(there.data), md5(there.data), there.version)
+        if found.md5 == copy.expected:
+            return Outcome(copy, STAGED, origin, found)
+        if copy.compressed and copy.work.restore is None and _same_document(there.data, copy):
+            return Outcome(copy, STAGED, origin, found)
     error = DocumentError("destination_occupied", f"other content is at {copy.work.move.after.content_url}")
     return Outcome(copy, FAILED, copy.work.origin, error=error)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import sqlalchemy as sa
-from attrs import define
+from attrs import define, field
 
 from reconcile.catalog.tables import archive_metadata
 from reconcile.errors import DocumentError
@@ -17,6 +17,7 @@ from reconcile.logs import get_logger
 from reconcile.payload import md5, recode
 from reconcile.planning.desired import DesiredState
 from reconcile.running.control import Control, in_parallel
+from reconcile.running.references import referred_by_other_names, staged_by_others
 from reconcile.running.run import Run
 from reconcile.running.worktables import (
     BLOCKED,
@@ -30,7 +31,7 @@ from reconcile.running.worktables import (
     WorkMove,
     moves,
 )
-from reconcile.stores import Content, Known, Stat, Store
+from reconcile.stores import Content, Known, Location, Stat, Store
 from reconcile.stores.addresses import Key
 
 _BATCH_DOCUMENTS = 200
@@ -47,11 +48,14 @@ class Dropper:
     stores: Mapping[str, Store]
     control: Control
     workers: int
-    left: int = 0
+    left: list[str] = field(factory=list)
+    _not_ours: set[Location] = field(factory=set)
 
     def drop(self) -> None:
-        """Delete the run's own copies. ``left`` counts those that are no longer what was written."""
+        """Delete the run's own copies. ``left`` names those that are no longer what was written, and stay."""
         self._give_up_referred()
+        addresses = [self.desired.places[name].address for name in self.stores]
+        self._not_ours = referred_by_other_names(self.run, addresses) | staged_by_others(self.run)
         ours = moves.c.origin.in_((INTENDED, WRITTEN))
         counts = self.run.counts()
         documents = sum(count for state, (count, _size) in counts.items() if state != BLOCKED)
@@ -88,8 +92,10 @@ class Dropper:
             known = []
             for key, rows in works.items():
                 stat = present.get(key)
-                if stat is None:
-                    gone += rows
+                if store.address.location(key) in self._not_ours:
+                    gone += rows  # somebody else's by now
+                elif stat is None:
+                    known.append(Known(key, ""))  # only what a kill may have left beside it
                 elif stat.version and self._is_ours(rows[0], stat, source):
                     known.append(Known(key, stat.version))
                 else:
@@ -106,7 +112,7 @@ class Dropper:
     def _is_ours(self, work: WorkMove, stat: Stat, source: str) -> bool:
         """Tell whether what is there is what we wrote, or would have written."""
         if work.state == STAGED and work.after_digest is not None:
-            return stat.md5 == work.after_digest
+            return self._holds(work, stat, work.after_digest)
         move = work.move
         address = self.desired.places[source].address
         key = address.keys(move.before.content_url, move.document)[0]
@@ -121,13 +127,22 @@ class Dropper:
             wanted = recode(content.data, is_compressed=bool(move.before.is_compressed), compressed=compressed)
         except DocumentError:
             return False
-        return stat.md5 == md5(wanted)
+        return self._holds(work, stat, md5(wanted))
+
+    def _holds(self, work: WorkMove, stat: Stat, digest: str) -> bool:
+        """Tell whether the copy has this MD5; where the store's word differs (its ETag is none) by reading it."""
+        if stat.md5 == digest:
+            return True
+        dest = self.stores[work.move.dest]
+        key = dest.address.keys(work.move.after.content_url, work.move.document)[0]
+        content = dest.read([key])[key]
+        return isinstance(content, Content) and md5(content.data) == digest
 
     def _report(self, result: tuple[list[WorkMove], list[WorkMove]]) -> None:
         gone, left = result
-        self.left += len(left)
         for work in left:
             move = work.move
+            self.left.append("/".join(move.document))
             log.warning(
                 "copy kept",
                 phase="drop",

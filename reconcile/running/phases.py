@@ -14,7 +14,7 @@ from attrs import define, evolve, field, frozen
 from reconcile.catalog import Catalog, Scope
 from reconcile.catalog.lock import RunLock
 from reconcile.catalog.services import database_now
-from reconcile.errors import PlanFileError, ReconcileError, StageFailedError
+from reconcile.errors import BackendError, PlanFileError, ReconcileError, StageFailedError
 from reconcile.logs import get_logger, printable
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.planfile import undo_path
@@ -52,6 +52,7 @@ class RunOptions:
 class Outcome:
     """What a run came to. ``kept`` counts sources that stay although the plan would have them deleted.
 
+    ``not_dropped`` names copies that the undo of a run that never switched left alone, as no longer its own.
     ``unreadable`` counts documents of the whole archive that services with the new config cannot read.
     """
 
@@ -60,6 +61,7 @@ class Outcome:
     left: int = 0
     kept: int = 0
     unreadable: int = 0
+    not_dropped: tuple[str, ...] = ()
     undo_plan: Path | None = None
     remark: str | None = None
     already: str | None = None
@@ -117,6 +119,18 @@ class Phases:
     def _open_stores(self) -> None:
         """Open the stores in use; make what the destination's config asks to be made."""
         self._stores = open_stores(self.run, self.desired, create=self.run.record.state == STAGING)
+        query = sa.select(moves.c.dest, moves.c.dest_store).where(
+            moves.c.run_id == self.run.run_id, moves.c.dest.is_not(None)
+        )
+        with self.catalog.snapshot() as connection:
+            recorded = connection.execute(query.distinct()).all()
+        for name, identity in recorded:
+            now = self.desired.places[name].address.identity
+            if now != identity:
+                raise BackendError(
+                    f"{name} is not the place that the run began to stage to: it was {identity}, it is {now}",
+                    hint="is the data dir mounted? Nothing was done",
+                )
 
     def _stage_and_switch(self) -> None:
         if not self.is_undo:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
-from attrs import define, frozen
+from attrs import define, evolve, frozen
 from sqlalchemy.engine import Connection
 
 from reconcile.catalog import Catalog
@@ -100,7 +100,7 @@ def count_states(catalog: Catalog, run_id: str) -> dict[str, tuple[int, int]]:
         .where(moves.c.run_id == run_id)
         .group_by(moves.c.state)
     )
-    with catalog.read() as connection:
+    with catalog.snapshot() as connection:
         return {row[0]: (int(row[1]), int(row[2])) for row in connection.execute(query)}
 
 
@@ -186,11 +186,8 @@ class Run:
         for copy in copies:
             theirs = sa.and_(
                 moves.c.run_id.in_(others),
-                moves.c.after_url == copy.move.after.content_url,
-                moves.c.dest_store
-                == sa.select(moves.c.dest_store)
-                .where(moves.c.run_id == self.run_id, moves.c.seq == copy.seq)
-                .scalar_subquery(),
+                moves.c.dest_store == copy.dest_store,
+                moves.c.dest_key == copy.dest_key,
                 moves.c.origin.in_((INTENDED, WRITTEN)),
             )
             found = connection.execute(sa.select(moves.c.run_id, moves.c.seq).where(theirs)).all()
@@ -228,11 +225,14 @@ def begin_run(
     plan_path: Path,
     plan_digest: str,
     header: PlanHeader,
-    rows: Iterable[dict[str, Any]],
+    rows: Callable[[Connection], Iterable[dict[str, Any]]],
     *,
     keep_source: bool,
 ) -> Run:
-    """Record a new run with all its moves, in one transaction: a kill in between leaves nothing."""
+    """Record a new run with all its moves, in one transaction: a kill in between leaves nothing.
+
+    ``rows`` is called with the connection, to read what it needs in that very transaction.
+    """
     with catalog.write(bulk=True) as connection:
         last = connection.execute(sa.select(sa.func.coalesce(sa.func.max(runs.c.number), 0))).scalar_one()
         connection.execute(
@@ -252,22 +252,26 @@ def begin_run(
                 "created_at": database_now(connection),
             },
         )
-        load(connection, run_id, iter(rows))
+        load(connection, run_id, iter(rows(connection)))
         if catalog.is_postgresql:
             connection.execute(sa.text("ANALYZE reconcile_moves"))
     return Run(catalog, find_runs(catalog, run_id=run_id)[0], epoch=1)
 
 
-def resume_run(catalog: Catalog, record: RunRecord) -> Run:
-    """Take a run over: raises its epoch, so that a paused old executor cannot go on."""
+def resume_run(catalog: Catalog, record: RunRecord, *, keep_source: bool = False) -> Run:
+    """Take a run over: raises its epoch, so that a paused old executor cannot go on.
+
+    ``keep_source`` keeps its sources from here on; it cannot be taken back.
+    """
+    keep = record.keep_source or keep_source
     with catalog.write() as connection:
         epoch = connection.execute(
             sa.update(runs)
             .where(runs.c.run_id == record.run_id, runs.c.state != UNDONE)
-            .values(epoch=runs.c.epoch + 1, executor=executor())
+            .values(epoch=runs.c.epoch + 1, executor=executor(), keep_source=keep)
             .returning(runs.c.epoch)
         ).scalar_one()
-    return Run(catalog, record, epoch)
+    return Run(catalog, evolve(record, keep_source=keep), epoch)
 
 
 def executor() -> str:

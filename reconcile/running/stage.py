@@ -36,7 +36,8 @@ from reconcile.running.worktables import (
     moves,
     same_row,
 )
-from reconcile.stores import Content, Store
+from reconcile.stores import Content, Stat, Store
+from reconcile.stores.addresses import Key
 
 BATCH_DOCUMENTS = 100
 BATCH_BYTES = 16 << 20
@@ -158,7 +159,7 @@ class Stager:
             except DocumentError as error:
                 origin = copy.work.origin or (None if copy.dest_key in present else INTENDED)
                 outcomes.append(Outcome(copy, FAILED, origin, error=error))
-        make_room(dest, ready, present)
+        make_room(dest, ready, present, self._replaceable(ready, present))
         absent = {copy.dest_key: copy for copy in ready if copy.dest_key not in present}
         written = dest.write([copy.write for copy in absent.values() if copy.write]) if absent else {}
         for copy in ready:
@@ -167,9 +168,45 @@ class Stager:
                 outcomes.append(found_there(copy, present[copy.dest_key], dest))
             elif isinstance(answer, DocumentError):
                 outcomes.append(Outcome(copy, FAILED, INTENDED, error=answer))
+            elif answer.md5 != copy.expected:  # another row's content went there in this very batch
+                taken = DocumentError("destination_occupied", "another row has its content there")
+                outcomes.append(Outcome(copy, FAILED, copy.work.origin, error=taken))
             else:
                 outcomes.append(Outcome(copy, STAGED, WRITTEN, answer))
         return outcomes
+
+    def _replaceable(self, copies: list[Copy], present: Mapping[Key, Stat]) -> dict[Key, str]:
+        """Return keys and versions of old content that may give way: nothing that a catalog row refers to (R3).
+
+        It is a source that the undone run had kept (undo with changes), or the copy that another run, which never
+        switched, made of an older version of the document.
+        """
+        occupied = [copy for copy in copies if copy.dest_key in present]
+        found = {copy.dest_key: copy.work.replaces for copy in occupied if copy.work.replaces is not None}
+        if not occupied or not (found or self._others):
+            return {}
+        with self.run.catalog.snapshot() as connection:
+            theirs = sa.select(moves.c.dest_store, moves.c.dest_key, moves.c.copy_version).where(
+                moves.c.run_id.in_(self._others),
+                moves.c.dest_key.in_([copy.work.dest_key for copy in occupied]),
+                moves.c.origin == WRITTEN,
+                moves.c.copy_version.is_not(None),
+            )
+            versions = {(row[0], row[1]): row[2] for row in connection.execute(theirs)} if self._others else {}
+            urls = [copy.work.move.after.content_url for copy in occupied]
+            columns = archive_metadata.c
+            referred = set(
+                connection.execute(sa.select(columns.content_url).where(columns.content_url.in_(urls))).scalars()
+            )
+        for copy in occupied:
+            version = versions.get((copy.work.dest_store, copy.work.dest_key))
+            if version is not None:
+                found.setdefault(copy.dest_key, version)
+        return {
+            copy.dest_key: found[copy.dest_key]
+            for copy in occupied
+            if copy.dest_key in found and copy.work.move.after.content_url not in referred
+        }
 
     def _record_intent(self, copies: list[Copy]) -> None:
         """Write down where we are about to write: what turns up there afterwards is ours (R3, undo)."""
@@ -209,7 +246,7 @@ class Stager:
             "reason": None,
             "detail": None,
             "origin": WRITTEN if taken else outcome.origin,
-            "keep": copy.work.keep or self._must_keep(copy, content),
+            "keep": copy.work.keep or self._must_keep(copy, content, stat),
             "source_version": content.version,
             "copy_version": stat.version,
             "read_back": encode_original(Original(md5(content.data), dict(content.attributes))),
@@ -218,14 +255,14 @@ class Stager:
             row |= {"after_is_compressed": copy.compressed, "after_digest": stat.md5, "after_size": stat.size}
         return row
 
-    def _must_keep(self, copy: Copy, content: Content) -> bool:
+    def _must_keep(self, copy: Copy, content: Content, stat: Stat) -> bool:
         """Tell whether only the source itself can give back what it holds, byte for byte (R5)."""
         move = copy.work.move
         if self.run.record.undo_of is not None:
             return False
         if self.run.record.keep_source or move.before.content_url == move.after.content_url:
             return True
-        if not content.reproducible:
+        if not content.reproducible or (copy.write is not None and stat.md5 != copy.write.md5):
             return True
         was_compressed = bool(move.before.is_compressed)
         if copy.write is None or was_compressed == copy.compressed:

@@ -40,6 +40,7 @@ from reconcile.running.worktables import (
     UNDOING,
     UNDONE,
     WorkMove,
+    blocker_row,
     encode_original,
     move_row,
     moves,
@@ -121,31 +122,35 @@ def undo_header(record: RunRecord, summary: Summary, taken_at: int, *, with_chan
     )
 
 
-def undo_rows(catalog: Catalog, record: RunRecord, plan: PlanFile, desired: DesiredState) -> Iterator[dict[str, Any]]:
+def undo_rows(
+    connection: Connection, record: RunRecord, plan: PlanFile, desired: DesiredState
+) -> Iterator[dict[str, Any]]:
     """Yield the work table's rows of an undo run: the plan's moves, each checked against the run's record.
 
     A pinned move must be the reverse of what the run recorded, any other what the configs lead to (only in a
     plan with changes). Copies that the run adopted were there before it, and stay. Raises `PlanFileError`.
     """
-    with catalog.snapshot() as connection:
-        recorded = staged_moves(connection, record.run_id)
-        work = next(recorded, None)
-        for move in plan.moves():
-            while work is not None and work.move.row_key < move.row_key and plan.header.policy.with_changes:
-                work = next(recorded, None)
-            row = move_row(move, desired.places[move.dest].address.identity)
-            same_row = work is not None and work.move.row_key == move.row_key
-            if move.after.pinned is not None and work is not None and reverse(work) == move:
-                row["keep"] = work.origin == ADOPTED or move.before.content_url == move.after.content_url
-                row["restore"] = encode_original(work.original) if work.original else None
-            elif plan.header.policy.with_changes and move.after.pinned is None and desired.decide(move.row()) == move:
-                row["replaces"] = work.source_version if work is not None and same_row else None
-            else:
-                raise _not_the_reverse(plan, record, "/".join(move.document))
-            work = next(recorded, None) if same_row else work
-            yield row
-        if work is not None and not plan.header.policy.with_changes:
-            raise _not_the_reverse(plan, record, "/".join(work.move.document))
+    recorded = staged_moves(connection, record.run_id)
+    work = next(recorded, None)
+    for move in plan.moves():
+        while work is not None and work.move.row_key < move.row_key and plan.header.policy.with_changes:
+            work = next(recorded, None)
+        row = move_row(move, desired.target(move))
+        same_row = work is not None and work.move.row_key == move.row_key
+        if move.after.pinned is not None and work is not None and reverse(work) == move:
+            row["keep"] = work.origin == ADOPTED or move.before.content_url == move.after.content_url
+            row["restore"] = encode_original(work.original) if work.original else None
+        elif plan.header.policy.with_changes and move.after.pinned is None and desired.decide(move.row()) == move:
+            row["replaces"] = work.source_version if work is not None and same_row else None
+        else:
+            raise _not_the_reverse(plan, record, "/".join(move.document))
+        work = next(recorded, None) if same_row else work
+        yield row
+    if work is not None and not plan.header.policy.with_changes:
+        raise _not_the_reverse(plan, record, "/".join(work.move.document))
+
+    for blocker in plan.blockers():
+        yield blocker_row(blocker)
 
 
 def _not_the_reverse(plan: PlanFile, record: RunRecord, document: str) -> PlanFileError:

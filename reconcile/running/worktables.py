@@ -16,6 +16,7 @@ from sqlalchemy.engine import Connection
 
 from reconcile.catalog import Catalog
 from reconcile.planning.model import After, Before, Blocker, Move, Pinned
+from reconcile.stores import Location
 
 WORK = sa.MetaData()
 
@@ -55,6 +56,7 @@ moves = sa.Table(
     sa.Column("source", sa.String),
     sa.Column("dest", sa.String),
     sa.Column("dest_store", sa.String),
+    sa.Column("dest_key", sa.String),
     sa.Column("before_url", sa.String),
     sa.Column("before_is_compressed", sa.Boolean),
     sa.Column("before_digest", sa.String),
@@ -111,6 +113,8 @@ class WorkMove:
 
     seq: int
     move: Move
+    dest_store: str
+    dest_key: str
     state: str
     origin: str | None
     keep: bool
@@ -161,8 +165,8 @@ def _batches(items: Iterator[Any], size: int) -> Iterator[list[Any]]:
         yield batch
 
 
-def move_row(move: Move, dest_store: str) -> dict[str, Any]:
-    """Return the row of a move that is still to be done."""
+def move_row(move: Move, dest: Location) -> dict[str, Any]:
+    """Return the row of a move that is still to be done; ``dest`` is where its copy will be."""
     before, after, pinned = move.before, move.after, move.after.pinned
     return _NO_MOVE | {
         "user_id": move.userId,
@@ -171,7 +175,8 @@ def move_row(move: Move, dest_store: str) -> dict[str, Any]:
         "document_name": move.documentName,
         "source": move.source,
         "dest": move.dest,
-        "dest_store": dest_store,
+        "dest_store": dest.store,
+        "dest_key": msgspec.json.encode(dest.key).decode(),
         "before_url": before.content_url,
         "before_is_compressed": before.is_compressed,
         "before_digest": before.digest,
@@ -226,6 +231,8 @@ def work_move(row: Any) -> WorkMove:  # noqa: ANN401 - a SQLAlchemy row of `move
     return WorkMove(
         seq=row.seq,
         move=move,
+        dest_store=row.dest_store,
+        dest_key=row.dest_key,
         state=row.state,
         origin=row.origin,
         keep=row.keep,

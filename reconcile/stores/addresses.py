@@ -11,6 +11,7 @@ import hashlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
@@ -156,12 +157,19 @@ class FileAddress(Address):
 
     data_dir: str
     scheme: str = "file"
-    identity: str = field(init=False)
+    _identity: str | None = field(init=False, default=None)
     _aliases: dict[str, bool] = field(init=False, factory=dict, repr=False)
     _longest_name: int = 255  # bytes, on every usual file system
 
-    def __attrs_post_init__(self) -> None:
-        self.identity = identities.directory_identity(self.data_dir)
+    @property
+    def identity(self) -> str:  # type: ignore[override]
+        """Device and inode of the data dir; asked for again until there is one, since apply may make it."""
+        if self._identity is None:
+            identity = identities.directory_identity(self.data_dir)
+            if not Path(self.data_dir).exists():
+                return identity
+            self._identity = identity
+        return self._identity
 
     def url(self, document: Document) -> str:
         return "file://" + os.path.join(self.data_dir, str(self.key(document)))  # noqa: PTH118 - the vendor's own join

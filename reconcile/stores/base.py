@@ -138,12 +138,13 @@ class DocumentStore(Store):
     def look(self, keys: Sequence[Key], *, digest: bool = False) -> dict[Key, Stat]:
         found = {}
         for key in keys:
-            stat = self._again(self._stat, key)
-            if stat is not None and digest and stat.md5 is None:
-                content = self._again(self._get, key)
-                stat = Stat(len(content.data), md5(content.data), content.version)
+            stat = self._outcome(self._stat, key)
+            if isinstance(stat, Stat) and digest and stat.md5 is None:
+                content = self._outcome(self._get, key)
+                if isinstance(content, Content):
+                    stat = Stat(len(content.data), md5(content.data), content.version)
             if stat is not None:
-                found[key] = stat
+                found[key] = Stat() if isinstance(stat, DocumentError) else stat  # something is there, unreadable
         return found
 
     def read(self, keys: Sequence[Key]) -> dict[Key, Content | DocumentError]:

@@ -57,6 +57,8 @@ class DbStore(TableStore):
 
     def _text(self, data: bytes, *, as_base64: bool) -> str:
         text = _encode(data, as_base64=as_base64)
+        if len(text) > self.address.max_size:
+            raise DocumentError("too_big", f"{len(text)} characters as base64, a field holds {self.address.max_size}")
         if "\0" in text and self._catalog.is_postgresql:
             raise DocumentError("nul_in_text", "it is text with a NUL character, which PostgreSQL text cannot hold")
         return text

@@ -24,7 +24,11 @@ def endpoint_identity(url: str | None) -> str:
     if not url:
         return "aws"
     parts = urlsplit(url if "://" in url else f"https://{url}")
-    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        port = parts.port
+    except ValueError:
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    port = port or (443 if parts.scheme == "https" else 80)
     return f"{parts.scheme}://{(parts.hostname or '').rstrip('.')}:{port}"
 
 

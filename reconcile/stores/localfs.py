@@ -60,9 +60,14 @@ class FileStore(DocumentStore):
                     yield str(path.relative_to(self._root)), _stat(path.stat())
 
     def delete(self, known: Sequence[Known]) -> dict[Key, DocumentError | None]:
+        for content in known:
+            with suppress(OSError):  # what a kill between writing and naming may have left
+                self._temporary(self._path(content.key)).unlink()
         answer = super().delete(known)
-        for directory in {self._path(content.key).parent for content in known}:
-            self._sync_directory(self._prune(directory))
+        with self._whole_store_errors():
+            for directory in {self._path(content.key).parent for content in known}:
+                with suppress(FileNotFoundError):  # another thread pruned it, and synced what is above
+                    self._sync_directory(self._prune(directory))
         return answer
 
     def _prune(self, directory: Path) -> Path:
@@ -107,14 +112,13 @@ class FileStore(DocumentStore):
             self._sync_directory(path.parent)
             with path.open("rb") as file:
                 if md5(file.read()) != write.md5:
+                    path.unlink()
                     raise DocumentError("not_confirmed", f"{path} does not read back as it was written")
                 return evolve(_stat(os.fstat(file.fileno())), md5=write.md5)
 
     def _delete(self, key: Key) -> None:
         with self._errors(key):
-            path = self._path(key)
-            self._temporary(path).unlink(missing_ok=True)
-            path.unlink(missing_ok=True)
+            self._path(key).unlink(missing_ok=True)
 
     def _path(self, key: Key) -> Path:
         return self._root / str(key)

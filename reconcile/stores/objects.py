@@ -51,7 +51,11 @@ class ObjectStore(DocumentStore):
             else:
                 answer[content.key] = DocumentError("content_changed", "the ETag is not that of the content copied")
         for start in range(0, len(doomed), self.delete_page):
-            answer |= self._again(self._delete_many, doomed[start : start + self.delete_page])
+            page = doomed[start : start + self.delete_page]
+            try:
+                answer |= self._again(self._delete_many, page)
+            except DocumentError:  # a server that does not know the request
+                answer |= {key: self._outcome(self._delete, key) for key in page}
         return answer
 
     def listing(self) -> Iterator[tuple[Key, Stat]]:

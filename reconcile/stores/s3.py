@@ -75,6 +75,12 @@ class S3Store(ObjectStore):
         self._making = threading.Lock()
 
     def prepare(self, *, create: bool) -> None:
+        try:
+            self._prepare(create=create)
+        except DocumentError as error:
+            raise BackendError(error.detail, hint="check the bucket's name, and what the server is") from None
+
+    def _prepare(self, *, create: bool) -> None:
         with translated(self._where):
             if self._bucket_exists():
                 return

@@ -13,6 +13,13 @@ _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>([A-Za-z0-9]{1,60})</Code>")
 _TRANSIENT = {408, 429, 500, 502, 503, 504}
 _DENIED = {401, 403}
+_CREDENTIAL_CODES = {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId"}
+_WRONG_PLACE = {
+    "PermanentRedirect",
+    "AuthorizationHeaderMalformed",
+    "InvalidBucketName",
+    "IllegalLocationConstraintException",
+}
 _CREDENTIALS = "check access_key and secret_key (or the AWS credential chain), and what they may do in this bucket"
 
 
@@ -59,8 +66,10 @@ def _error(where: str, status: int, code: str) -> Exception:
         return DocumentError("destination_occupied", "an object is there already")
     if code == "NoSuchBucket":
         return BackendError(f"{where}: the bucket is not there (any more)")
-    if status in _DENIED:
+    if status in _DENIED or code in _CREDENTIAL_CODES:
         return BackendError(f"{where}: access denied ({said})", hint=_CREDENTIALS)
+    if code in _WRONG_PLACE:
+        return BackendError(f"{where}: the server refuses the bucket ({said})", hint="check bucket, region and url")
     if status in _TRANSIENT or code in ("SlowDown", "RequestTimeout"):
         return TransientError(f"{where}: the server is in trouble ({said})")
     return DocumentError("refused", f"{where} refused it ({said})")

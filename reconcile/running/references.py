@@ -1,0 +1,53 @@
+"""Who refers to a place: catalog rows under another spelling of its URL, and other runs that have staged there (R3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+import sqlalchemy as sa
+
+from reconcile.catalog import CatalogRow
+from reconcile.catalog.rows import row_columns, streamed
+from reconcile.catalog.tables import archive_metadata
+from reconcile.running.run import Run
+from reconcile.running.worktables import ADOPTED, INTENDED, WRITTEN, moves
+from reconcile.stores import Address, Location
+from reconcile.stores.addresses import Key
+
+_READ_AHEAD = 5000
+
+
+def _decode_key(text: str) -> Key:
+    key = msgspec.json.decode(text)
+    return key if isinstance(key, str) else (key[0], key[1], key[2])
+
+
+def referred_by_other_names(run: Run, addresses: Iterable[Address]) -> set[Location]:
+    """Return locations that rows refer to by another URL than the rule's: only a data dir has several names."""
+    files = [address for address in addresses if address.scheme == "file"]
+    if not files:
+        return set()
+    referred = set[Location]()
+    query = sa.select(*row_columns()).where(archive_metadata.c.content_url.startswith("file://"))
+    with run.catalog.snapshot() as connection:
+        for record in connection.execute(query, execution_options=streamed(_READ_AHEAD)):
+            row = CatalogRow(*record)
+            for address in files:
+                keys = address.keys(row.content_url or "", row.document)
+                if keys and row.content_url != address.url(row.document):
+                    referred.update(address.location(key) for key in keys)
+    return referred
+
+
+def staged_by_others(run: Run) -> set[Location]:
+    """Return locations that other unfinished runs have staged, are staging, or have adopted."""
+    others = run.unfinished_others()
+    if not others:
+        return set()
+    query = sa.select(moves.c.dest_store, moves.c.dest_key).where(
+        moves.c.run_id.in_(others), moves.c.origin.in_((INTENDED, WRITTEN, ADOPTED))
+    )
+    with run.catalog.snapshot() as connection:
+        rows = connection.execute(query, execution_options=streamed(_READ_AHEAD))
+        return {Location(store, _decode_key(key)) for store, key in rows}
