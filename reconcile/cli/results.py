@@ -27,7 +27,7 @@ def _lines(outcome: Outcome, prepared: Prepared) -> Iterator[str]:
     if is_undo and prepared.plan is None and not outcome.already:
         yield f"run {outcome.run_id} never switched; its copies are dropped, the catalog is as it was"
         if outcome.left:
-            yield f"  {outcome.left} copies were left alone: what is there is no longer what the run wrote"
+            yield f"  {outcome.left} copies were left alone: they are not, or not surely, what this run wrote"
             yield from (f"    {printable(name)}" for name in outcome.not_dropped)
         return
     verb = "taken back" if is_undo else "moved"

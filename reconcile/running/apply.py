@@ -50,7 +50,7 @@ def configs_of(header: PlanHeader, source: Path | None, dest: Path | None) -> De
     return DesiredState(
         _config("source", header.source, source),
         _config("dest", header.dest, dest, destination=going_forward),
-        header.policy.allow_unreadable or not going_forward,
+        header.policy.allow_unreadable,
     )
 
 
@@ -233,7 +233,8 @@ def _undo_run(
 
 
 def _is_of_plan(attempt: RunRecord, plan: PlanFile | None) -> bool:
-    return plan is None or attempt.header.policy == plan.header.policy
+    """Tell whether an attempt may be resumed: what services changed since is in no attempt with changes."""
+    return plan is None or not (attempt.header.policy.with_changes or plan.header.policy.with_changes)
 
 
 def _drop(

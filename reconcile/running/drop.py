@@ -65,16 +65,19 @@ class Dropper:
             in_parallel(self.control, self.workers, batches, self._drop_batch, self._report)
 
     def _give_up_referred(self) -> None:
-        """Let go of copies that a catalog row refers to by now: they are not ours to delete (R3)."""
+        """Let go of copies that a catalog row refers to by now: they are not ours to delete (R3).
+
+        Where a move keeps its URL, at another endpoint, its own row seems to refer to the copy: it is named as left.
+        """
+        mine = sa.and_(moves.c.run_id == self.run.run_id, moves.c.origin.in_((INTENDED, WRITTEN)))
+        with self.run.catalog.snapshot() as connection:
+            same = sa.select(moves).where(mine, moves.c.before_url == moves.c.after_url)
+            self.left += [f"{row.user_id}/{row.bucket}/{row.archive_id}" for row in connection.execute(same)]
         with self.run.writing(bulk=True) as connection:
             self.run.catalog.favour_hash_joins(connection)
             connection.execute(
                 sa.update(moves)
-                .where(
-                    moves.c.run_id == self.run.run_id,
-                    moves.c.origin.in_((INTENDED, WRITTEN)),
-                    moves.c.after_url.in_(sa.select(archive_metadata.c.content_url)),
-                )
+                .where(mine, moves.c.after_url.in_(sa.select(archive_metadata.c.content_url)))
                 .values(origin=CEDED)
             )
 
