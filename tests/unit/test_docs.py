@@ -1,0 +1,43 @@
+"""What the docs list is what there is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from reconcile import errors
+from reconcile.cli.main import cli
+from reconcile.planning.model import REASONS
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def test_every_reason_is_in_the_docs() -> None:
+    text = (DOCS / "plan-format.md").read_text()
+    for code, meaning in REASONS.items():
+        assert f"| `{code}` | {meaning} |" in text
+
+
+def test_every_exit_code_is_in_the_docs() -> None:
+    text = (DOCS / "exit-codes.md").read_text()
+    codes = {
+        kind.exit_code
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, errors.ReconcileError)
+    }
+    for code in codes | {errors.EXIT_CHANGES, errors.EXIT_INCOMPLETE}:
+        assert f"\n| {code} |" in text
+
+
+def test_every_option_of_a_run_is_in_the_docs() -> None:
+    text = "".join(path.read_text() for path in DOCS.glob("*.md"))
+    context = click.Context(cli)
+    for name in cli.list_commands(context):
+        command = cli.get_command(context, name)
+        assert command is not None
+        assert f"`reconcile {name}" in text or f"\nreconcile {name}" in text or f"   reconcile {name}" in text
+        for parameter in command.params:
+            for option in parameter.opts:
+                if option.startswith("--") and option not in ("--help", "--format", "--out", "--detailed-exitcode"):
+                    assert option in text, f"{name} {option}"
