@@ -22,7 +22,6 @@ from reconcile.running.control import Control, in_parallel
 from reconcile.running.copies import Copy, Outcome, check_reproduced, encoded, found_there, make_room
 from reconcile.running.run import Run
 from reconcile.running.worktables import (
-    ADOPTED,
     CHANGED,
     FAILED,
     INTENDED,
@@ -159,7 +158,9 @@ class Stager:
             except DocumentError as error:
                 origin = copy.work.origin or (None if copy.dest_key in present else INTENDED)
                 outcomes.append(Outcome(copy, FAILED, origin, error=error))
-        make_room(dest, ready, present, self._replaceable(ready, present))
+        replaceable = self._replaceable(ready, present)
+        self._record_intent([c for c in ready if c.dest_key in replaceable and c.work.origin != INTENDED])
+        make_room(dest, ready, present, replaceable)
         absent = {copy.dest_key: copy for copy in ready if copy.dest_key not in present}
         written = dest.write([copy.write for copy in absent.values() if copy.write]) if absent else {}
         for copy in ready:
@@ -215,8 +216,8 @@ class Stager:
 
     def _record(self, outcomes: list[Outcome]) -> None:
         with self.run.writing() as connection:
-            adopted = [o.copy.work for o in outcomes if o.origin == ADOPTED]
-            taken = self.run.take_over(connection, self._others, adopted) if self._others and adopted else set()
+            ours = [o.copy.work for o in outcomes if o.state == STAGED]  # also where old content gave way
+            taken = self.run.take_over(connection, self._others, ours) if self._others else set()
             staged = [self._staged_row(o, taken=o.copy.work.seq in taken) for o in outcomes if o.state == STAGED]
             unpinned = [row for row in staged if "after_digest" in row]
             self.run.update_moves(connection, unpinned)

@@ -142,6 +142,31 @@ def test_a_document_overwritten_while_staged_goes_with_the_next_plan(lite: World
     assert lite.read(dest)["sha256:0001"] == b"newer"
 
 
+def test_a_kill_after_old_content_gave_way_leaves_no_orphan(lite: World, monkeypatch: Any) -> None:
+    """R5: the intent is recorded before the bytes go out, also where old content is replaced."""
+    from reconcile.running.stage import Stager
+
+    lite.fill(3)
+    source, dest = lite.config("config", DB), lite.config("dest", DB2)
+    stage_only(lite, lite.plan(source, dest))
+    lite.sql("UPDATE archive_document SET jsondata = 'newer' WHERE \"archiveId\" = 'sha256:0001'")
+    lite.sql("UPDATE archive_metadata SET digest = %s, size = 5 WHERE \"archiveId\" = 'sha256:0001'", md5(b"newer"))
+    tables = lite.tables()
+    plan = lite.plan(source, dest, "q.json")
+
+    def killed(*_arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Stager, "_record", killed)
+        with pytest.raises(KeyboardInterrupt):
+            lite.apply(plan)
+    lite.apply(plan)
+    lite.undo("q.undo.json")
+    assert b"newer" not in {row[5] for row in lite.tables()["object_storage"]}
+    assert lite.tables()["archive_document"] == tables["archive_document"]
+
+
 def test_an_undo_with_changes_sees_what_came_after_its_first_attempt(lite: World, monkeypatch: Any) -> None:
     lite.fill(6)
     source, dest = lite.config("config", DB), lite.config("dest", DB2)
