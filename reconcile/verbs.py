@@ -13,6 +13,7 @@ from attrs import evolve, frozen
 
 from reconcile.catalog import Catalog, DatabaseOptions, connect
 from reconcile.config import Config, load_config
+from reconcile.control import Control
 from reconcile.errors import ConfigError
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.model import PlanHeader
@@ -20,7 +21,6 @@ from reconcile.planning.planfile import PlanFile, open_plan, undo_path
 from reconcile.planning.planner import PlanRequest, make_plan
 from reconcile.running import apply as running
 from reconcile.running.changes import plan_with_changes
-from reconcile.running.control import Control
 from reconcile.running.phases import Outcome, RunOptions
 from reconcile.running.run import RunRecord, find_runs
 from reconcile.running.undo import write_undo_plan

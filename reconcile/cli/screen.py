@@ -20,9 +20,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from reconcile.control import Control
 from reconcile.errors import UsageError
 from reconcile.logs import get_logger, printable
-from reconcile.running.control import Control
 
 log = get_logger()
 

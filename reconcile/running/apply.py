@@ -13,13 +13,13 @@ from sqlalchemy.engine import Connection
 from reconcile.catalog import Catalog
 from reconcile.catalog.lock import run_lock
 from reconcile.config import Config, load_config
+from reconcile.control import Control
 from reconcile.errors import ConfigError, PlanFileError, ReconcileError
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.model import ConfigReference, PlanHeader
 from reconcile.planning.planfile import PlanFile
 from reconcile.planning.planner import new_id
 from reconcile.planning.render import backend_text
-from reconcile.running.control import Control
 from reconcile.running.drop import Dropper
 from reconcile.running.phases import Outcome, Phases, RunOptions, outcome_of
 from reconcile.running.run import Run, RunRecord, begin_run, find_runs, resume_run

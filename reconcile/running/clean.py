@@ -14,11 +14,11 @@ import sqlalchemy as sa
 from attrs import define, field
 
 from reconcile.catalog.tables import archive_metadata
+from reconcile.control import Control, in_parallel
 from reconcile.errors import BackendError, DocumentError, SupersededError
 from reconcile.logs import get_logger
 from reconcile.payload import md5
 from reconcile.planning.desired import DesiredState
-from reconcile.running.control import Control, in_parallel
 from reconcile.running.references import referred_by_other_names, staged_by_others
 from reconcile.running.run import Run
 from reconcile.running.worktables import DELETED, KEPT, MARKED, STAGED, SWITCHED, WorkMove, moves, runs

@@ -14,13 +14,13 @@ from attrs import define, evolve, field, frozen
 from reconcile.catalog import Catalog, Scope
 from reconcile.catalog.lock import RunLock
 from reconcile.catalog.services import database_now
+from reconcile.control import Control
 from reconcile.errors import BackendError, PlanFileError, ReconcileError, StageFailedError
 from reconcile.logs import get_logger, printable
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.planfile import undo_path
 from reconcile.planning.planner import unreadable_with
 from reconcile.running.clean import Cleaner
-from reconcile.running.control import Control
 from reconcile.running.run import Run, find_runs
 from reconcile.running.stage import Stager
 from reconcile.running.switch import Switcher, wait_for_quiet

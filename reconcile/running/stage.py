@@ -14,11 +14,11 @@ import sqlalchemy as sa
 from attrs import define, field
 
 from reconcile.catalog.tables import archive_metadata
+from reconcile.control import Control, in_parallel
 from reconcile.errors import BackendError, DocumentError
 from reconcile.logs import get_logger
 from reconcile.payload import md5, recode
 from reconcile.planning.desired import DesiredState
-from reconcile.running.control import Control, in_parallel
 from reconcile.running.copies import Copy, Outcome, check_reproduced, encoded, found_there, make_room
 from reconcile.running.run import Run
 from reconcile.running.worktables import (

@@ -20,11 +20,11 @@ from reconcile.catalog.rows import Scope, stream_rows
 from reconcile.catalog.services import QUIET_SECONDS, Heartbeat, database_now, heartbeats
 from reconcile.catalog.tables import archive_metadata, archive_migration_tasks, services, tasks
 from reconcile.catalog.tasks import record_task
+from reconcile.control import Control, in_parallel
 from reconcile.errors import CatalogError, ServicesRunningError, StaleError, UnconfirmedError
 from reconcile.logs import get_logger, printable
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.model import Move
-from reconcile.running.control import Control, in_parallel
 from reconcile.running.run import Run
 from reconcile.running.stage import Stager
 from reconcile.running.worktables import (
