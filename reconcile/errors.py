@@ -84,6 +84,14 @@ class BackendError(ReconcileError):
     """A backend fails as a whole: credentials, bucket, directory, connection. Stops the run."""
 
 
+class MissingStoreError(BackendError):
+    """The bucket, container or data dir is not there. ``made_by_apply``: the config asks for it to be made."""
+
+    def __init__(self, message: str, *, hint: str | None = None, made_by_apply: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.made_by_apply = made_by_apply
+
+
 class TransientError(BackendError):
     """A backend failed in a way that may pass: worth a retry, then as bad as any `BackendError`."""
 

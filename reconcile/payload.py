@@ -1,46 +1,136 @@
-"""Stored bytes and documents: digest and compression, as the services do them.
+"""Stored bytes and documents: digest and compression, as the services do them, in memory that does not grow.
 
 Source of the rules: the vendor's object-store manager (MD5 of the stored bytes in the catalog; zlib
 level 3 where compression is on and the document is larger than ``min_size_kbytes * 1024`` bytes).
+What is larger than `SPOOL_BYTES` goes through a temporary file instead of memory.
 """
 
 from __future__ import annotations
 
 import hashlib
+import tempfile
 import zlib
+from collections.abc import Iterable, Iterator
+from typing import BinaryIO
 
 from reconcile.errors import DocumentError
 
 ZLIB_LEVEL = 3
+CHUNK_BYTES = 1 << 20
+SPOOL_BYTES = 16 << 20
 
 
-def md5(data: bytes) -> str:
+class Spool:
+    """Bytes too many for memory: a temporary file without a name (mode 0600), gone with this object.
+
+    Lies where ``TMPDIR`` says. One thread at a time may read it.
+    """
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile(prefix="reconcile-")  # noqa: SIM115 - closed with this object
+        self._digest = hashlib.md5(usedforsecurity=False)
+        self._size = 0
+
+    def append(self, chunk: bytes) -> None:
+        """Add bytes at the end."""
+        self._file.write(chunk)
+        self._digest.update(chunk)
+        self._size += len(chunk)
+
+    def __len__(self) -> int:
+        return self._size
+
+    @property
+    def md5(self) -> str:
+        """The lower-case hex MD5 of all bytes."""
+        return self._digest.hexdigest()
+
+    def file(self) -> BinaryIO:
+        """Return the file, to be read from its beginning."""
+        self._file.seek(0)
+        return self._file
+
+
+Data = bytes | Spool
+
+
+def md5(data: Data) -> str:
     """Return the lower-case hex MD5 of the bytes, as the catalog's ``digest`` has it."""
+    if isinstance(data, Spool):
+        return data.md5
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
-def compress(document: bytes) -> bytes:
+def chunks_of(data: Data) -> Iterator[bytes]:
+    """Yield the bytes in pieces."""
+    if isinstance(data, Spool):
+        yield from chunks_in(data.file())
+    else:
+        yield data
+
+
+def chunks_in(file: BinaryIO) -> Iterator[bytes]:
+    """Yield what a file holds from where it stands, in pieces."""
+    while chunk := file.read(CHUNK_BYTES):
+        yield chunk
+
+
+def gathered(chunks: Iterable[bytes]) -> Data:
+    """Return all the bytes together: in memory while they are few, else in a spool file."""
+    held: list[bytes] = []
+    size = 0
+    spool: Spool | None = None
+    for chunk in chunks:
+        size += len(chunk)
+        if spool is None and size > SPOOL_BYTES:
+            spool = Spool()
+            for early in held:
+                spool.append(early)
+            held.clear()
+        if spool is None:
+            held.append(chunk)
+        else:
+            spool.append(chunk)
+    return b"".join(held) if spool is None else spool
+
+
+def compress(document: Data) -> Data:
     """Compress as the services would when writing."""
-    return zlib.compress(document, ZLIB_LEVEL)
+    return gathered(_compressed(document))
 
 
-def decompress(stored: bytes) -> bytes:
+def _compressed(document: Data) -> Iterator[bytes]:
+    encoder = zlib.compressobj(ZLIB_LEVEL)
+    for chunk in chunks_of(document):
+        yield encoder.compress(chunk)
+    yield encoder.flush()
+
+
+def decompress(stored: Data) -> Data:
     """Decompress as the services do when reading.
 
     Like theirs, it ignores bytes after the zlib stream. Raises `DocumentError` (``undecodable``) for
     bytes that do not begin with one whole zlib stream.
     """
+    return gathered(_decompressed(stored))
+
+
+def _decompressed(stored: Data) -> Iterator[bytes]:
     decoder = zlib.decompressobj()
     try:
-        document = decoder.decompress(stored) + decoder.flush()
+        for chunk in chunks_of(stored):
+            rest = chunk
+            while rest and not decoder.eof:
+                yield decoder.decompress(rest, CHUNK_BYTES)
+                rest = decoder.unconsumed_tail
+        yield decoder.flush()
     except zlib.error as error:
         raise DocumentError("undecodable", f"not zlib data though is_compressed is true: {error}") from None
     if not decoder.eof:
         raise DocumentError("undecodable", "the zlib data ends too early")
-    return document
 
 
-def recode(stored: bytes, *, is_compressed: bool, compressed: bool) -> bytes:
+def recode(stored: Data, *, is_compressed: bool, compressed: bool) -> Data:
     """Return the stored bytes as the other side would store them; unchanged if both agree."""
     if is_compressed == compressed:
         return stored

@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import evolve, frozen
 
 from reconcile.errors import DocumentError
-from reconcile.payload import decompress, md5, recode
+from reconcile.payload import Data, decompress, md5, recode
 from reconcile.planning.desired import DesiredState
 from reconcile.running.worktables import ADOPTED, FAILED, INTENDED, STAGED, WRITTEN, WorkMove
 from reconcile.stores import Content, Known, Stat, Store, Write
@@ -107,10 +107,10 @@ def found_there(copy: Copy, stat: Stat, dest: Store) -> Outcome:
     return Outcome(copy, FAILED, copy.work.origin, error=error)
 
 
-def _same_document(stored: bytes, copy: Copy) -> bool:
+def _same_document(stored: Data, copy: Copy) -> bool:
     """Tell whether compressed bytes hold the same document, though another zlib made them."""
     assert copy.write is not None  # noqa: S101
     try:
-        return decompress(stored) == decompress(copy.write.data)
+        return md5(decompress(stored)) == md5(decompress(copy.write.data))
     except DocumentError:
         return False

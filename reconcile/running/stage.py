@@ -268,7 +268,8 @@ class Stager:
         was_compressed = bool(move.before.is_compressed)
         if copy.write is None or was_compressed == copy.compressed:
             return False
-        return recode(copy.write.data, is_compressed=copy.compressed, compressed=was_compressed) != content.data
+        back = recode(copy.write.data, is_compressed=copy.compressed, compressed=was_compressed)
+        return md5(back) != md5(content.data)
 
 
 def _by_size(batch: list[WorkMove]) -> Iterator[list[WorkMove]]:

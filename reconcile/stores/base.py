@@ -32,7 +32,7 @@ import stamina
 from attrs import field, frozen
 
 from reconcile.errors import DocumentError, TransientError
-from reconcile.payload import md5
+from reconcile.payload import Data, md5
 from reconcile.stores.addresses import Address, Key
 
 T = TypeVar("T")
@@ -43,24 +43,28 @@ class Stat:
     """What a store says of a key: ``size`` in bytes, hex ``md5``, and a ``version`` that changes with the content.
 
     None where the store does not tell without reading. ``version`` is opaque: an ETag, or size and mtime.
+    ``is_null``: a row is there, and its content is NULL.
     """
 
     size: int | None = None
     md5: str | None = None
     version: str | None = None
+    is_null: bool = False
 
 
 @frozen
 class Content:
-    """Stored bytes as read. ``attributes`` are the driver's other columns, to be restored by an undo.
+    """Stored bytes as read, in a spool file where they are many.
 
-    ``reproducible`` is False where writing data and attributes again would not give the same row.
+    ``attributes`` are the driver's other columns, to be restored by an undo. ``reproducible`` is False where writing
+    data and attributes again would not give the same row. ``is_null``: the column is NULL; services read that as empty.
     """
 
-    data: bytes = field(repr=False)
+    data: Data = field(repr=False)
     version: str | None = None
     attributes: Mapping[str, Any] = field(factory=dict)
     reproducible: bool = True
+    is_null: bool = False
 
 
 @frozen
@@ -68,7 +72,7 @@ class Write:
     """Bytes to be written at a key. ``attributes`` come from a `Content` of the same driver, or are empty."""
 
     key: Key
-    data: bytes = field(repr=False)
+    data: Data = field(repr=False)
     md5: str
     attributes: Mapping[str, Any] = field(factory=dict)
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import codecs
+import string
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,11 +15,14 @@ from sqlalchemy.engine import RowMapping
 
 from reconcile.catalog.tables import archive_document
 from reconcile.errors import DocumentError
-from reconcile.payload import md5
+from reconcile.payload import Data, chunks_of, gathered, md5
 from reconcile.stores.base import Content, Write
 from reconcile.stores.tables import TableStore, table_key
 
 _RESTORED = ("documentName", "created_at", "last_updated", "record_state_key", "record_state_val", "b64_encoded")
+_LINE_BYTES = 57  # give 76 characters
+_BASE64 = (string.ascii_letters + string.digits + "+/=").encode()
+_NOT_BASE64 = bytes(byte for byte in range(256) if byte not in _BASE64)
 
 
 class DbStore(TableStore):
@@ -26,65 +32,94 @@ class DbStore(TableStore):
     key_columns = ("userId", "bucket", "archiveId")
     stored = "jsondata"
 
-    def _content(self, row: RowMapping) -> Content:
-        text = row["jsondata"]
-        data = _decode(text or "", is_base64=bool(row["b64_encoded"]))
+    def _content(self, row: RowMapping, raw: Data | None) -> Content:
+        stored = b"" if raw is None else raw
+        as_base64 = bool(row["b64_encoded"])
+        data = _from_base64(stored) if as_base64 else stored
         return Content(
             data,
-            version=md5((text or "").encode()),
+            version=md5(stored),
             attributes={name: row[name] for name in _RESTORED},
-            reproducible=text is not None and text == _encode(data, as_base64=bool(row["b64_encoded"])),
+            reproducible=raw is not None and (not as_base64 or md5(_to_base64(data)) == md5(stored)),
+            is_null=raw is None,
         )
 
-    def _row(self, write: Write) -> dict[str, Any]:
+    def _columns(self, write: Write) -> dict[str, Any]:
         user_id, bucket, archive_id = table_key(write.key)
         now = int(time.time())
-        as_base64 = bool(write.attributes.get("b64_encoded", not _is_text(write.data)))
         columns = {
             "documentName": f"{archive_id}.json",
             "created_at": now,
             "last_updated": now,
             "record_state_key": "active",
             "record_state_val": None,
-            "b64_encoded": as_base64,
+            "b64_encoded": _wants_base64(write),
         } | dict(write.attributes)
-        return columns | {
-            "userId": user_id,
-            "bucket": bucket,
-            "archiveId": archive_id,
-            "jsondata": self._text(write.data, as_base64=as_base64),
-        }
+        return columns | {"userId": user_id, "bucket": bucket, "archiveId": archive_id}
 
-    def _text(self, data: bytes, *, as_base64: bool) -> str:
-        text = _encode(data, as_base64=as_base64)
-        if len(text) > self.address.max_size:
-            raise DocumentError("too_big", f"{len(text)} characters as base64, a field holds {self.address.max_size}")
-        if "\0" in text and self._catalog.is_postgresql:
+    def _raw(self, write: Write) -> Data:
+        raw = _to_base64(write.data) if _wants_base64(write) else write.data
+        if len(raw) > self.address.max_size:
+            raise DocumentError("too_big", f"{len(raw)} bytes as base64, a field holds {self.address.max_size}")
+        if self._catalog.is_postgresql and any(b"\0" in chunk for chunk in chunks_of(raw)):
             raise DocumentError("nul_in_text", "it is text with a NUL character, which PostgreSQL text cannot hold")
-        return text
+        return raw
+
+    def _told_by_sql(self, column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+        return sa.case((archive_document.c.b64_encoded.is_(True), None), else_=column)
 
     def _as_bytes(self) -> sa.ColumnElement[Any]:
         return sa.func.coalesce(archive_document.c.jsondata, "")
 
 
-def _is_text(data: bytes) -> bool:
+def _wants_base64(write: Write) -> bool:
+    recorded = write.attributes.get("b64_encoded")
+    return not _is_text(write.data) if recorded is None else bool(recorded)
+
+
+def _is_text(data: Data) -> bool:
+    decoder = codecs.getincrementaldecoder("utf-8")()
     try:
-        data.decode("utf-8")
+        for chunk in chunks_of(data):
+            decoder.decode(chunk)
+        decoder.decode(b"", final=True)
     except UnicodeDecodeError:
         return False
     return True
 
 
-def _decode(text: str, *, is_base64: bool) -> bytes:
-    if not is_base64:
-        return text.encode()
+def _from_base64(text: Data) -> Data:
+    """Decode as the services do: characters that are not base64 are passed over."""
     try:
-        return base64.decodebytes(text.encode())
+        return gathered(_decoded(text))
     except binascii.Error as error:
         raise DocumentError("undecodable", f"b64_encoded is true, but jsondata is not base64: {error}") from None
 
 
-def _encode(data: bytes, *, as_base64: bool) -> str:
-    if as_base64:
-        return base64.encodebytes(data).decode("ascii")
-    return data.decode("utf-8")
+def _decoded(text: Data) -> Iterator[bytes]:
+    if isinstance(text, bytes):
+        yield binascii.a2b_base64(text)
+        return
+    rest = b""
+    for chunk in chunks_of(text):
+        rest += chunk.translate(None, delete=_NOT_BASE64)
+        whole = len(rest) - len(rest) % 4
+        yield binascii.a2b_base64(rest[:whole])
+        rest = rest[whole:]
+    yield binascii.a2b_base64(rest)
+
+
+def _to_base64(data: Data) -> Data:
+    """Encode MIME style: lines of 76 characters, each with its newline."""
+    return gathered(base64.encodebytes(piece) for piece in _in_lines(data))
+
+
+def _in_lines(data: Data) -> Iterator[bytes]:
+    """Yield the bytes in pieces that end where a line of base64 ends."""
+    rest = b""
+    for chunk in chunks_of(data):
+        rest += chunk
+        whole = len(rest) - len(rest) % _LINE_BYTES
+        yield rest[:whole]
+        rest = rest[whole:]
+    yield rest

@@ -10,7 +10,7 @@ from sqlalchemy.engine import RowMapping
 
 from reconcile.catalog.tables import object_storage
 from reconcile.errors import DocumentError
-from reconcile.payload import md5
+from reconcile.payload import Data, md5
 from reconcile.stores.base import Content, Write
 from reconcile.stores.tables import TableStore, table_key
 
@@ -27,20 +27,19 @@ class Db2Store(TableStore):
     def _only_rows(self) -> sa.ColumnElement[bool]:
         return object_storage.c.version == ""
 
-    def _content(self, row: RowMapping) -> Content:
-        if row["content"] is None:
+    def _content(self, row: RowMapping, raw: Data | None) -> Content:
+        if raw is None:
             raise DocumentError("source_missing", "the row in object_storage has content NULL")
-        data = bytes(row["content"])
-        return Content(data, version=md5(data), attributes={name: row[name] for name in _RESTORED})
+        return Content(raw, version=md5(raw), attributes={name: row[name] for name in _RESTORED})
 
-    def _row(self, write: Write) -> dict[str, Any]:
+    def _columns(self, write: Write) -> dict[str, Any]:
         user_id, bucket, archive_id = table_key(write.key)
         now = int(time.time())
-        columns = {"object_metadata": None, "created_at": now, "last_updated": now} | dict(write.attributes)
-        return columns | {
-            "userId": user_id,
-            "bucket": bucket,
-            "key": archive_id,
-            "version": "",
-            "content": write.data,
-        }
+        key = {"userId": user_id, "bucket": bucket, "key": archive_id, "version": ""}
+        return {"object_metadata": None, "created_at": now, "last_updated": now} | dict(write.attributes) | key
+
+    def _raw(self, write: Write) -> Data:
+        return write.data
+
+    def _told_by_sql(self, column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+        return column

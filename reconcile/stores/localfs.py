@@ -8,16 +8,18 @@ and mode of the data dir, so that services running as another user can read them
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat as stat_module
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 
 from attrs import evolve
 
-from reconcile.errors import BackendError, DocumentError
-from reconcile.payload import md5
+from reconcile.errors import BackendError, DocumentError, MissingStoreError
+from reconcile.payload import Data, chunks_in, chunks_of, gathered
 from reconcile.stores.addresses import FileAddress, Key
 from reconcile.stores.base import Content, DocumentStore, Known, Stat, Write
 
@@ -40,9 +42,10 @@ class FileStore(DocumentStore):
                 self._root.mkdir(mode=0o755)
                 self._sync_directory(self._root.parent)
         if not self._root.is_dir():
-            raise BackendError(
+            raise MissingStoreError(
                 f"{self._root}: the data dir is not there",
                 hint="is it mounted at the same path on this machine?",
+                made_by_apply=self._root.parent.is_dir(),
             )
         needed = os.R_OK | os.X_OK | (os.W_OK if create else 0)
         if not os.access(self._root, needed):
@@ -93,7 +96,7 @@ class FileStore(DocumentStore):
         with self._errors(key):
             try:
                 with self._path(key).open("rb") as file:
-                    data = file.read()
+                    data = gathered(chunks_in(file))
                     status = os.fstat(file.fileno())
             except (FileNotFoundError, NotADirectoryError):
                 raise DocumentError("source_missing", f"no file {self._path(key)}") from None
@@ -111,7 +114,7 @@ class FileStore(DocumentStore):
                 temporary.unlink(missing_ok=True)
             self._sync_directory(path.parent)
             with path.open("rb") as file:
-                if md5(file.read()) != write.md5:
+                if _md5_in(file) != write.md5:
                     path.unlink()
                     raise DocumentError("not_confirmed", f"{path} does not read back as it was written")
                 return evolve(_stat(os.fstat(file.fileno())), md5=write.md5)
@@ -138,10 +141,11 @@ class FileStore(DocumentStore):
                 self._own(path, self._mode() | stat_module.S_IXUSR)
                 self._sync_directory(path.parent)
 
-    def _write_synced(self, path: Path, data: bytes) -> None:
+    def _write_synced(self, path: Path, data: Data) -> None:
         with path.open("wb") as file:
             self._own(path, self._mode() & 0o666)
-            file.write(data)
+            for chunk in chunks_of(data):
+                file.write(chunk)
             file.flush()
             os.fsync(file.fileno())
 
@@ -195,3 +199,7 @@ class FileStore(DocumentStore):
 
 def _stat(status: os.stat_result) -> Stat:
     return Stat(size=status.st_size, version=f"{status.st_size}:{status.st_mtime_ns}:{status.st_ino}")
+
+
+def _md5_in(file: BufferedReader) -> str:
+    return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

@@ -1,65 +1,38 @@
 """Driver ``s3``: objects in a bucket. Bytes by obstore, everything else by boto3.
 
 obstore spends a fifteenth of boto3's CPU on a request, but its path type refuses or alters some keys
-(``//``, ``.`` and ``..`` segments, control characters, slashes at the ends): those go through boto3.
-Writes are single PUTs with ``If-None-Match: *``, so that the ETag is the MD5 wherever the server has it so.
+(``//``, ``.`` and ``..`` segments, control characters, slashes at the ends): those go through boto3, as do
+documents that lie in a spool file. Writes are single PUTs, so that the ETag is the MD5 wherever the server has it so.
+
+What a server can do is found out as it is used. A write is confirmed by its ETag; where that is not the MD5
+(encrypted by KMS, say) by the SHA-256 that the server computed; where it tells none, by reading back. Writes carry
+``If-None-Match: *``; a server that does not heed it is found out by writing the first object twice,
+and from then on each key is looked up before it is written.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 import threading
-from collections.abc import Callable
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
-
-from attrs import define
+from typing import ClassVar
 
 from reconcile.config import Backend
-from reconcile.errors import BackendError, DocumentError
-from reconcile.payload import md5
-from reconcile.secret import Secret
+from reconcile.errors import BackendError, DocumentError, MissingStoreError
+from reconcile.logs import get_logger
+from reconcile.payload import CHUNK_BYTES, Spool, chunks_of, gathered, md5
 from reconcile.stores.addresses import Address, Key, ObjectAddress
 from reconcile.stores.base import Content, Stat, Write
 from reconcile.stores.objects import ObjectStore
-from reconcile.stores.s3_errors import translated
-
-if TYPE_CHECKING:
-    from obstore.store import S3Store as Objects
-
-T = TypeVar("T")
+from reconcile.stores.s3_client import S3Clients, S3Settings
+from reconcile.stores.s3_errors import UnsupportedRequestError, translated
 
 CONTENT_TYPE = "binary/octet-stream"  # the vendor's
 _MD5_ETAG = re.compile(r'"?([0-9a-f]{32})"?')
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
-
-@define
-class S3Settings:
-    """The ``storage_driver.config`` of an s3 backend, as the vendor's driver understands it."""
-
-    bucket: str
-    url: str | None
-    region: str | None
-    access_key: str | None
-    secret_key: str | None
-    create_bucket: bool
-
-    @classmethod
-    def of(cls, backend: Backend) -> S3Settings:
-        """Read the settings; ``iamauto`` leaves the keys to the standard AWS credential chain."""
-        settings: dict[str, Any] = {
-            key: value.reveal() if isinstance(value, Secret) else value for key, value in backend.settings.items()
-        }
-        automatic = bool(settings.get("iamauto"))
-        return cls(
-            bucket=settings["bucket"],
-            url=settings.get("url") or None,
-            region=settings.get("region") or None,
-            access_key=None if automatic else settings.get("access_key"),
-            secret_key=None if automatic else settings.get("secret_key"),
-            create_bucket=bool(settings.get("create_bucket")),
-        )
+log = get_logger()
 
 
 class S3Store(ObjectStore):
@@ -71,8 +44,10 @@ class S3Store(ObjectStore):
     def __init__(self, address: ObjectAddress, settings: S3Settings) -> None:
         super().__init__(address)
         self._settings = settings
+        self._clients = S3Clients(settings)
+        self._learning = threading.Lock()
+        self._heeds_conditions: bool | None = None
         self._etag_is_md5 = True
-        self._making = threading.Lock()
 
     def prepare(self, *, create: bool) -> None:
         try:
@@ -85,18 +60,19 @@ class S3Store(ObjectStore):
             if self._bucket_exists():
                 return
             if not (create and self._settings.create_bucket):
-                raise BackendError(
+                raise MissingStoreError(
                     f"{self._where}: the bucket is not there",
                     hint="make it, or set create_bucket: true in the destination config",
+                    made_by_apply=self._settings.create_bucket,
                 )
-            region = self._client.meta.region_name
+            region = self._clients.boto.meta.region_name
             where = {} if region in (None, "us-east-1", "aws-global") else {"LocationConstraint": region}
             extra = {"CreateBucketConfiguration": where} if where else {}
-            self._client.create_bucket(Bucket=self._settings.bucket, **extra)
+            self._clients.boto.create_bucket(Bucket=self._settings.bucket, **extra)
 
     def _list_after(self, name: str, prefix: str) -> tuple[list[tuple[str, Stat]], bool]:
         with translated(self._where):
-            page = self._client.list_objects_v2(Bucket=self._settings.bucket, StartAfter=name, Prefix=prefix)
+            page = self._clients.boto.list_objects_v2(Bucket=self._settings.bucket, StartAfter=name, Prefix=prefix)
         entries = [(entry["Key"], self._stat_of(entry["Size"], entry["ETag"])) for entry in page.get("Contents", [])]
         return entries, bool(page.get("IsTruncated"))
 
@@ -106,9 +82,9 @@ class S3Store(ObjectStore):
         try:
             with translated(self._where):
                 if _is_odd(str(key)):
-                    head = self._client.head_object(Bucket=self._settings.bucket, Key=key)
+                    head = self._clients.boto.head_object(Bucket=self._settings.bucket, Key=key)
                     return self._stat_of(head["ContentLength"], head["ETag"])
-                meta = obstore.head(self._objects, str(key))
+                meta = obstore.head(self._clients.objects, str(key))
                 return self._stat_of(meta["size"], meta["e_tag"])
         except FileNotFoundError:
             return None
@@ -119,40 +95,85 @@ class S3Store(ObjectStore):
         try:
             with translated(self._where):
                 if _is_odd(str(key)):
-                    answer = self._client.get_object(Bucket=self._settings.bucket, Key=key)
-                    return Content(answer["Body"].read(), version=answer["ETag"])
-                got = obstore.get(self._objects, str(key))
-                return Content(bytes(got.bytes()), version=got.meta["e_tag"])
+                    answer = self._clients.boto.get_object(Bucket=self._settings.bucket, Key=key)
+                    return Content(gathered(answer["Body"].iter_chunks()), version=answer["ETag"])
+                got = obstore.get(self._clients.objects, str(key))
+                return Content(gathered(bytes(chunk) for chunk in got.stream(CHUNK_BYTES)), version=got.meta["e_tag"])
         except FileNotFoundError:
             raise DocumentError("source_missing", f"no object {key!r} in {self._where}") from None
 
     def _put(self, write: Write) -> Stat:
+        if not self._heeds_conditions and self._stat(write.key) is not None:
+            raise DocumentError("destination_occupied", "an object is there already")
         try:
-            with translated(self._where):
-                etag = self._put_object(write)
+            stat = self._put_confirmed(write)
+            if self._heeds_conditions is None:
+                stat = self._learn_conditions(write, stat)
         except FileNotFoundError:
             raise DocumentError("refused", f"{self._where} refused it (404)") from None
-        if _md5_of(etag) != write.md5:
+        return stat
+
+    def _learn_conditions(self, write: Write, stat: Stat) -> Stat:
+        """Find out whether the server heeds ``If-None-Match``: what was just written cannot be created again."""
+        with self._learning:
+            if self._heeds_conditions is not None:
+                return stat
+            try:
+                stat = self._put_confirmed(write)
+            except DocumentError as error:
+                if error.reason != "destination_occupied":
+                    raise
+                self._heeds_conditions = True
+            else:
+                self._forgo_conditions()
+        return stat
+
+    def _forgo_conditions(self) -> None:
+        self._heeds_conditions = False
+        log.warning("server does not heed If-None-Match; each key is looked up before it is written", at=self._where)
+
+    def _put_confirmed(self, write: Write) -> Stat:
+        try:
+            with translated(self._where):
+                etag, confirmed = self._put_object(write)
+        except UnsupportedRequestError:
+            if self._heeds_conditions is False:
+                raise
+            self._forgo_conditions()
+            return self._put_confirmed(write)
+        if not confirmed and _md5_of(etag) != write.md5:
             self._read_back(write)
         return Stat(len(write.data), write.md5, etag)
 
-    def _put_object(self, write: Write) -> str | None:
-        """Put the bytes if the key is free; return the ETag that the server answers with."""
+    def _put_object(self, write: Write) -> tuple[str | None, bool]:
+        """Put the bytes if the key is free; return the ETag, and whether the server's SHA-256 of them is right."""
         import obstore  # noqa: PLC0415
 
-        if _is_odd(str(write.key)):
-            answer = self._client.put_object(
-                Bucket=self._settings.bucket,
-                Key=write.key,
-                Body=write.data,
-                ContentType=CONTENT_TYPE,
-                IfNoneMatch="*",
+        conditional = self._heeds_conditions is not False
+        if isinstance(write.data, bytes) and self._etag_is_md5 and not _is_odd(str(write.key)):
+            mode = "create" if conditional else "overwrite"
+            attributes = {"Content-Type": CONTENT_TYPE}
+            put = obstore.put(
+                self._clients.objects,
+                str(write.key),
+                write.data,
+                mode=mode,  # type: ignore[arg-type]
+                use_multipart=False,
+                attributes=attributes,
             )
-            return str(answer["ETag"])
-        attributes = {"Content-Type": CONTENT_TYPE}
-        return obstore.put(
-            self._objects, str(write.key), write.data, mode="create", use_multipart=False, attributes=attributes
-        )["e_tag"]
+            return put["e_tag"], False
+        extra: dict[str, str] = {"IfNoneMatch": "*"} if conditional else {}
+        sha256 = "" if self._etag_is_md5 else _sha256(write)
+        answer = self._clients.boto.put_object(
+            Bucket=self._settings.bucket,
+            Key=write.key,
+            Body=write.data.file() if isinstance(write.data, Spool) else write.data,
+            ContentType=CONTENT_TYPE,
+            ContentMD5=base64.b64encode(bytes.fromhex(write.md5)).decode(),
+            **extra,
+            **({"ChecksumSHA256": sha256} if sha256 else {}),
+        )
+        return str(answer["ETag"]), bool(sha256) and answer.get("ChecksumSHA256") == sha256
 
     def _read_back(self, write: Write) -> None:
         """Confirm by reading, on a server whose ETag is not the MD5; take a damaged copy away again."""
@@ -163,11 +184,11 @@ class S3Store(ObjectStore):
 
     def _delete(self, key: Key) -> None:
         with translated(self._where):
-            self._client.delete_object(Bucket=self._settings.bucket, Key=key)
+            self._clients.boto.delete_object(Bucket=self._settings.bucket, Key=key)
 
     def _delete_many(self, keys: list[str]) -> dict[Key, DocumentError | None]:
         with translated(self._where):
-            answer = self._client.delete_objects(
+            answer = self._clients.boto.delete_objects(
                 Bucket=self._settings.bucket, Delete={"Objects": [{"Key": key} for key in keys], "Quiet": True}
             )
         return {
@@ -179,7 +200,7 @@ class S3Store(ObjectStore):
         from botocore.exceptions import ClientError  # noqa: PLC0415
 
         try:
-            self._client.head_bucket(Bucket=self._settings.bucket)
+            self._clients.boto.head_bucket(Bucket=self._settings.bucket)
         except ClientError as error:
             if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:  # noqa: PLR2004
                 return False
@@ -193,62 +214,6 @@ class S3Store(ObjectStore):
     def _where(self) -> str:
         return f"bucket {self._settings.bucket} at {self.address.identity.removeprefix('s3:').rpartition('/')[0]}"
 
-    @cached_property
-    def _session(self) -> Any:  # noqa: ANN401 - boto3 has no types of its own
-        import boto3  # noqa: PLC0415
-
-        return boto3.session.Session(
-            aws_access_key_id=self._settings.access_key,
-            aws_secret_access_key=self._settings.secret_key,
-            region_name=self._settings.region or ("us-east-1" if self._settings.url else None),
-        )
-
-    @property
-    def _client(self) -> Any:  # noqa: ANN401
-        return self._made("_boto_client", self._make_client)
-
-    @property
-    def _objects(self) -> Objects:
-        return self._made("_obstore", self._make_objects)
-
-    def _made(self, name: str, make: Callable[[], T]) -> T:
-        """Return a client, made once and by one thread."""
-        if name not in self.__dict__:
-            with self._making:
-                if name not in self.__dict__:
-                    self.__dict__[name] = make()
-        return self.__dict__[name]  # type: ignore[no-any-return]
-
-    def _make_client(self) -> Any:  # noqa: ANN401
-        from botocore.config import Config  # noqa: PLC0415
-
-        config = Config(
-            retries={"total_max_attempts": 1},
-            connect_timeout=10,
-            read_timeout=60,
-            max_pool_connections=32,
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-            s3={"addressing_style": "path"} if self._settings.url else {},
-        )
-        return self._session.client("s3", endpoint_url=self._settings.url, config=config)
-
-    def _make_objects(self) -> Objects:
-        from obstore.auth.boto3 import Boto3CredentialProvider  # noqa: PLC0415
-        from obstore.store import S3Store as Objects  # noqa: PLC0415
-
-        url = self._settings.url
-        extra: dict[str, Any] = {"endpoint": url.rstrip("/")} if url else {}
-        return Objects(
-            self._settings.bucket,
-            region=self._session.region_name,
-            credential_provider=Boto3CredentialProvider(self._session),
-            virtual_hosted_style_request=not url,
-            client_options={"allow_http": True, "connect_timeout": "10s", "read_timeout": "60s", "timeout": "1h"},
-            retry_config={"max_retries": 0},
-            **extra,
-        )
-
 
 def _is_odd(key: str) -> bool:
     """Tell whether obstore's path type would refuse or alter the key."""
@@ -258,6 +223,13 @@ def _is_odd(key: str) -> bool:
 def _md5_of(etag: str | None) -> str | None:
     match = _MD5_ETAG.fullmatch(etag or "")
     return match[1] if match else None
+
+
+def _sha256(write: Write) -> str:
+    digest = hashlib.sha256()
+    for chunk in chunks_of(write.data):
+        digest.update(chunk)
+    return base64.b64encode(digest.digest()).decode()
 
 
 def make(backend: Backend, address: Address) -> S3Store:

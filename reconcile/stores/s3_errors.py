@@ -23,6 +23,10 @@ _WRONG_PLACE = {
 _CREDENTIALS = "check access_key and secret_key (or the AWS credential chain), and what they may do in this bucket"
 
 
+class UnsupportedRequestError(DocumentError):
+    """The server does not know what a request asks for (501), such as a condition."""
+
+
 @contextmanager
 def translated(where: str) -> Iterator[None]:
     """Turn errors of obstore and boto3 into ours. ``FileNotFoundError`` for a missing key is left as it is."""
@@ -64,6 +68,8 @@ def _error(where: str, status: int, code: str) -> Exception:
     said = f"{status} {code}".strip()
     if status == 412 or code in ("PreconditionFailed", "ConditionalRequestConflict"):  # noqa: PLR2004
         return DocumentError("destination_occupied", "an object is there already")
+    if status == 501 or code == "NotImplemented":  # noqa: PLR2004
+        return UnsupportedRequestError("refused", f"{where} does not know this request ({said})")
     if code == "NoSuchBucket":
         return BackendError(f"{where}: the bucket is not there (any more)")
     if status in _DENIED or code in _CREDENTIAL_CODES:

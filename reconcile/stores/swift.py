@@ -16,8 +16,8 @@ from typing import Any, ClassVar
 from urllib.parse import quote
 
 from reconcile.config import Backend
-from reconcile.errors import BackendError, DocumentError, TransientError
-from reconcile.payload import md5
+from reconcile.errors import BackendError, DocumentError, MissingStoreError, TransientError
+from reconcile.payload import CHUNK_BYTES, Spool, gathered, md5
 from reconcile.secret import Secret, scrub
 from reconcile.stores.addresses import Address, Key, ObjectAddress
 from reconcile.stores.base import Content, Stat, Write
@@ -52,9 +52,10 @@ class SwiftStore(ObjectStore):
                 self._connection.head_container(self._container)
         except FileNotFoundError:
             if not (create and self._create):
-                raise BackendError(
+                raise MissingStoreError(
                     f"{self._where}: the container is not there",
                     hint="make it, or set create_container: true in the destination config",
+                    made_by_apply=self._create,
                 ) from None
             with self._translated():
                 self._connection.put_container(self._container)
@@ -77,9 +78,12 @@ class SwiftStore(ObjectStore):
     def _get(self, key: Key) -> Content:
         try:
             with self._translated():
-                headers, data = self._connection.get_object(self._container, key)
+                headers, body = self._connection.get_object(self._container, key, resp_chunk_size=CHUNK_BYTES)
+                data = gathered(body)
         except FileNotFoundError:
             raise DocumentError("source_missing", f"no object {key!r} in {self._where}") from None
+        if len(data) != int(headers["content-length"]):
+            raise TransientError(f"{self._where}: the connection was lost while {key!r} was read")
         return Content(data, version=_stat(headers).version)
 
     def _put(self, write: Write) -> Stat:
@@ -88,7 +92,7 @@ class SwiftStore(ObjectStore):
                 etag = self._connection.put_object(
                     self._container,
                     write.key,
-                    contents=write.data,
+                    contents=write.data.file() if isinstance(write.data, Spool) else write.data,
                     content_length=len(write.data),
                     etag=write.md5,
                     content_type="application/octet-stream",

@@ -1,9 +1,15 @@
-"""What ``db`` and ``db2`` share: content in a table of the catalog's database, a batch a statement."""
+"""What ``db`` and ``db2`` share: content in a table of the catalog's database, a batch a statement.
+
+Large content is read in slices, and on PostgreSQL written by COPY from its spool file, since psycopg2 spends
+several times a value's size on a parameter.
+"""
 
 from __future__ import annotations
 
+import struct
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any, ClassVar
 
 import sqlalchemy as sa
@@ -13,9 +19,11 @@ from sqlalchemy.engine import Connection, RowMapping
 from reconcile.catalog import Catalog
 from reconcile.catalog.rows import streamed
 from reconcile.errors import BackendError, DocumentError
-from reconcile.payload import md5
+from reconcile.payload import SPOOL_BYTES, Data, Spool, chunks_of, gathered, md5
 from reconcile.stores.addresses import Address, Key
 from reconcile.stores.base import Content, Known, Stat, Store, Write
+
+_SLICE_BYTES = 8 << 20
 
 
 class TableStore(Store):
@@ -30,12 +38,20 @@ class TableStore(Store):
         self._catalog = catalog
 
     @abstractmethod
-    def _content(self, row: RowMapping) -> Content:
-        """Return the content of a row. Raises `DocumentError` where it cannot be decoded."""
+    def _content(self, row: RowMapping, raw: Data | None) -> Content:
+        """Return the content of a row whose column holds these bytes. Raises `DocumentError` ``undecodable``."""
 
     @abstractmethod
-    def _row(self, write: Write) -> dict[str, Any]:
-        """Return the row to insert. Raises `DocumentError` where the table cannot hold the bytes."""
+    def _columns(self, write: Write) -> dict[str, Any]:
+        """Return the row to insert, but for the column that holds the bytes."""
+
+    @abstractmethod
+    def _raw(self, write: Write) -> Data:
+        """Return what the column is to hold, text as UTF-8. Raises `DocumentError` where it cannot."""
+
+    @abstractmethod
+    def _told_by_sql(self, column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+        """Return the expression where what the column holds is the document itself; NULL where only reading tells."""
 
     def _only_rows(self) -> sa.ColumnElement[bool]:
         """Return the condition for rows that are documents at all."""
@@ -49,51 +65,81 @@ class TableStore(Store):
             )
 
     def look(self, keys: Sequence[Key], *, digest: bool = False) -> dict[Key, Stat]:
-        if digest:
-            found: dict[Key, Stat] = {}
-            for key, content in self.read(keys).items():
-                if isinstance(content, Content):
-                    found[key] = Stat(len(content.data), md5(content.data), content.version)
-                elif content.reason != "source_missing":
-                    found[key] = Stat()
-            return found
+        found: dict[Key, Stat] = {}
+        is_null, size = self.table.c[self.stored].is_(None), self._told_by_sql(self._size())
+        version = sa.func.md5(self._as_bytes()) if digest else sa.null()
+        columns = (is_null, size, self._told_by_sql(version), version)
         with self._catalog.read() as connection:
-            rows = connection.execute(sa.select(*self._key()).where(self._is_one_of(keys)))
-            return {tuple(row): Stat() for row in rows}
+            for row in connection.execute(sa.select(*self._key(), *columns).where(self._is_one_of(keys))):
+                key = tuple(row[:3])
+                found[key] = Stat(row[4], row[5], row[6], is_null=row[3]) if key not in found else Stat()
+        return found | (self._read_digests(found) if digest else {})
+
+    def _read_digests(self, found: dict[Key, Stat]) -> dict[Key, Stat]:
+        """Complete what SQL could not tell, by reading."""
+        unknown = [key for key, stat in found.items() if stat.md5 is None]
+        read = self.read(unknown) if unknown else {}
+        return {
+            key: Stat(len(content.data), md5(content.data), content.version)
+            for key, content in read.items()
+            if isinstance(content, Content)
+        }
 
     def read(self, keys: Sequence[Key]) -> dict[Key, Content | DocumentError]:
         answer: dict[Key, Content | DocumentError] = {
             key: DocumentError("source_missing", f"no row in {self.table.name}") for key in keys
         }
+        stored = self.table.c[self.stored]
+        others = [column for column in self.table.c if column is not stored]
+        whole = sa.case((self._size() <= SPOOL_BYTES, stored)).label(self.stored)
+        query = sa.select(*others, whole, self._size().label("size")).where(self._is_one_of(keys))
         seen = set()
         with self._catalog.read() as connection:
-            for row in connection.execute(sa.select(self.table).where(self._is_one_of(keys))).mappings():
+            for row in connection.execute(query).mappings().all():
                 key = tuple(row[name] for name in self.key_columns)
                 if key in seen:
                     answer[key] = DocumentError("ambiguous_source", f"several rows in {self.table.name}")
                     continue
                 seen.add(key)
                 try:
-                    answer[key] = self._content(row)
+                    answer[key] = self._content(row, self._raw_of(connection, row))
                 except DocumentError as error:
                     answer[key] = error
         return answer
 
+    def _raw_of(self, connection: Connection, row: RowMapping) -> Data | None:
+        value = row[self.stored]
+        if value is not None:
+            return value.encode() if isinstance(value, str) else bytes(value)
+        return None if row["size"] is None else gathered(self._slices(connection, row))
+
+    def _slices(self, connection: Connection, row: RowMapping) -> Iterator[bytes]:
+        same = [self.table.c[column.name] == row[column.name] for column in self.table.primary_key]
+        for start in range(1, row["size"] + 1, _SLICE_BYTES):
+            piece = sa.func.substr(self._bytes_of_column(), start, _SLICE_BYTES, type_=sa.LargeBinary)
+            yield bytes(connection.execute(sa.select(piece).where(*same)).scalar_one())
+
     def write(self, writes: Sequence[Write]) -> dict[Key, Stat | DocumentError]:
         answer: dict[Key, Stat | DocumentError] = {}
-        rows, digests = [], {}
+        rows, large, digests = [], [], {}
         for write in writes:
             try:
-                row = self._row(write)
+                raw = self._raw(write)
             except DocumentError as error:
                 answer[write.key] = error
                 continue
-            rows.append(row)
-            value = row[self.stored]
-            digests[write.key] = md5(value.encode() if isinstance(value, str) else value)
-        if rows:
+            digests[write.key] = md5(raw)
+            columns = self._columns(write)
+            if isinstance(raw, Spool) and self._catalog.is_postgresql:
+                large.append((columns, raw))
+            else:
+                rows.append(columns | {self.stored: self._value(b"".join(chunks_of(raw)))})
+        if digests:
             with self._catalog.write(bulk=True) as connection:
-                connection.execute(self._insert(connection).on_conflict_do_nothing(), rows)
+                if rows:
+                    connection.execute(self._insert(connection).on_conflict_do_nothing(), rows)
+                for columns, spool in large:
+                    self._copy(connection, columns, spool)
                 stored = self._digests(connection, list(digests))
             for write in writes:
                 if write.key not in answer:
@@ -104,6 +150,22 @@ class TableStore(Store):
                         else DocumentError("destination_occupied", "another row is there already")
                     )
         return answer
+
+    def _copy(self, connection: Connection, columns: dict[str, Any], spool: Spool) -> None:
+        """Insert one row whose content comes out of its spool file, by way of a temporary table of one field."""
+        kind = "text" if isinstance(self.table.c[self.stored].type, sa.String) else "bytea"
+        connection.exec_driver_sql(f"CREATE TEMPORARY TABLE reconcile_copy (content {kind}) ON COMMIT DROP")
+        cursor: Any = connection.connection.cursor()
+        cursor.copy_expert("COPY reconcile_copy FROM STDIN (FORMAT binary)", _BinaryCopy(spool))
+        cursor.close()
+        values = [sa.literal(value, self.table.c[name].type) for name, value in columns.items()]
+        copied = sa.select(*values, sa.literal_column("content")).select_from(sa.table("reconcile_copy"))
+        insert = self._insert(connection).from_select([*columns, self.stored], copied)
+        connection.execute(insert.on_conflict_do_nothing())
+        connection.exec_driver_sql("DROP TABLE reconcile_copy")
+
+    def _value(self, raw: bytes) -> str | bytes:
+        return raw.decode() if isinstance(self.table.c[self.stored].type, sa.String) else raw
 
     def delete(self, known: Sequence[Known]) -> dict[Key, DocumentError | None]:
         keys = [content.key for content in known]
@@ -139,9 +201,37 @@ class TableStore(Store):
     def _as_bytes(self) -> sa.ColumnElement[Any]:
         return self.table.c[self.stored]
 
+    def _size(self) -> sa.ColumnElement[Any]:
+        """Return the length in bytes of what the column holds."""
+        if self._catalog.is_postgresql:
+            return sa.func.octet_length(self.table.c[self.stored])
+        return sa.func.length(self._bytes_of_column())
+
+    def _bytes_of_column(self) -> sa.ColumnElement[Any]:
+        column = self.table.c[self.stored]
+        if not isinstance(column.type, sa.String):
+            return column
+        return sa.func.convert_to(column, "UTF8") if self._catalog.is_postgresql else sa.cast(column, sa.LargeBinary)
+
 
 def table_key(key: Key) -> tuple[str, str, str]:
     """Return a key of a table: user, logical bucket, archiveId."""
     if isinstance(key, str):
         raise TypeError(key)
     return key
+
+
+class _BinaryCopy:
+    """PostgreSQL's binary COPY of one row with one field, as a file to read from."""
+
+    def __init__(self, spool: Spool) -> None:
+        head = b"PGCOPY\n\xff\r\n\0" + struct.pack("!iihi", 0, 0, 1, len(spool))
+        self._pieces = chain([head], chunks_of(spool), [struct.pack("!h", -1)])
+        self._rest = b""
+
+    def read(self, size: int) -> bytes:
+        """Return at most so many bytes; none at the end."""
+        if not self._rest:
+            self._rest = next(self._pieces, b"")
+        piece, self._rest = self._rest[:size], self._rest[size:]
+        return piece
