@@ -200,7 +200,9 @@ class S3Store(ObjectStore):
         from botocore.exceptions import ClientError  # noqa: PLC0415
 
         try:
-            self._clients.boto.head_bucket(Bucket=self._settings.bucket)
+            head = self._clients.boto.head_bucket(Bucket=self._settings.bucket)
+            if not self._settings.url:
+                self._clients.bucket_region = head.get("BucketRegion")
         except ClientError as error:
             if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:  # noqa: PLR2004
                 return False

@@ -1,12 +1,14 @@
 """The clients of an S3 bucket: boto3's and obstore's, with one set of credentials between them.
 
 Proxies follow ``HTTP_PROXY``, ``HTTPS_PROXY``, ``NO_PROXY``; certificates of a private authority ``AWS_CA_BUNDLE``
-(or ``ca_bundle`` of the AWS profile, or ``REQUESTS_CA_BUNDLE``), for both clients alike.
+(or ``ca_bundle`` of the AWS profile, or ``REQUESTS_CA_BUNDLE``), for both clients alike. Which server is meant is for
+the config file alone to say: an endpoint in the environment (``AWS_ENDPOINT_URL``) counts for nothing.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Callable
 from functools import cached_property
@@ -59,6 +61,7 @@ class S3Clients:
     def __init__(self, settings: S3Settings) -> None:
         self._settings = settings
         self._making = threading.Lock()
+        self.bucket_region: str | None = None  # as AWS tells it, whatever the config says
 
     @property
     def boto(self) -> Any:  # noqa: ANN401 - boto3 has no types of its own
@@ -88,9 +91,7 @@ class S3Clients:
         return self.__dict__[name]  # type: ignore[no-any-return]
 
     def _make_boto(self) -> Any:  # noqa: ANN401
-        from botocore.config import Config  # noqa: PLC0415
-
-        config = Config(
+        config = _only_given(
             retries={"total_max_attempts": 1},
             connect_timeout=10,
             read_timeout=60,
@@ -105,8 +106,7 @@ class S3Clients:
         from obstore.auth.boto3 import Boto3CredentialProvider  # noqa: PLC0415
         from obstore.store import S3Store as Objects  # noqa: PLC0415
 
-        url = self._settings.url
-        extra: dict[str, Any] = {"endpoint": url.rstrip("/")} if url else {}
+        region = self.bucket_region or self._session.region_name or "us-east-1"
         options: dict[str, Any] = {
             "allow_http": True,
             "connect_timeout": "10s",
@@ -117,13 +117,23 @@ class S3Clients:
             options["root_certificate"] = bundle
         return Objects(
             self._settings.bucket,
-            region=self._session.region_name,
+            region=region,
+            endpoint=(self._settings.url or self._aws_endpoint(region)).rstrip("/"),
             credential_provider=Boto3CredentialProvider(self._session),
-            virtual_hosted_style_request=not url,
+            virtual_hosted_style_request=not self._settings.url and self._has_host,
             client_options=options,  # type: ignore[arg-type]
             retry_config={"max_retries": 0},
-            **extra,
         )
+
+    @property
+    def _has_host(self) -> bool:
+        """Whether AWS serves the bucket under a host name of its own that its certificate covers."""
+        return re.fullmatch(r"[a-z0-9-]+", self._settings.bucket) is not None
+
+    def _aws_endpoint(self, region: str) -> str:
+        """Return the endpoint as boto3 knows it, so that obstore takes none from the environment."""
+        endpoint = str(self._session.client("s3", region, config=_only_given()).meta.endpoint_url)
+        return endpoint.replace("://", f"://{self._settings.bucket}.") if self._has_host else endpoint
 
     def _ca_bundle(self) -> bytes | None:
         """Return the certificates that boto3 would trust, where they are not the usual ones."""
@@ -134,3 +144,9 @@ class S3Clients:
             return Path(path).read_bytes()
         except OSError as error:
             raise ConfigError(f"{path}: the file of certificates cannot be read: {error.strerror}") from None
+
+
+def _only_given(**options: Any) -> Any:  # noqa: ANN401
+    from botocore.config import Config  # noqa: PLC0415
+
+    return Config(ignore_configured_endpoint_urls=True, **options)

@@ -115,6 +115,16 @@ class TableStore(Store):
 
     def _slices(self, connection: Connection, row: RowMapping) -> Iterator[bytes]:
         same = [self.table.c[column.name] == row[column.name] for column in self.table.primary_key]
+        if self._catalog.is_postgresql:  # one statement, so that the server puts the value together once
+            whole = sa.select(self._bytes_of_column().op("||")(sa.literal_column("''")).label("value"))
+            value = whole.where(*same).offset(0).subquery("whole")
+            series = sa.func.generate_series(1, sa.func.octet_length(value.c.value), _SLICE_BYTES)
+            starts = series.table_valued("start").render_derived().lateral()
+            piece = sa.func.substr(value.c.value, starts.c.start, _SLICE_BYTES, type_=sa.LargeBinary)
+            query = sa.select(piece).select_from(value.join(starts, sa.true()))
+            for found in connection.execute(query, execution_options=streamed(1)):
+                yield bytes(found[0])
+            return
         for start in range(1, row["size"] + 1, _SLICE_BYTES):
             piece = sa.func.substr(self._bytes_of_column(), start, _SLICE_BYTES, type_=sa.LargeBinary)
             yield bytes(connection.execute(sa.select(piece).where(*same)).scalar_one())
