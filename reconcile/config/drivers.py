@@ -53,9 +53,18 @@ _SWIFT_KEYS = (
     Key("auth", "authentication URL (v1)"),
     Key("auth_version", "'1', '2' or '3'"),
     Key("os_auth_url", "Keystone URL (v2, v3)"),
+    Key("os_project_name", "project (v3)"),
+    Key("os_project_id", "project (v3)"),
+    Key("os_project_domain_name", "domain of the project (v3)"),
+    Key("os_user_domain_name", "domain of the user (v3)"),
+    Key("os_tenant_name", "tenant (v2)"),
+    Key("os_tenant_id", "tenant (v2)"),
+    Key("os_region_name", "region, where the account has several"),
+    Key("os_storage_url", "endpoint of the account, instead of the one that the authentication gives"),
     Key("user", "user (v1)", public=False),
     Key("key", "key (v1)", public=False),
-    Key("os_username", "and every other option of python-swiftclient", public=False),
+    Key("os_username", "user (v2, v3)", public=False),
+    Key("os_password", "password (v2, v3); and every other option of python-swiftclient", public=False),
 )
 
 DRIVERS = {

@@ -177,12 +177,12 @@ class SwiftStore(ObjectStore):
             return DocumentError("destination_occupied", "an object is there already")
         if status == 422:  # noqa: PLR2004
             return DocumentError("not_confirmed", "the server got other bytes than were sent")
-        if status in (401, 403) or (status is None and "auth" in str(error).lower()):
-            return BackendError(
-                f"{self._where}: access denied ({status or 'authentication failed'})", hint=_CREDENTIALS
-            )
-        if status in _TRANSIENT or status is None:
-            said = status or scrub(str(error).splitlines()[0])
+        said = status or scrub(str(error).strip().splitlines()[0])
+        if not status and "unable to establish connection" in said.lower():
+            return TransientError(f"{self._where}: no answer: {said}", hint="is the Keystone URL right, and is it up?")
+        if status in (401, 403) or (not status and "auth" in said.lower()):
+            return BackendError(f"{self._where}: access denied ({said})", hint=_CREDENTIALS)
+        if status in _TRANSIENT or not status:
             return TransientError(f"{self._where}: the server is in trouble ({said})")
         return DocumentError("refused", f"{self._where} refused it ({status})")
 

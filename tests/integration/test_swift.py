@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from reconcile import verbs
+from reconcile.errors import BackendError, ConfigError
 from tests.archives import TABLES, Place, dump, truth
 from tests.integration.test_equal_to_vendor import documents
+from tests.servers.keystone import DOMAIN, PASSWORD, PROJECT, USER, KeystoneServer
 from tests.servers.moto import MotoServer
 from tests.servers.swift import SwiftServer
 from tests.world import COMPRESSED, DB, DB2, World, localfs, s3
@@ -71,8 +75,6 @@ def test_without_the_client_the_message_says_how_to_install_it(
 ) -> None:
     import sys
 
-    from reconcile.errors import BackendError
-
     world = World(folder, database)
     world.fill(3)
     plan = world.plan(world.config("config", DB), world.config("dest", in_swift(swift, "any")))
@@ -89,3 +91,80 @@ def test_dot_segments_are_blocked(folder: Path, database: str, swift: SwiftServe
     world.add("up", b"y", bucket="x")
     plan = world.plan(world.config("config", DB), world.config("dest", in_swift(swift, "any")))
     assert [(b.archiveId, b.reason) for b in plan.blockers()] == [("../up", "name_altered")]
+
+
+V2 = {"auth_version": "2", "os_tenant_name": PROJECT}
+V3 = {
+    "auth_version": "3",
+    "os_project_name": PROJECT,
+    "os_project_domain_name": DOMAIN,
+    "os_user_domain_name": DOMAIN,
+}
+
+
+def by_keystone(url: str, container: str, **more: Any) -> dict[str, Any]:
+    settings = {"os_auth_url": url, "os_username": USER, "os_password": PASSWORD, "container": container}
+    return {"storage_driver": {"name": "swift", "config": settings | {"create_container": True} | more}}
+
+
+@pytest.fixture
+def keystone(swift: SwiftServer) -> Iterator[KeystoneServer]:
+    server = KeystoneServer(swift)
+    yield server
+    server.close()
+
+
+@pytest.mark.parametrize("version", [V2, V3], ids=["v2", "v3"])
+def test_keystone(
+    folder: Path, database: str, swift: SwiftServer, keystone: KeystoneServer, version: dict[str, Any]
+) -> None:
+    """The vendor hands these options to python-swiftclient; what is written is found by another way in."""
+    world = World(folder, database)
+    world.fill(5)
+    container = f"anchore-{uuid.uuid4().hex[:8]}"
+    source = world.config("config", DB)
+    url = f"{keystone.url}/{'v3' if version is V3 else 'v2.0'}"
+    dest = world.config("dest", by_keystone(url, container, **version))
+    plan = world.plan(source, dest)
+    for secret in (USER, PASSWORD):
+        assert secret not in plan.path.read_text()
+    world.apply(plan)
+    assert len(names(swift, container)) == 5
+    assert keystone.logins
+    assert all(
+        isinstance(content, bytes) for content in world.read(world.config("v1", in_swift(swift, container))).values()
+    )
+    world.undo()
+    assert not names(swift, container)
+
+
+@pytest.mark.parametrize("version", [V2, V3], ids=["v2", "v3"])
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [({"os_password": "wrong"}, "access denied"), ({"os_auth_url": "http://127.0.0.1:9/v3"}, "no answer")],
+)
+def test_keystone_refuses(
+    folder: Path,
+    database: str,
+    keystone: KeystoneServer,
+    version: dict[str, Any],
+    changed: dict[str, Any],
+    message: str,
+) -> None:
+    world = World(folder, database)
+    world.fill(2)
+    url = f"{keystone.url}/{'v3' if version is V3 else 'v2.0'}"
+    plan = world.plan(world.config("config", DB), world.config("dest", by_keystone(url, "any", **version, **changed)))
+    with pytest.raises(BackendError, match=message) as error:
+        world.apply(plan)
+    assert PASSWORD not in str(error.value)
+
+
+def test_projects_are_told_apart(folder: Path, database: str, keystone: KeystoneServer) -> None:
+    """R4: a config that names another project is not the one that was planned with."""
+    world = World(folder, database)
+    world.fill(2)
+    plan = world.plan(world.config("config", DB), world.config("dest", by_keystone(keystone.url, "any", **V3)))
+    other = world.config("other", by_keystone(keystone.url, "any", **V3 | {"os_project_name": "another"}))
+    with pytest.raises(ConfigError, match="not the dest config"):
+        verbs.prepare(plan.path, None, other)
