@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import islice
 from typing import Protocol, TypeVar
 
 from attrs import define, field
@@ -84,6 +86,29 @@ def in_parallel(
                 if not future.cancelled() and future.exception() is None:
                     done(future.result())
             raise
+
+
+def in_batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Cut a stream into lists of so many items."""
+    stream = iter(items)
+    while batch := list(islice(stream, size)):
+        yield batch
+
+
+def in_order(workers: int, batches: Iterable[T], work: Callable[[T], R]) -> Iterator[R]:
+    """Call ``work`` for every batch on so many threads; yield the results in the order of the batches."""
+    pending: deque[Future[R]] = deque()
+    with ThreadPoolExecutor(workers, thread_name_prefix="reconcile") as pool:
+        try:
+            for batch in batches:
+                pending.append(pool.submit(work, batch))
+                if len(pending) >= 2 * workers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
 
 
 def _report(pending: set[Future[R]], done: Callable[[R], None]) -> set[Future[R]]:

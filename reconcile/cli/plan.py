@@ -27,6 +27,12 @@ from reconcile.planning.render import summary_data, summary_text
 @option("--limit", type=click.IntRange(1), metavar="N", help="Plan at most N moves.")
 @option("--keep-source", is_flag=True, help="Delete no source after the switch.")
 @option("--allow-unreadable", is_flag=True, help="Move documents even where the services could not read them back.")
+@option("--overwrite", is_flag=True, help="Content at a destination that no catalog row refers to gives way.")
+@option(
+    "--probe",
+    type=click.Choice(("exists", "digest")),
+    help="Ask the stores too: is every source there (or: and what the catalog says), is every destination free?",
+)
 @option("--detailed-exitcode", is_flag=True, help="Exit 2 if the plan has changes.")
 @option("--format", "form", type=click.Choice(("text", "json")), default="text", show_default=True)
 @database_options
@@ -34,7 +40,8 @@ from reconcile.planning.render import summary_data, summary_text
 def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
     """Plan what leads from SOURCE, the services' config until now, to DEST, their config from now on.
 
-    Reads the catalog, writes nothing but the plan's file, and can run while services are up.
+    Reads the catalog, writes nothing but the plan's file, and can run while services are up. With --probe it also
+    asks the stores, and what is missing or wrong there is in the plan before any downtime is booked.
 
     \b
       reconcile plan config.yaml dest-config.yaml --out plans/to-s3.json
@@ -49,6 +56,8 @@ def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
             limit=options["limit"],
             keep_source=options["keep_source"],
             allow_unreadable=options["allow_unreadable"],
+            overwrite=options["overwrite"],
+            probe=options["probe"],
         ),
         out,
     )

@@ -71,9 +71,15 @@ class After:
     pinned: Pinned | None = None
 
 
+ADOPT, OVERWRITE = "adopt", "overwrite"  # Move.action
+
+
 @frozen(slots=False)
 class Move:
-    """One row's change of location. ``source`` and ``dest`` name backends, such as ``source.object_store``."""
+    """One row's change of location. ``source`` and ``dest`` name backends, such as ``source.object_store``.
+
+    ``action`` is what a probe found to be done about content that is at the destination already.
+    """
 
     userId: str  # noqa: N815 - the vendor's column names are the file's field names
     bucket: str
@@ -83,6 +89,7 @@ class Move:
     dest: str
     before: Before
     after: After
+    action: str | None = None
 
     @property
     def document(self) -> Document:
@@ -145,13 +152,15 @@ class ConfigReference:
 class Policy:
     """What the plan's maker decided. ``with_changes``: an undo that takes along what services wrote since.
 
-    ``allow_unreadable``: documents go even where the services could not read them back.
+    ``allow_unreadable``: documents go even where the services could not read them back. ``overwrite``: content at a
+    destination that no catalog row refers to gives way.
     """
 
     keep_source: bool = False
     limited: bool = False
     with_changes: bool = False
     allow_unreadable: bool = False
+    overwrite: bool = False
 
 
 @frozen(slots=False)
@@ -180,7 +189,9 @@ class Summary:
     """Counts of all rows in scope. ``database_growth`` is in bytes.
 
     ``unreadable_after`` counts rows of the whole catalog, in scope or not, that services with the destination
-    config could not read once the plan is applied, because they lie at another driver's scheme.
+    config could not read once the plan is applied, because they lie at another driver's scheme. ``unverifiable`` counts
+    moves whose row has no digest. ``probed`` is the kind of probe, ``exists`` or ``digest``; with it ``adopted`` and
+    ``overwritten`` count moves whose destination holds the document already, or other content.
     """
 
     moves: Tally
@@ -193,6 +204,10 @@ class Summary:
     database_growth: int
     unreadable_after: int
     notes: list[str]
+    unverifiable: int = 0
+    probed: str | None = None
+    adopted: int = 0
+    overwritten: int = 0
 
 
 @frozen(slots=False)

@@ -37,6 +37,7 @@ class PlanWriter:
     """Collects moves and blockers as they come, then writes the file under a header known only at the end."""
 
     path: Path
+    _stack: ExitStack
     _moves: BinaryIO
     _blockers: BinaryIO
     _lines: dict[int, int] = field(factory=dict)
@@ -48,6 +49,13 @@ class PlanWriter:
     def add_blocker(self, blocker: Blocker) -> None:
         """Append a blocker."""
         self._append(self._blockers, blocker)
+
+    def taken_moves(self) -> Iterator[Move]:
+        """Take out the moves that were added so far, one by one; others, or the same, may be added meanwhile."""
+        taken, self._moves = self._moves, cast("BinaryIO", self._stack.enter_context(_spool(self.path)))
+        taken.seek(0)
+        for line in taken:
+            yield _decode_move(line.rstrip(b",\n"))
 
     def _append(self, spool: BinaryIO, item: Move | Blocker) -> None:
         separator = b",\n" if self._lines.get(id(spool)) else b""
@@ -85,10 +93,15 @@ def new_plan(path: Path, *, replace: bool = False) -> Iterator[PlanWriter]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
-            moves, blockers = (stack.enter_context(tempfile.TemporaryFile(dir=path.parent)) for _ in range(2))
-            yield PlanWriter(path, cast("BinaryIO", moves), cast("BinaryIO", blockers))
+            moves, blockers = (cast("BinaryIO", stack.enter_context(_spool(path))) for _ in range(2))
+            yield PlanWriter(path, stack, moves, blockers)
     except OSError as error:
         raise PlanFileError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def _spool(path: Path) -> IO[bytes]:
+    """Return a file without a name beside the plan, mode 0600."""
+    return tempfile.TemporaryFile(dir=path.parent)
 
 
 @contextmanager

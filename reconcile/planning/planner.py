@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,11 +24,13 @@ from reconcile.planning.model import (
     FORMAT_VERSION,
     Blocker,
     ConfigReference,
+    InPlace,
     Move,
     PlanHeader,
     Policy,
 )
 from reconcile.planning.planfile import PlanFile, PlanWriter, new_plan, open_plan
+from reconcile.planning.probe import Prober
 from reconcile.planning.summary import Counts, notes
 from reconcile.stores.addresses import Document
 
@@ -41,6 +43,8 @@ class PlanRequest:
     limit: int | None = None
     keep_source: bool = False
     allow_unreadable: bool = False
+    overwrite: bool = False
+    probe: str | None = None  # "exists" or "digest"
 
 
 def new_id() -> str:
@@ -63,10 +67,15 @@ def make_plan(
     plan_id = new_id()
     path = out or Path("plans") / f"{plan_id}.json"
     desired = DesiredState(source, dest, request.allow_unreadable)
-    counts = Counts(source_is_dest=source.fingerprint() == dest.fingerprint())
-    with catalog.snapshot() as connection, _checked_plan(connection, request, path) as writer:
-        snapshot_at = database_now(connection)
-        _decide_all(connection, desired, request, writer, counts, progress)
+    counts = Counts(source_is_dest=source.fingerprint() == dest.fingerprint(), probed=request.probe)
+    with ExitStack() as stack:
+        with catalog.snapshot() as connection:
+            check_scope(connection, request.scope)
+            writer = stack.enter_context(new_plan(path))
+            snapshot_at = database_now(connection)
+            _decide_all(connection, desired, request, writer, counts, progress)
+        if request.probe is not None:
+            _probe(catalog, desired, request, writer, counts)
         header = PlanHeader(
             format_version=FORMAT_VERSION,
             plan_id=plan_id,
@@ -80,18 +89,13 @@ def make_plan(
                 keep_source=request.keep_source,
                 limited=request.limit is not None,
                 allow_unreadable=request.allow_unreadable,
+                overwrite=request.overwrite,
             ),
             summary=counts.summary(notes(desired, counts)),
             snapshot_at=snapshot_at,
         )
         writer.save(header)
     return open_plan(path)
-
-
-def _checked_plan(connection: Connection, request: PlanRequest, path: Path) -> AbstractContextManager[PlanWriter]:
-    """Return the plan's writer, once it is clear that the request makes sense."""
-    check_scope(connection, request.scope)
-    return new_plan(path)
 
 
 def _decide_all(
@@ -105,24 +109,41 @@ def _decide_all(
     checks = CrossChecks(desired)
     checks.prepare(connection)
     last_moved: Document | None = None
+    planned = 0
     counts.elsewhere = unreadable_with(connection, desired.dest)
     for number, row in enumerate(stream_rows(connection, request.scope.condition()), 1):
         decision = checks.check(row, desired.decide(row))
         if isinstance(decision, Move):
-            is_full = request.limit is not None and counts.moves.documents >= request.limit
+            is_full = request.limit is not None and planned >= request.limit
             if is_full and decision.document != last_moved:  # rows of one document go together
                 counts.beyond_limit += 1
-            else:
-                last_moved = decision.document
-                counts.add_move(decision, desired)
-                writer.add_move(decision)
-        elif isinstance(decision, Blocker):
-            counts.add_blocker(decision)
-            writer.add_blocker(decision)
-        else:
+                continue
+            last_moved = decision.document
+            planned += 1
+        if isinstance(decision, InPlace):
             counts.add_in_place(decision, row.size)
+        else:
+            _add(decision, desired, writer, counts)
         if number % 10_000 == 0:
             progress(number)
+
+
+def _probe(catalog: Catalog, desired: DesiredState, request: PlanRequest, writer: PlanWriter, counts: Counts) -> None:
+    """Put what the stores say of each move into the plan; counts are taken anew."""
+    places = {name for flow in counts.flows for name in flow[:2]}
+    counts.forget_moves()
+    prober = Prober(catalog, desired, digests=request.probe == "digest", overwrite=request.overwrite)
+    for decision in prober.probe(writer.taken_moves(), sorted(places)):
+        _add(decision, desired, writer, counts)
+
+
+def _add(decision: Move | Blocker, desired: DesiredState, writer: PlanWriter, counts: Counts) -> None:
+    if isinstance(decision, Move):
+        counts.add_move(decision, desired)
+        writer.add_move(decision)
+    else:
+        counts.add_blocker(decision)
+        writer.add_blocker(decision)
 
 
 def check_scope(connection: Connection, scope: Scope) -> None:

@@ -12,6 +12,11 @@ from reconcile.planning.model import REASONS, PlanHeader, Tally
 from reconcile.planning.planfile import PlanFile
 
 _SHOWN = 20
+_PROBED = {
+    None: "no: the catalog alone was read; --probe asks the stores too",
+    "exists": "every source is there, every destination looked at",
+    "digest": "every source is what the catalog says, every destination looked at",
+}
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -50,6 +55,10 @@ def _lines(plan: PlanFile) -> Iterator[str]:
     for flow in summary.flows:
         amount = _tally(Tally(flow.documents, flow.bytes, flow.unsized))
         yield f"    {flow.source} -> {flow.dest}  {printable(flow.bucket)}: {amount}"
+    if summary.adopted:
+        yield f"    {summary.adopted} of them are at their destination already: adopted, not copied"
+    if summary.overwritten:
+        yield f"    {summary.overwritten} of them find other content there, which gives way (--overwrite)"
     yield f"  in place  {_tally(summary.in_place)}" + (
         f", {summary.other_encoding} in the other encoding" if summary.other_encoding else ""
     )
@@ -59,6 +68,7 @@ def _lines(plan: PlanFile) -> Iterator[str]:
     yield from _blockers(plan)
     if summary.beyond_limit:
         yield f"  beyond --limit  {summary.beyond_limit} documents"
+    yield f"  probed    {_PROBED[summary.probed]}"
     yield f"  sources   {'kept' if header.policy.keep_source else 'deleted once the catalog points at the copies'}"
     for note in summary.notes:
         yield f"  note: {note}"
@@ -105,4 +115,5 @@ def _blockers(plan: PlanFile) -> Iterator[str]:
 def move_text(plan: PlanFile) -> Iterator[str]:
     """Yield a line a move."""
     for move in plan.moves():
-        yield f"{printable(move.before.content_url)} -> {printable(move.after.content_url)}"
+        action = f"  ({move.action})" if move.action else ""
+        yield f"{printable(move.before.content_url)} -> {printable(move.after.content_url)}{action}"

@@ -9,7 +9,7 @@ from pathlib import Path
 from attrs import define, field
 
 from reconcile.planning.desired import DesiredState
-from reconcile.planning.model import Blocker, Flow, InPlace, Move, Summary, Tally
+from reconcile.planning.model import ADOPT, OVERWRITE, Blocker, Flow, InPlace, Move, Summary, Tally
 
 
 @define
@@ -41,6 +41,10 @@ class Counts:
     other_encoding: int = 0
     beyond_limit: int = 0
     same_url: int = 0
+    keep_scheme: int = 0
+    unverifiable: int = 0
+    probed: str | None = None
+    actions: Counter[str] = field(factory=Counter)
     elsewhere: int = 0
     source_is_dest: bool = False
     at_dest: int = 0
@@ -56,11 +60,20 @@ class Counts:
         self.flows.setdefault((move.source, move.dest, move.bucket), Group()).add(size)
         before, after = (url.partition("://")[0] for url in (move.before.content_url, move.after.content_url))
         self.elsewhere -= before != after
+        self.keep_scheme += before == after
         self.same_url += move.before.content_url == move.after.content_url
+        self.unverifiable += move.before.digest is None
+        self.actions[move.action or ""] += 1
         if desired.places[move.dest].backend.driver in ("db", "db2"):
             self.into_database += size or 0
         if desired.places[move.source].backend.driver in ("db", "db2"):
             self.out_of_database += size or 0
+
+    def forget_moves(self) -> None:
+        """Count no moves any more: they are about to be counted again, those that are left."""
+        self.elsewhere += sum(group.documents for group in self.flows.values()) - self.keep_scheme
+        self.moves, self.flows, self.actions = Group(), {}, Counter()
+        self.same_url = self.keep_scheme = self.unverifiable = self.into_database = self.out_of_database = 0
 
     def add_blocker(self, blocker: Blocker) -> None:
         """Count a blocker."""
@@ -89,6 +102,10 @@ class Counts:
             database_growth=self.into_database,
             unreadable_after=max(0, self.elsewhere),
             notes=notes,
+            unverifiable=self.unverifiable,
+            probed=self.probed,
+            adopted=self.actions[ADOPT],
+            overwritten=self.actions[OVERWRITE],
         )
 
 
@@ -101,6 +118,11 @@ def notes(desired: DesiredState, counts: Counts) -> list[str]:
         said.append(
             "Space that documents leave in the database is used again by it, but comes back to the system only by"
             " VACUUM FULL."
+        )
+    if counts.unverifiable:
+        said.append(
+            f"{counts.unverifiable} documents have no digest in the catalog: what is read is checked by its size at"
+            " best, and cannot be verified. Their digests are filled in."
         )
     if counts.same_url:
         said.append(

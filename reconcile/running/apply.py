@@ -149,7 +149,7 @@ def _checked_rows(plan: PlanFile, desired: DesiredState) -> Iterator[dict[str, A
     total = 0
     for move in plan.moves():
         decision = desired.decide(move.row())
-        if decision != move:
+        if decision != evolve(move, action=None):
             raise PlanFileError(
                 f"{plan.path}: the move of {'/'.join(move.document)} is not what the configs lead to",
                 hint="the plan was changed, or made by another version; make a new one with reconcile plan",

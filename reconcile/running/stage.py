@@ -19,7 +19,8 @@ from reconcile.errors import BackendError, DocumentError
 from reconcile.logs import get_logger
 from reconcile.payload import md5, recode
 from reconcile.planning.desired import DesiredState
-from reconcile.running.copies import Copy, Outcome, check_reproduced, encoded, found_there, make_room
+from reconcile.running.copies import Copy, Outcome, check_reproduced, encoded, found_there
+from reconcile.running.room import Room, make_room
 from reconcile.running.run import Run
 from reconcile.running.worktables import (
     CHANGED,
@@ -36,7 +37,6 @@ from reconcile.running.worktables import (
     same_row,
 )
 from reconcile.stores import Content, Stat, Store
-from reconcile.stores.addresses import Key
 
 BATCH_DOCUMENTS = 100
 BATCH_BYTES = 16 << 20
@@ -54,6 +54,7 @@ class Stager:
     stores: Mapping[str, Store]
     control: Control
     workers: int
+    _room: Room = field(init=False)
     _any_staged: bool = False
     _others: list[str] = field(factory=list)
     _found: dict[str, int] = field(factory=dict)
@@ -62,6 +63,7 @@ class Stager:
     def stage(self) -> None:
         """Stage every planned move. Raises `BackendError` when a whole store fails, `Interrupted` on a signal."""
         self._others = self.run.unfinished_others()
+        self._room = Room.around(self.run, self._others, [self.stores[name].address for name in self.stores])
         counts = self.run.counts()
         documents, size = counts.get(PLANNED, (0, 0))
         done, done_size = counts.get(STAGED, (0, 0))
@@ -158,7 +160,7 @@ class Stager:
             except DocumentError as error:
                 origin = copy.work.origin or (None if copy.dest_key in present else INTENDED)
                 outcomes.append(Outcome(copy, FAILED, origin, error=error))
-        replaceable = self._replaceable(ready, present)
+        replaceable = self._room.replaceable(ready, present)
         self._record_intent([c for c in ready if c.dest_key in replaceable and c.work.origin != INTENDED])
         make_room(dest, ready, present, replaceable)
         absent = {copy.dest_key: copy for copy in ready if copy.dest_key not in present}
@@ -175,39 +177,6 @@ class Stager:
             else:
                 outcomes.append(Outcome(copy, STAGED, WRITTEN, answer))
         return outcomes
-
-    def _replaceable(self, copies: list[Copy], present: Mapping[Key, Stat]) -> dict[Key, str]:
-        """Return keys and versions of old content that may give way: nothing that a catalog row refers to (R3).
-
-        It is a source that the undone run had kept (undo with changes), or the copy that another run, which never
-        switched, made of an older version of the document.
-        """
-        occupied = [copy for copy in copies if copy.dest_key in present]
-        found = {copy.dest_key: copy.work.replaces for copy in occupied if copy.work.replaces is not None}
-        if not occupied or not (found or self._others):
-            return {}
-        with self.run.catalog.snapshot() as connection:
-            theirs = sa.select(moves.c.dest_store, moves.c.dest_key, moves.c.copy_version).where(
-                moves.c.run_id.in_(self._others),
-                moves.c.dest_key.in_([copy.work.dest_key for copy in occupied]),
-                moves.c.origin == WRITTEN,
-                moves.c.copy_version.is_not(None),
-            )
-            versions = {(row[0], row[1]): row[2] for row in connection.execute(theirs)} if self._others else {}
-            urls = [copy.work.move.after.content_url for copy in occupied]
-            columns = archive_metadata.c
-            referred = set(
-                connection.execute(sa.select(columns.content_url).where(columns.content_url.in_(urls))).scalars()
-            )
-        for copy in occupied:
-            version = versions.get((copy.work.dest_store, copy.work.dest_key))
-            if version is not None:
-                found.setdefault(copy.dest_key, version)
-        return {
-            copy.dest_key: found[copy.dest_key]
-            for copy in occupied
-            if copy.dest_key in found and copy.work.move.after.content_url not in referred
-        }
 
     def _record_intent(self, copies: list[Copy]) -> None:
         """Write down where we are about to write: what turns up there afterwards is ours (R3, undo)."""

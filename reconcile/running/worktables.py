@@ -15,6 +15,7 @@ from attrs import frozen
 from sqlalchemy.engine import Connection
 
 from reconcile.catalog import Catalog
+from reconcile.control import in_batches
 from reconcile.planning.model import After, Before, Blocker, Move, Pinned
 from reconcile.stores import Location
 
@@ -148,21 +149,11 @@ def create_work_tables(catalog: Catalog) -> None:
 def load(connection: Connection, run_id: str, plan_moves: Iterator[dict[str, Any]]) -> int:
     """Insert moves in bulk, numbered in the order of the plan; return how many."""
     total = 0
-    for batch in _batches(plan_moves, _LOAD_ROWS):
+    for batch in in_batches(plan_moves, _LOAD_ROWS):
         rows = [row | {"run_id": run_id, "seq": total + index} for index, row in enumerate(batch)]
         connection.execute(moves.insert(), rows)
         total += len(rows)
     return total
-
-
-def _batches(items: Iterator[Any], size: int) -> Iterator[list[Any]]:
-    for first in items:
-        batch = [first]
-        for item in items:
-            batch.append(item)
-            if len(batch) == size:
-                break
-        yield batch
 
 
 def move_row(move: Move, dest: Location) -> dict[str, Any]:

@@ -179,16 +179,16 @@ class FileAddress(Address):
         name = _hash(archive_id)
         return os.path.join(_hash(user), bucket, name[:2], f"{name}.json")  # noqa: PTH118
 
-    def split(self, url: str, document: Document) -> list[Key]:
+    def split(self, url: str, document: Document) -> list[Key]:  # noqa: ARG002
         if not url.startswith("file://"):
             return []
         path = url.removeprefix("file://")
         root = self.data_dir.rstrip("/") + "/"
         if path.startswith(root):
             return [path.removeprefix(root)]
-        suffix = str(self.key(document))
-        if path.endswith("/" + suffix) and self._is_alias(path.removesuffix(suffix)):
-            return [suffix]
+        for parent in Path(path).parents:
+            if self._is_alias(str(parent)):
+                return [path.removeprefix(str(parent)).lstrip("/")]
         return []
 
     def _is_alias(self, directory: str) -> bool:

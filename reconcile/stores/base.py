@@ -43,13 +43,13 @@ class Stat:
     """What a store says of a key: ``size`` in bytes, hex ``md5``, and a ``version`` that changes with the content.
 
     None where the store does not tell without reading. ``version`` is opaque: an ETag, or size and mtime.
-    ``is_null``: a row is there, and its content is NULL.
+    ``in_doubt``: something is there, and only reading tells what (a NULL, several rows, an error).
     """
 
     size: int | None = None
     md5: str | None = None
     version: str | None = None
-    is_null: bool = False
+    in_doubt: bool = False
 
 
 @frozen
@@ -148,7 +148,7 @@ class DocumentStore(Store):
                 if isinstance(content, Content):
                     stat = Stat(len(content.data), md5(content.data), content.version)
             if stat is not None:
-                found[key] = Stat() if isinstance(stat, DocumentError) else stat  # something is there, unreadable
+                found[key] = Stat(in_doubt=True) if isinstance(stat, DocumentError) else stat
         return found
 
     def read(self, keys: Sequence[Key]) -> dict[Key, Content | DocumentError]:

@@ -72,7 +72,8 @@ class TableStore(Store):
         with self._catalog.read() as connection:
             for row in connection.execute(sa.select(*self._key(), *columns).where(self._is_one_of(keys))):
                 key = tuple(row[:3])
-                found[key] = Stat(row[4], row[5], row[6], is_null=row[3]) if key not in found else Stat()
+                several = key in found
+                found[key] = Stat(in_doubt=True) if several else Stat(row[4], row[5], row[6], in_doubt=row[3])
         return found | (self._read_digests(found) if digest else {})
 
     def _read_digests(self, found: dict[Key, Stat]) -> dict[Key, Stat]:

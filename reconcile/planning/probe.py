@@ -1,0 +1,123 @@
+"""Ask the stores about planned moves, before any downtime is booked: `reconcile plan --probe`.
+
+A source that is missing, or not what the catalog says, becomes a blocker; so does a destination that holds other
+content. Nothing is written anywhere. Stores tell by listings and SQL where they can; what those leave open is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from attrs import define, evolve, field
+
+from reconcile.catalog import Catalog
+from reconcile.control import in_batches, in_order
+from reconcile.errors import DocumentError, MissingStoreError
+from reconcile.payload import md5
+from reconcile.planning.desired import DesiredState
+from reconcile.planning.evidence import agrees, check_content, encode, found_copy
+from reconcile.planning.model import ADOPT, OVERWRITE, Blocker, Move
+from reconcile.stores import Content, Stat, Store, open_store
+from reconcile.stores.addresses import Key
+
+_BATCH_MOVES = 1000
+
+Found = dict[Key, Stat]
+
+
+@define
+class Prober:
+    """Probes the moves of one plan. ``digests``: compare contents, not only presence and size."""
+
+    catalog: Catalog
+    desired: DesiredState
+    digests: bool
+    overwrite: bool
+    _stores: dict[str, Store | None] = field(factory=dict)
+
+    def probe(self, moves: Iterable[Move], names: Iterable[str]) -> Iterator[Move | Blocker]:
+        """Yield the moves in their order, those that cannot be done as blockers. ``names`` are the places in use.
+
+        Raises `BackendError` for a source that is not usable as a whole.
+        """
+        for name in names:
+            self._open(name)
+        workers = min((store.default_workers for store in self._stores.values() if store), default=1)
+        for batch in in_order(workers, in_batches(moves, _BATCH_MOVES), self._probe_batch):
+            yield from batch
+
+    def _open(self, name: str) -> None:
+        """Open a store; a destination that apply is going to make holds nothing yet."""
+        store = open_store(self.desired.places[name].backend, self.catalog, "probe")
+        self._stores[name] = store
+        try:
+            store.prepare(create=False)
+        except MissingStoreError as error:
+            if not (name.startswith("dest.") and error.made_by_apply):
+                raise
+            self._stores[name] = None
+
+    def _probe_batch(self, moves: list[Move]) -> list[Move | Blocker]:
+        at_source = self._look(moves, "source", digest=self.digests)
+        at_dest = self._look(moves, "dest", digest=True)
+        return [self._judge(move, at_source[move.source], at_dest[move.dest]) for move in moves]
+
+    def _look(self, moves: list[Move], side: str, *, digest: bool) -> dict[str, Found]:
+        keys: dict[str, set[Key]] = {}
+        for move in moves:
+            name, key = self._place(move, side)
+            keys.setdefault(name, set()).add(key)
+        return {
+            name: store.look(list(wanted), digest=digest) if (store := self._stores[name]) else {}
+            for name, wanted in keys.items()
+        }
+
+    def _place(self, move: Move, side: str) -> tuple[str, Key]:
+        name, url = (move.source, move.before.content_url) if side == "source" else (move.dest, move.after.content_url)
+        return name, self.desired.places[name].address.keys(url, move.document)[0]
+
+    def _judge(self, move: Move, at_source: Found, at_dest: Found) -> Move | Blocker:
+        try:
+            name, key = self._place(move, "source")
+            stat = at_source.get(key)
+            if stat is None or not self._proves(move, stat):
+                self._read_source(move, name, key)
+            _name, dest_key = self._place(move, "dest")
+            occupied = at_dest.get(dest_key)
+            return move if occupied is None else evolve(move, action=self._action(move, dest_key, occupied))
+        except DocumentError as error:
+            before = move.before
+            return Blocker(
+                *move.document, move.documentName, before.content_url, before.size, error.reason, error.detail
+            )
+
+    def _proves(self, move: Move, stat: Stat) -> bool:
+        """Tell whether the look at the source is proof enough: with digests an MD5, else anything that agrees."""
+        unproven = self.digests and stat.md5 is None
+        return agrees(move.before, stat) and not unproven
+
+    def _read_source(self, move: Move, name: str, key: Key) -> Content:
+        """Read a source and check it. Raises `DocumentError`."""
+        store = self._stores[name]
+        assert store is not None  # noqa: S101 - sources are opened or refused
+        content = store.read([key])[key]
+        if isinstance(content, DocumentError):
+            raise content
+        check_content(move.before, content, md5(content.data))
+        return content
+
+    def _action(self, move: Move, key: Key, stat: Stat) -> str:
+        """Return what is to be done about content that is at the destination already."""
+        before, dest = move.before, self._stores[move.dest]
+        assert dest is not None  # noqa: S101 - something was found there
+        expected = before.digest if move.after.compressed == bool(before.is_compressed) else None
+        if expected is not None and stat.md5 == expected:
+            return ADOPT
+        content = self._read_source(move, *self._place(move, "source"))
+        place = self.desired.places[move.dest]
+        data, compressed = encode(move, content.data, place.backend, place.address.max_size)
+        if found_copy(dest, key, stat, md5(data), data if compressed else None):
+            return ADOPT
+        if self.overwrite:
+            return OVERWRITE
+        raise DocumentError("destination_occupied", f"other content is at {move.after.content_url} already")
