@@ -59,7 +59,11 @@ class Reader:
         return zlib.decompress(data) if is_compressed else data
 
     def _fetch(self, driver: str, settings: dict[str, Any], url: str) -> bytes:
-        parts = urlparse(url)
+        try:
+            parts = urlparse(url)
+            _ = parts.hostname
+        except ValueError as error:
+            raise Unreadable(f"{url}: {error}") from None
         if parts.scheme != {"localfs": "file"}.get(driver, driver):
             raise Unreadable(f"driver {driver} cannot read {url}")
         if driver == "localfs":

@@ -167,10 +167,14 @@ class DocumentStore(Store):
         except DocumentError as error:
             if error.reason != "destination_occupied":
                 raise
-            stat = self.look([write.key], digest=True).get(write.key)
-            if stat is None or stat.md5 != write.md5:
-                raise
-            return stat
+            return self._found(error, write)
+
+    def _found(self, occupied: DocumentError, write: Write) -> Stat:
+        """Return what is at the key if it is what was to be written; else raise."""
+        stat = self.look([write.key], digest=True).get(write.key)
+        if stat is None or stat.md5 != write.md5:
+            raise occupied
+        return stat
 
     def _delete_known(self, known: Known) -> None:
         stat = self._stat(known.key)

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
-from reconcile.errors import DocumentError
+from reconcile.errors import BackendError, DocumentError
 from reconcile.stores.addresses import Key, ObjectAddress
 from reconcile.stores.base import DocumentStore, Known, Stat
 
@@ -25,12 +25,22 @@ class ObjectStore(DocumentStore):
         self._prefix = address.prefix
 
     @abstractmethod
+    def _prepare(self, *, create: bool) -> None:
+        """Do what `prepare` promises; transient errors are tried again."""
+
+    @abstractmethod
     def _list_after(self, name: str, prefix: str) -> tuple[list[tuple[str, Stat]], bool]:
         """Return a page of the listing in the order of names, beginning after this one, and whether more follows."""
 
     @abstractmethod
     def _delete_many(self, keys: list[str]) -> dict[Key, DocumentError | None]:
         """Delete a page of keys in one request; return those that could not be deleted."""
+
+    def prepare(self, *, create: bool) -> None:
+        try:
+            self._again(lambda _nothing: self._prepare(create=create), None)
+        except DocumentError as error:
+            raise BackendError(error.detail, hint="check the config's settings, and what the server is") from None
 
     def look(self, keys: Sequence[Key], *, digest: bool = False) -> dict[Key, Stat]:
         found = self._listed(sorted(map(str, keys))) if len(keys) >= _WORTH_LISTING else {}

@@ -16,10 +16,12 @@ import base64
 import hashlib
 import re
 import threading
+from collections.abc import Sequence
+from functools import partial
 from typing import ClassVar
 
 from reconcile.config import Backend
-from reconcile.errors import BackendError, DocumentError, MissingStoreError
+from reconcile.errors import DocumentError, MissingStoreError
 from reconcile.logs import get_logger
 from reconcile.payload import CHUNK_BYTES, Spool, chunks_of, gathered, md5
 from reconcile.stores.addresses import Address, Key, ObjectAddress
@@ -48,12 +50,6 @@ class S3Store(ObjectStore):
         self._learning = threading.Lock()
         self._heeds_conditions: bool | None = None
         self._etag_is_md5 = True
-
-    def prepare(self, *, create: bool) -> None:
-        try:
-            self._prepare(create=create)
-        except DocumentError as error:
-            raise BackendError(error.detail, hint="check the bucket's name, and what the server is") from None
 
     def _prepare(self, *, create: bool) -> None:
         with translated(self._where):
@@ -102,37 +98,42 @@ class S3Store(ObjectStore):
         except FileNotFoundError:
             raise DocumentError("source_missing", f"no object {key!r} in {self._where}") from None
 
-    def _put(self, write: Write) -> Stat:
-        if not self._heeds_conditions and self._stat(write.key) is not None:
-            raise DocumentError("destination_occupied", "an object is there already")
-        try:
-            stat = self._put_confirmed(write)
-            if self._heeds_conditions is None:
-                stat = self._learn_conditions(write, stat)
-        except FileNotFoundError:
-            raise DocumentError("refused", f"{self._where} refused it (404)") from None
-        return stat
+    def write(self, writes: Sequence[Write]) -> dict[Key, Stat | DocumentError]:
+        if self._heeds_conditions:
+            return super().write(writes)
+        present = self.look([write.key for write in writes])
+        occupied = DocumentError("destination_occupied", "an object is there already")
+        answer: dict[Key, Stat | DocumentError] = {}
+        for write in writes:
+            if write.key in present:
+                answer[write.key] = self._outcome(partial(self._found, occupied), write)
+            else:
+                answer |= super().write([write])
+                stat = answer[write.key]
+                if self._heeds_conditions is None and isinstance(stat, Stat):
+                    answer[write.key] = self._outcome(partial(self._learn_conditions, stat), write)
+        return answer
 
-    def _learn_conditions(self, write: Write, stat: Stat) -> Stat:
+    def _learn_conditions(self, stat: Stat, write: Write) -> Stat:
         """Find out whether the server heeds ``If-None-Match``: what was just written cannot be created again."""
         with self._learning:
-            if self._heeds_conditions is not None:
-                return stat
             try:
-                stat = self._put_confirmed(write)
+                stat = self._put(write)
             except DocumentError as error:
                 if error.reason != "destination_occupied":
                     raise
                 self._heeds_conditions = True
             else:
                 self._forgo_conditions()
-        return stat
+            return stat
 
     def _forgo_conditions(self) -> None:
+        if self._heeds_conditions is False:
+            return
         self._heeds_conditions = False
         log.warning("server does not heed If-None-Match; each key is looked up before it is written", at=self._where)
 
-    def _put_confirmed(self, write: Write) -> Stat:
+    def _put(self, write: Write) -> Stat:
         try:
             with translated(self._where):
                 etag, confirmed = self._put_object(write)
@@ -140,7 +141,9 @@ class S3Store(ObjectStore):
             if self._heeds_conditions is False:
                 raise
             self._forgo_conditions()
-            return self._put_confirmed(write)
+            return self._put(write)
+        except FileNotFoundError:
+            raise DocumentError("refused", f"{self._where} refused it (404)") from None
         if not confirmed and _md5_of(etag) != write.md5:
             self._read_back(write)
         return Stat(len(write.data), write.md5, etag)

@@ -44,9 +44,10 @@ class SwiftStore(ObjectStore):
             if key not in _OWN_KEYS
         }
         self._local = threading.local()
-        self._can_delete_many: bool | None = None
+        self._can_delete_many = False
 
-    def prepare(self, *, create: bool) -> None:
+    def _prepare(self, *, create: bool) -> None:
+        self._can_delete_many = self._bulk_delete_is_offered()
         try:
             with self._translated():
                 self._connection.head_container(self._container)
@@ -114,7 +115,7 @@ class SwiftStore(ObjectStore):
 
     def _delete_many(self, keys: list[str]) -> dict[Key, DocumentError | None]:
         """Delete by the server's bulk middleware where it has one (``/info`` tells), else one by one."""
-        if not self._bulk_delete_is_offered():
+        if not self._can_delete_many:
             for key in keys:
                 self._delete(key)
             return {}
@@ -134,13 +135,13 @@ class SwiftStore(ObjectStore):
         }
 
     def _bulk_delete_is_offered(self) -> bool:
-        if self._can_delete_many is None:
-            try:
-                with self._translated():
-                    self._can_delete_many = "bulk_delete" in self._connection.get_capabilities()
-            except (BackendError, DocumentError, FileNotFoundError):
-                self._can_delete_many = False
-        return self._can_delete_many
+        try:
+            with self._translated():
+                return "bulk_delete" in self._connection.get_capabilities()
+        except TransientError:
+            raise
+        except (BackendError, DocumentError, FileNotFoundError):  # a server that does not tell
+            return False
 
     @property
     def _where(self) -> str:
@@ -157,12 +158,13 @@ class SwiftStore(ObjectStore):
         """Turn the client's errors into ours; ``FileNotFoundError`` for a 404."""
         from requests.exceptions import RequestException  # noqa: PLC0415 - comes with swiftclient
         from swiftclient.exceptions import ClientException  # noqa: PLC0415
+        from urllib3.exceptions import HTTPError  # noqa: PLC0415
 
         try:
             yield
         except ClientException as error:
             raise self._error(error) from None
-        except (RequestException, OSError) as error:
+        except (RequestException, HTTPError, OSError) as error:
             if isinstance(error, FileNotFoundError):
                 raise
             raise TransientError(

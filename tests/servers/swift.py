@@ -65,7 +65,7 @@ def _proxy(port: int) -> str:
     key = base64.urlsafe_b64encode(os.urandom(32)).decode()
     settings = {
         "cache": "paste.filter_factory = tests.servers.swift_cache:filter_factory",
-        "s3api": "use = egg:swift#s3api\nlocation = us-east-1",
+        "s3api": "use = egg:swift#s3api\nlocation = us-east-1\ndns_compliant_bucket_names = false",
         "versioned_writes": "use = egg:swift#versioned_writes\nallow_versioned_writes = true",
         "tempauth": "use = egg:swift#tempauth\nuser_test_tester = testing .admin\n"
         f"user_test_reader = reading\nfernet_key_k = {key}\nactive_fernet_key_id = k",

@@ -1,0 +1,130 @@
+"""Transient errors are tried again, permanent ones are not: the stores behind a network, each on a real server."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import stamina
+
+from reconcile.errors import BackendError, TransientError
+from reconcile.payload import md5
+from reconcile.stores import Content, Known, Stat, Store, Write, open_store
+from reconcile.stores.addresses import Document, Key
+from tests.contract.conftest import make_backend
+from tests.servers.proxy import FaultProxy, Forward, Request, Response
+
+DOCUMENTS: list[Document] = [("admin", "bucket", f"{number:02}") for number in range(20)]
+
+
+class Trouble:
+    """A rule: the first ``times`` tries of every request come to grief."""
+
+    def __init__(self, times: int, fault: Callable[[Request, Forward], Response]) -> None:
+        self.times, self.fault = times, fault
+        self.tries: Counter[tuple[str, str]] = Counter()
+
+    def __call__(self, request: Request, forward: Forward) -> Response:
+        self.tries[request.method, request.path] += 1
+        if "/auth/" in request.path or self.tries[request.method, request.path] > self.times:
+            return forward(request)
+        return self.fault(request, forward)
+
+
+def busy(_request: Request, _forward: Forward) -> Response:
+    return Response(503, {"retry-after": "0"}, b"<Error><Code>SlowDown</Code></Error>")
+
+
+def throttled(_request: Request, _forward: Forward) -> Response:
+    return Response(429, {"retry-after": "0"}, b"")
+
+
+def broken(_request: Request, _forward: Forward) -> Response:
+    return Response(500, {}, b"<Error><Code>InternalError</Code></Error>")
+
+
+def reset(_request: Request, _forward: Forward) -> Response:
+    raise ConnectionResetError
+
+
+def answer_lost(request: Request, forward: Forward) -> Response:
+    """Do what is asked and reset the connection: the client cannot know."""
+    forward(request)
+    raise ConnectionResetError
+
+
+def body_cut(request: Request, forward: Forward) -> Response:
+    response = forward(request)
+    if request.method == "GET" and response.body:
+        response.cut = len(response.body) // 2
+    return response
+
+
+def denied(_request: Request, _forward: Forward) -> Response:
+    return Response(403, {}, b"<Error><Code>AccessDenied</Code></Error>")
+
+
+@pytest.fixture(params=["s3", "swift"])
+def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Store, FaultProxy]]:
+    server = request.getfixturevalue("swift")
+    proxy = FaultProxy(server.url)
+    changed = {"url": proxy.url} if request.param == "s3" else {"auth": f"{proxy.url}/auth/v1.0"}
+    opened = open_store(make_backend(request.param, server, Path(), **changed), None, "test")  # type: ignore[arg-type]
+    stamina.set_testing(True, attempts=5, cap=True)  # no waiting between tries
+    opened.prepare(create=True)
+    yield opened, proxy
+    stamina.set_testing(False)
+    proxy.close()
+
+
+def writes(store: Store) -> list[Write]:
+    return [Write(store.address.key(name), name[2].encode(), md5(name[2].encode())) for name in DOCUMENTS]
+
+
+@pytest.mark.parametrize("times", [1, 3])
+@pytest.mark.parametrize("fault", [busy, throttled, broken, reset, answer_lost, body_cut], ids=lambda f: f.__name__)
+def test_transient_errors_are_tried_again(store: tuple[Store, FaultProxy], fault: object, times: int) -> None:
+    """Every verb, every request of it; what was lost is neither done twice nor taken for somebody else's."""
+    subject, proxy = store
+    keys: list[Key] = [subject.address.key(name) for name in DOCUMENTS]
+    proxy.rule = Trouble(times, fault)  # type: ignore[arg-type]
+    written = subject.write(writes(subject))
+    assert all(isinstance(stat, Stat) for stat in written.values()), written
+    proxy.rule = Trouble(times, fault)  # type: ignore[arg-type]
+    read = subject.read(keys)
+    assert [c.data for key in keys if isinstance(c := read[key], Content)] == [n[2].encode() for n in DOCUMENTS]
+    assert set(subject.look(keys)) == set(keys)
+    assert {key for key, _stat in subject.listing()} == set(keys)
+    known = [Known(key, stat.version or "") for key, stat in written.items() if isinstance(stat, Stat)]
+    assert set(subject.delete(known).values()) == {None}
+    proxy.rule = None
+    assert not list(subject.listing())
+
+
+@pytest.mark.parametrize("verb", ["read", "write", "look", "delete", "list"])
+@pytest.mark.parametrize(
+    ("fault", "kind", "tries"), [(busy, TransientError, 5), (reset, TransientError, 5), (denied, BackendError, 1)]
+)
+def test_errors_that_stay_are_the_backends(
+    store: tuple[Store, FaultProxy], verb: str, fault: object, kind: type[BackendError], tries: int
+) -> None:
+    """Raised, not taken for a missing document; a permanent one after one request."""
+    subject, proxy = store
+    written = subject.write(writes(subject))
+    known = [Known(key, stat.version or "") for key, stat in written.items() if isinstance(stat, Stat)]
+    key = known[0].key
+    trouble = Trouble(1000, fault)  # type: ignore[arg-type]
+    proxy.rule = trouble
+    with pytest.raises(kind) as error:
+        {
+            "read": lambda: subject.read([key]),
+            "write": lambda: subject.write(writes(subject)[:1]),
+            "look": lambda: subject.look([key]),
+            "delete": lambda: subject.delete(known),
+            "list": lambda: list(subject.listing()),
+        }[verb]()
+    assert type(error.value) is kind
+    failed = [count for (_method, path), count in trouble.tries.items() if "/auth/" not in path]
+    assert failed == [tries]
