@@ -44,13 +44,18 @@ class Silent:
 
 @define
 class Control:
-    """The outside world of one run. ``signal`` is set by a signal handler and ends the run after its batches."""
+    """The outside world of one run. ``signal`` is set by a signal handler and ends the run after its batches.
+
+    ``watch`` is called between batches, and ends the run by raising.
+    """
 
     progress: Progress = field(factory=Silent)
     signal: int | None = None
+    watch: Callable[[], None] = lambda: None
 
     def check(self) -> None:
-        """Raise `Interrupted` if a signal has come."""
+        """Raise `Interrupted` if a signal has come, or what ``watch`` raises."""
+        self.watch()
         if self.signal is not None:
             raise Interrupted(
                 self.signal,

@@ -52,6 +52,10 @@ class StageFailedError(ReconcileError):
     """Documents could not be staged, so nothing was switched (R2, R7)."""
 
 
+class TooManyFailuresError(ReconcileError):
+    """More documents failed than the operator allows; staging stopped early."""
+
+
 class StaleError(ReconcileError):
     """The catalog is no longer as the plan saw it (R4)."""
 

@@ -18,6 +18,7 @@ from reconcile.errors import DocumentError
 ZLIB_LEVEL = 3
 CHUNK_BYTES = 1 << 20
 SPOOL_BYTES = 16 << 20
+LARGEST = 5 << 30  # bytes: no driver holds a larger document
 
 
 class Spool:
@@ -106,23 +107,28 @@ def _compressed(document: Data) -> Iterator[bytes]:
     yield encoder.flush()
 
 
-def decompress(stored: Data) -> Data:
+def decompress(stored: Data, limit: int = LARGEST) -> Data:
     """Decompress as the services do when reading.
 
-    Like theirs, it ignores bytes after the zlib stream. Raises `DocumentError` (``undecodable``) for
-    bytes that do not begin with one whole zlib stream.
+    Like theirs, it ignores bytes after the zlib stream. Raises `DocumentError`: ``undecodable`` for bytes that do
+    not begin with one whole zlib stream, ``too_big`` as soon as there are more than ``limit`` bytes.
     """
-    return gathered(_decompressed(stored))
+    return gathered(_decompressed(stored, limit))
 
 
-def _decompressed(stored: Data) -> Iterator[bytes]:
+def _decompressed(stored: Data, limit: int) -> Iterator[bytes]:
     decoder = zlib.decompressobj()
+    size = 0
     try:
         for chunk in chunks_of(stored):
             rest = chunk
             while rest and not decoder.eof:
-                yield decoder.decompress(rest, CHUNK_BYTES)
+                piece = decoder.decompress(rest, CHUNK_BYTES)
                 rest = decoder.unconsumed_tail
+                size += len(piece)
+                if size > limit:
+                    raise DocumentError("too_big", f"it decompresses to more than {limit} bytes")
+                yield piece
         yield decoder.flush()
     except zlib.error as error:
         raise DocumentError("undecodable", f"not zlib data though is_compressed is true: {error}") from None
@@ -130,8 +136,11 @@ def _decompressed(stored: Data) -> Iterator[bytes]:
         raise DocumentError("undecodable", "the zlib data ends too early")
 
 
-def recode(stored: Data, *, is_compressed: bool, compressed: bool) -> Data:
-    """Return the stored bytes as the other side would store them; unchanged if both agree."""
+def recode(stored: Data, *, is_compressed: bool, compressed: bool, limit: int = LARGEST) -> Data:
+    """Return the stored bytes as the other side would store them; unchanged if both agree.
+
+    Raises `DocumentError` as `decompress` does.
+    """
     if is_compressed == compressed:
         return stored
-    return compress(stored) if compressed else decompress(stored)
+    return compress(stored) if compressed else decompress(stored, limit)

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import IO
 
 import sqlalchemy as sa
-from attrs import define
+from attrs import define, field
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
@@ -25,6 +25,7 @@ from reconcile.errors import CatalogError, LockedError
 
 LOCK_CLASS, LOCK_ID = 2, 1  # the vendor's: pg_advisory_lock(2, 1)
 _POLL_SECONDS = 0.25
+_WATCH_SECONDS = 2.0
 
 
 @define
@@ -34,6 +35,20 @@ class RunLock:
     catalog: Catalog
     connection: Connection
     _file: IO[str] | None = None
+    _seen_at: float = field(factory=time.monotonic)
+
+    def watch(self) -> None:
+        """Raise `LockedError` if the lock was lost; asks the database every few seconds."""
+        if not self.catalog.is_postgresql or time.monotonic() - self._seen_at < _WATCH_SECONDS:
+            return
+        self._seen_at = time.monotonic()
+        try:
+            with self.connection.begin():
+                held = self._is_held(self.connection)
+        except DBAPIError as error:
+            raise _lost() from error
+        if not held:
+            raise _lost()
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -50,25 +65,30 @@ class RunLock:
                     yield connection
             except DBAPIError as error:
                 if error.connection_invalidated:
-                    raise LockedError(
-                        "the database connection that holds the lock was lost",
-                        hint="the same command goes on where this one stopped",
-                    ) from error
+                    raise _lost() from error
                 raise
 
     def _assert_held(self, connection: Connection) -> None:
         if not self.catalog.is_postgresql:
             return
-        held = connection.execute(
-            sa.text(
-                "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 2"
-                " AND classid = :class AND objid = :id AND pid = pg_backend_pid()"
-            ),
-            {"class": LOCK_CLASS, "id": LOCK_ID},
-        ).scalar_one()
         again = connection.execute(sa.select(sa.func.pg_try_advisory_xact_lock(LOCK_CLASS, LOCK_ID))).scalar_one()
-        if not (held and again):
-            raise LockedError("this run no longer holds the lock", hint="the same command takes it again")
+        if not (self._is_held(connection) and again):
+            raise _lost()
+
+    @staticmethod
+    def _is_held(connection: Connection) -> bool:
+        query = (
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 2"
+            " AND classid = :class AND objid = :id AND pid = pg_backend_pid()"
+        )
+        return bool(connection.execute(sa.text(query), {"class": LOCK_CLASS, "id": LOCK_ID}).scalar_one())
+
+
+def _lost() -> LockedError:
+    return LockedError(
+        "the lock was lost: the database connection that held it is gone",
+        hint="the same command takes it again, and goes on where this one stopped",
+    )
 
 
 @contextmanager
@@ -77,6 +97,8 @@ def run_lock(catalog: Catalog, wait: float) -> Iterator[RunLock]:
     deadline = time.monotonic() + wait
     if catalog.is_postgresql:
         with catalog.engine.connect() as connection:
+            with translated():
+                _refuse_pooler(catalog, connection)
             while not _try_advisory(connection):
                 if time.monotonic() >= deadline:
                     raise LockedError(f"another run holds the lock: {_holder(connection)}", hint=_HINT)
@@ -88,6 +110,29 @@ def run_lock(catalog: Catalog, wait: float) -> Iterator[RunLock]:
     else:
         with _locked_file(catalog, deadline) as file, catalog.engine.connect() as connection:
             yield RunLock(catalog, connection, file)
+
+
+def _refuse_pooler(catalog: Catalog, connection: Connection) -> None:
+    """Raise `CatalogError` behind a transaction pooler: a lock of the session would not be this run's there.
+
+    Two connections that are given one server process, or one that is given another while the first is in use, tell.
+    """
+    with connection.begin():
+        before = _server_process(connection)
+    with catalog.engine.connect() as second, second.begin():
+        other = _server_process(second)
+        with connection.begin():
+            after = _server_process(connection)
+    if before == other or before != after:
+        raise CatalogError(
+            "the connection goes through a pooler that gives each transaction another session: the lock cannot be"
+            " held there; nothing was done",
+            hint="connect to PostgreSQL itself, or to a pool with pool_mode=session",
+        )
+
+
+def _server_process(connection: Connection) -> int:
+    return int(connection.execute(sa.select(sa.func.pg_backend_pid())).scalar_one())
 
 
 _HINT = "wait for it to end (reconcile status), or give --lock-wait SECONDS"

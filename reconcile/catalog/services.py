@@ -48,6 +48,19 @@ def database_now(connection: Connection) -> int:
     return int(connection.exec_driver_sql(query).scalar_one())
 
 
+def other_sessions(connection: Connection) -> list[str]:
+    """Return the programs that have the database open beside this tool, for people; none where it cannot be told."""
+    if connection.dialect.name != "postgresql":
+        return []
+    query = (
+        "SELECT coalesce(nullif(application_name, ''), 'an unnamed program'),"
+        " coalesce(host(client_addr), 'this host'), count(*)"
+        " FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend'"
+        " AND pid <> pg_backend_pid() AND application_name <> 'reconcile' GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2"
+    )
+    return [f"{name} from {host} ({count})" for name, host, count in connection.exec_driver_sql(query)]
+
+
 def heartbeats(connection: Connection) -> list[Heartbeat]:
     """Return every service's last sign of life. The table must exist."""
     now = database_now(connection)

@@ -56,6 +56,8 @@ def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
                 "lock_wait",
                 "wait_for_services",
                 "ignore_services",
+                "max_failures",
+                "max_document_size",
             )
         }
     )

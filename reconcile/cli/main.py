@@ -65,6 +65,7 @@ def cli(
 
 def main() -> None:
     """Run the command line; every error becomes a message on stderr and an exit code."""
+    configure("error")  # until the options are known
     try:
         code = cli.main(standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:

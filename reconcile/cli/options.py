@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from reconcile.catalog import DatabaseOptions
+from reconcile.running.phases import Share
 from reconcile.secret import Secret
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -76,6 +78,24 @@ def config_options(command: F) -> F:
     )(command)
 
 
+def _share(_context: click.Context, _parameter: click.Parameter, value: str | None) -> Share | None:
+    """Read ``20`` documents, or ``0.5%`` of them."""
+    if value is None:
+        return None
+    found = re.fullmatch(r"(\d+)|(\d+(?:\.\d+)?)%", value.strip())
+    if not found or float(found[2] or 0) > 100:  # noqa: PLR2004
+        raise click.BadParameter(f"{value!r} is neither a number of documents nor a percentage of them")
+    return Share(float(found[1] or found[2]), percent=found[2] is not None)
+
+
+def _size(_context: click.Context, _parameter: click.Parameter, value: str) -> int:
+    """Read a number of bytes, or of KiB, MiB, GiB."""
+    found = re.fullmatch(r"(\d+) ?(?:([KMG])(?:i?B)?)?", value.strip(), re.IGNORECASE)
+    if not found:
+        raise click.BadParameter(f"{value!r} is no size; 1048576, 512K, 200MiB and 1G are")
+    return int(found[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[(found[2] or "").upper()]
+
+
 def run_options(command: F) -> F:
     """Add what `apply` and `undo` share."""
     for add in reversed(
@@ -97,6 +117,20 @@ def run_options(command: F) -> F:
                 help="Seconds to watch young heartbeats before the switch; 0 refuses one at once.",
             ),
             option("--ignore-services", is_flag=True, help="Switch although services may be running."),
+            option(
+                "--max-failures",
+                metavar="N|P%",
+                callback=_share,
+                help="Stop staging once more documents than this failed.  [default: none is too many]",
+            ),
+            option(
+                "--max-document-size",
+                metavar="SIZE",
+                callback=_size,
+                default="5GiB",
+                show_default=True,
+                help="Decompress no document to more than this.",
+            ),
         )
     ):
         command = add(command)

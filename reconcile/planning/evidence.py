@@ -50,7 +50,7 @@ def encode(move: Move, data: Data, backend: Backend, max_size: int) -> tuple[Dat
     compressed = bool(pinned.is_compressed) if pinned else move.after.compressed
     if compressed is None:
         compressed = len(data) > backend.compression.min_size
-    encoded = recode(data, is_compressed=bool(move.before.is_compressed), compressed=compressed)
+    encoded = recode(data, is_compressed=bool(move.before.is_compressed), compressed=compressed, limit=max_size)
     if len(encoded) > max_size:
         raise DocumentError("too_big", f"{len(encoded)} bytes once encoded for the destination, which holds {max_size}")
     return encoded, compressed

@@ -39,6 +39,7 @@ REASONS = {
     "row_changed": "the catalog row is no longer as the plan saw it",
     "content_changed": "the content is no longer what was copied",
     "refused": "the backend refused the operation",
+    "unserved": "the backend kept failing on this document, and served others",
 }
 
 

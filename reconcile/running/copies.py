@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import evolve, frozen
 
 from reconcile.errors import DocumentError
-from reconcile.payload import md5
+from reconcile.payload import LARGEST, md5
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.evidence import check_content, encode, found_copy
 from reconcile.running.worktables import ADOPTED, FAILED, INTENDED, STAGED, WRITTEN, WorkMove
@@ -44,15 +44,15 @@ class Outcome:
     error: DocumentError | None = None
 
 
-def encoded(copy: Copy, content: Content | DocumentError, desired: DesiredState) -> Copy:
-    """Verify what was read against the catalog and encode it for the destination."""
+def encoded(copy: Copy, content: Content | DocumentError, desired: DesiredState, largest: int = LARGEST) -> Copy:
+    """Verify what was read against the catalog and encode it for the destination; ``largest`` is in bytes."""
     if isinstance(content, DocumentError):
         raise content
     move, data = copy.work.move, content.data
     digest = md5(data)
     check_content(move.before, content, digest)
     place = desired.places[move.dest]
-    encoded, compressed = encode(move, data, place.backend, place.address.max_size)
+    encoded, compressed = encode(move, data, place.backend, min(largest, place.address.max_size))
     attributes = copy.work.restore.attributes if copy.work.restore else {}
     write = Write(copy.dest_key, encoded, digest if encoded is data else md5(encoded), attributes)
     return evolve(copy, content=content, write=write, compressed=compressed)

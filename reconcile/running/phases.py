@@ -15,14 +15,15 @@ from reconcile.catalog import Catalog, Scope
 from reconcile.catalog.lock import RunLock
 from reconcile.catalog.services import database_now
 from reconcile.control import Control
-from reconcile.errors import BackendError, PlanFileError, ReconcileError, StageFailedError
+from reconcile.errors import BackendError, PlanFileError, ReconcileError, StageFailedError, TooManyFailuresError
 from reconcile.logs import get_logger, printable
+from reconcile.payload import LARGEST
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.planfile import undo_path
 from reconcile.planning.planner import unreadable_with
 from reconcile.running.clean import Cleaner
 from reconcile.running.run import Run, find_runs
-from reconcile.running.stage import Stager
+from reconcile.running.stage import Limits, Stager
 from reconcile.running.switch import Switcher, wait_for_quiet
 from reconcile.running.undo import mark_undone, write_undo_plan
 from reconcile.running.worktables import BLOCKED, CHANGED, DONE, FAILED, KEPT, STAGED, STAGING, moves
@@ -35,8 +36,20 @@ log = get_logger()
 
 
 @frozen
+class Share:
+    """A number of documents, or a percentage of all of a run."""
+
+    number: float
+    percent: bool = False
+
+    def of(self, total: int) -> int:
+        """Return the number of documents, rounded down."""
+        return int(total * self.number / 100) if self.percent else int(self.number)
+
+
+@frozen
 class RunOptions:
-    """How a run goes. Waits are in seconds; ``workers`` None means what the stores do best with."""
+    """How a run goes. Waits are in seconds, sizes in bytes; ``workers`` None means what the stores do best with."""
 
     keep_source: bool = False
     leave_blocked: bool = False
@@ -46,6 +59,8 @@ class RunOptions:
     lock_wait: float = 15
     wait_for_services: int = 150
     ignore_services: bool = False
+    max_failures: Share | None = None
+    max_document_size: int = LARGEST
 
 
 @frozen
@@ -83,6 +98,7 @@ class Phases:
         structlog.contextvars.bind_contextvars(run=self.run.run_id)
         try:
             self._remark(None)
+            self.control.watch = self.lock.watch
             self._open_stores()
             if self.run.record.state == STAGING:
                 self._stage_and_switch()
@@ -93,6 +109,7 @@ class Phases:
                 self._remark(scrub(error.message.partition("\n")[0]))
             raise
         finally:
+            self.control.watch = _nothing
             structlog.contextvars.unbind_contextvars("run")
 
     def _remark(self, text: str | None) -> None:
@@ -136,8 +153,11 @@ class Phases:
         if not self.is_undo:
             self._check_undo_path()
         self.run.retry_unstaged()
-        stager = Stager(self.run, self.desired, self._stores, self.control, self.workers)
-        stager.stage()
+        stager = Stager(self.run, self.desired, self._stores, self.control, self.workers, self._limits())
+        try:
+            stager.stage()
+        except TooManyFailuresError as error:
+            raise self._stage_failed(f"{error.message}: staging stopped") from None
         switcher = Switcher(self.run, self.desired, self._stores, self.control, self.workers)
         self._judge(switcher)
         switcher.look_again(stager)
@@ -163,11 +183,18 @@ class Phases:
             with self.catalog.read() as connection:
                 raise switcher.stale(connection)
         if FAILED in counts and not self.options.leave_failed:
-            raise self._stage_failed(counts[FAILED][0], counts.get(STAGED, (0, 0))[0])
+            raise self._stage_failed(f"{counts[FAILED][0]} documents could not be staged")
         with self.run.writing() as connection:
             self.run.update(connection, staged_at=database_now(connection))
 
-    def _stage_failed(self, failed: int, staged: int) -> StageFailedError:
+    def _limits(self) -> Limits:
+        total = sum(count for state, (count, _size) in self.run.counts().items() if state != BLOCKED)
+        failures = self.options.max_failures.of(total) if self.options.max_failures else None
+        return Limits(failures, self.options.max_document_size)
+
+    def _stage_failed(self, what: str) -> StageFailedError:
+        counts = self.run.counts()
+        failed, staged = counts[FAILED][0], counts.get(STAGED, (0, 0))[0]
         lines = [
             f"  {printable('/'.join(work.move.document))}: {work.reason}: {printable(work.detail or '')}"
             for work in self.run.named(FAILED, _SHOWN)
@@ -175,8 +202,7 @@ class Phases:
         if failed > _SHOWN:
             lines.append(f"  and {failed - _SHOWN} more: reconcile status {self.run.run_id}")
         return StageFailedError(
-            f"{failed} documents could not be staged, so nothing was switched ({staged} are staged and stay so):\n"
-            + "\n".join(lines),
+            f"{what}, so nothing was switched ({staged} are staged and stay so):\n" + "\n".join(lines),
             hint="mend the cause and run the same command again, or give --leave-failed to switch the others",
         )
 
@@ -211,6 +237,10 @@ class Phases:
         with self.catalog.read() as connection:
             unreadable = unreadable_with(connection, self.desired.dest)
         return evolve(outcome_of(self.catalog, self.run.run_id), unreadable=unreadable)
+
+
+def _nothing() -> None:
+    """Watch nothing."""
 
 
 def open_stores(run: Run, desired: DesiredState, *, create: bool) -> dict[str, Store]:

@@ -11,15 +11,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from attrs import define, field
+from attrs import define, field, frozen
 
 from reconcile.catalog.tables import archive_metadata
 from reconcile.control import Control, in_parallel
-from reconcile.errors import BackendError, DocumentError
+from reconcile.errors import DocumentError, TooManyFailuresError
 from reconcile.logs import get_logger
-from reconcile.payload import md5, recode
+from reconcile.payload import LARGEST, md5, recode
 from reconcile.planning.desired import DesiredState
 from reconcile.running.copies import Copy, Outcome, check_reproduced, encoded, found_there
+from reconcile.running.health import Health
 from reconcile.running.room import Room, make_room
 from reconcile.running.run import Run
 from reconcile.running.worktables import (
@@ -40,9 +41,16 @@ from reconcile.stores import Content, Stat, Store
 
 BATCH_DOCUMENTS = 100
 BATCH_BYTES = 16 << 20
-_ALL_MISSING = 20  # so many documents missing and none there: it is the store, not the documents
 
 log = get_logger()
+
+
+@frozen
+class Limits:
+    """When staging stops early: after so many failed documents (None: never). ``largest`` is a document's bytes."""
+
+    failures: int | None = None
+    largest: int = LARGEST
 
 
 @define
@@ -54,11 +62,11 @@ class Stager:
     stores: Mapping[str, Store]
     control: Control
     workers: int
+    limits: Limits = field(factory=Limits)
     _room: Room = field(init=False)
-    _any_staged: bool = False
+    _health: Health = field(init=False)
     _others: list[str] = field(factory=list)
-    _found: dict[str, int] = field(factory=dict)
-    _missing: dict[str, int] = field(factory=dict)
+    _failures: int = 0
 
     def stage(self) -> None:
         """Stage every planned move. Raises `BackendError` when a whole store fails, `Interrupted` on a signal."""
@@ -67,7 +75,7 @@ class Stager:
         counts = self.run.counts()
         documents, size = counts.get(PLANNED, (0, 0))
         done, done_size = counts.get(STAGED, (0, 0))
-        self._any_staged = STAGED in counts
+        self._health = Health(self.desired, any_staged=STAGED in counts)
         if not documents:
             return
         self.control.progress.phase("stage", documents + done, size + done_size)
@@ -75,7 +83,7 @@ class Stager:
             self.control.progress.advance(done, done_size)
         batches = (part for batch in self.run.batches(PLANNED, BATCH_DOCUMENTS) for part in _by_size(batch))
         in_parallel(self.control, self.workers, batches, self._stage_batch, self._report)
-        self._report_all_missing(at_least=2)
+        self._health.check(at_end=True)
 
     def _report(self, outcomes: list[Outcome]) -> None:
         counts = {STAGED: 0, FAILED: 0, CHANGED: 0}
@@ -83,31 +91,14 @@ class Stager:
         for outcome in outcomes:
             counts[outcome.state] += 1
             size += outcome.copy.work.move.before.size or 0
-            self._count(outcome)
+            self._health.count(outcome)
             _log_document(outcome)
         log.info("batch staged", phase="stage", documents=len(outcomes), bytes=size, **counts)
         self.control.progress.advance(len(outcomes), size)
-        self._report_all_missing(at_least=_ALL_MISSING)
-
-    def _count(self, outcome: Outcome) -> None:
-        source = outcome.copy.work.move.source
-        if outcome.error is not None and outcome.error.reason == "source_missing":
-            self._missing[source] = self._missing.get(source, 0) + 1
-        elif outcome.state == STAGED:
-            self._found[source] = self._found.get(source, 0) + 1
-
-    def _report_all_missing(self, *, at_least: int) -> None:
-        """Raise if a store lacks all that was looked for: then it is the wrong one, or not mounted."""
-        for name, missing in self._missing.items():
-            if self._any_staged or self._found.get(name) or missing < at_least:
-                continue
-            place = self.desired.places[name]
-            raise BackendError(
-                f"none of the first {missing} documents is in {name} ({place.address.identity})",
-                hint="is the data dir mounted at the same path here?"
-                if place.address.scheme == "file"
-                else "is the source config the one that the services used until now?",
-            )
+        self._health.check()
+        self._failures += counts[FAILED]
+        if self.limits.failures is not None and self._failures > self.limits.failures:
+            raise TooManyFailuresError(f"{self._failures} documents could not be staged, --max-failures allows fewer")
 
     def _stage_batch(self, batch: Sequence[WorkMove]) -> list[Outcome]:
         unchanged = self._unchanged(batch)
@@ -153,7 +144,7 @@ class Stager:
         outcomes, ready = [], []
         for copy in copies:
             try:
-                filled = encoded(copy, read[copy.source_key], self.desired)
+                filled = self._encoded(copy, read[copy.source_key], source)
                 if filled.dest_key not in present:
                     check_reproduced(filled)
                 ready.append(filled)
@@ -177,6 +168,15 @@ class Stager:
             else:
                 outcomes.append(Outcome(copy, STAGED, WRITTEN, answer))
         return outcomes
+
+    def _encoded(self, copy: Copy, content: Content | DocumentError, source: Store) -> Copy:
+        """Verify and encode; what seems damaged is read once more, since the damage may be the network's."""
+        try:
+            return encoded(copy, content, self.desired, self.limits.largest)
+        except DocumentError as error:
+            if error.reason not in ("wrong_digest", "undecodable"):
+                raise
+        return encoded(copy, source.read([copy.source_key])[copy.source_key], self.desired, self.limits.largest)
 
     def _record_intent(self, copies: list[Copy]) -> None:
         """Write down where we are about to write: what turns up there afterwards is ours (R3, undo)."""

@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 
 from reconcile.catalog.lock import RunLock
 from reconcile.catalog.rows import Scope, stream_rows
-from reconcile.catalog.services import QUIET_SECONDS, Heartbeat, database_now, heartbeats
+from reconcile.catalog.services import QUIET_SECONDS, Heartbeat, database_now, heartbeats, other_sessions
 from reconcile.catalog.tables import archive_metadata, archive_migration_tasks, services, tasks
 from reconcile.catalog.tasks import record_task
 from reconcile.control import Control, in_parallel
@@ -29,6 +29,7 @@ from reconcile.running.run import Run
 from reconcile.running.stage import Stager
 from reconcile.running.worktables import (
     CHANGED,
+    FAILED,
     INTENDED,
     PLANNED,
     STAGED,
@@ -64,17 +65,19 @@ class Switcher:
 
         Raises `UnconfirmedError` if copies keep vanishing.
         """
+        failed = self.run.counts().get(FAILED)
         for _round in range(_LOOK_ROUNDS):
             gone = self._look()
             if not gone:
                 return
             self.control.progress.say(f"{gone} staged copies are gone from the destination; they are staged anew")
             stager.stage()
-            if self.run.counts().get(STAGED, (0, 0))[0] == 0:
+            counts = self.run.counts()
+            if counts.get(FAILED) != failed or STAGED not in counts:  # other content is in their place
                 break
         raise UnconfirmedError(
-            f"the destination keeps losing copies that it had confirmed: {gone} were gone at the last look",
-            hint="nothing was switched; find out what deletes them, then run the same command again",
+            f"the destination does not keep copies that it had confirmed: {gone} were gone or altered at the last look",
+            hint="nothing was switched; find out what deletes or alters them, then run the same command again",
         )
 
     def _look(self) -> int:
@@ -122,7 +125,7 @@ class Switcher:
             self._keep_writers_out(connection)
             self.run.catalog.favour_hash_joins(connection)
             if has_services and not ignore_services:
-                _refuse_young(heartbeats(connection))
+                _refuse_young(heartbeats(connection), other_sessions(connection))
             if not limited:
                 self._refuse_added(connection, scope)
             switched = self._repoint(connection)
@@ -228,7 +231,7 @@ def wait_for_quiet(run: Run, control: Control, seconds: int) -> list[Heartbeat]:
     if not catalog.has_table(services):
         return []
     with catalog.read() as connection:
-        first = heartbeats(connection)
+        first, sessions = heartbeats(connection), other_sessions(connection)
     young = {beat.name: beat for beat in first if beat.is_young}
     deadline = time.monotonic() + seconds
     if young and seconds > 0:
@@ -238,11 +241,11 @@ def wait_for_quiet(run: Run, control: Control, seconds: int) -> list[Heartbeat]:
     while any(beat.is_young for beat in current):
         advanced = [beat for beat in current if beat.is_young and beat.heartbeat != _value(young, beat)]
         if advanced or time.monotonic() >= deadline:
-            _refuse_young(advanced or current)
+            _refuse_young(advanced or current, sessions)
         control.check()
         time.sleep(_SERVICE_POLL_SECONDS)
         with catalog.read() as connection:
-            current = heartbeats(connection)
+            current, sessions = heartbeats(connection), other_sessions(connection)
     return first
 
 
@@ -250,11 +253,12 @@ def _value(young: dict[tuple[str, str], Heartbeat], beat: Heartbeat) -> int | No
     return young[beat.name].heartbeat if beat.name in young else None
 
 
-def _refuse_young(beats: list[Heartbeat]) -> None:
+def _refuse_young(beats: list[Heartbeat], sessions: list[str]) -> None:
     names = [beat.describe() for beat in beats if beat.is_young]
     if names:
+        others = f" Other sessions on the database: {printable(', '.join(sessions))}." if sessions else ""
         raise ServicesRunningError(
-            f"services may be running: {', '.join(names)}. Nothing was switched; what is staged stays staged",
+            f"services may be running: {', '.join(names)}.{others} Nothing was switched; what is staged stays staged",
             hint="stop them, then run the same command again (it waits for their heartbeats to grow old)",
         )
 

@@ -19,7 +19,8 @@ Promises that every driver keeps, and that the contract suite tests:
 
 Errors: what concerns one document is returned in its place as `DocumentError`, so that one bad document
 never hides the others. What concerns the whole backend is raised: `TransientError` where trying again may
-help, `BackendError` where it cannot.
+help, `BackendError` where it cannot. A server that will not serve one document (``unserved``) does not hide the
+others either; one that will not serve several in a row is in trouble as a whole. ``look`` does not guess: it raises.
 """
 
 from __future__ import annotations
@@ -122,6 +123,8 @@ class DocumentStore(Store):
     """A store whose server knows single objects: batches become loops, transient errors are tried again."""
 
     attempts: ClassVar[int] = 5
+    documents_in_a_row: ClassVar[int] = 3  # so many that the server would not serve, and it is the server
+    _unserved = 0
 
     @abstractmethod
     def _stat(self, key: Key) -> Stat | None:
@@ -142,9 +145,9 @@ class DocumentStore(Store):
     def look(self, keys: Sequence[Key], *, digest: bool = False) -> dict[Key, Stat]:
         found = {}
         for key in keys:
-            stat = self._outcome(self._stat, key)
+            stat = self._sure(self._stat, key)
             if isinstance(stat, Stat) and digest and stat.md5 is None:
-                content = self._outcome(self._get, key)
+                content = self._sure(self._get, key)
                 if isinstance(content, Content):
                     stat = Stat(len(content.data), md5(content.data), content.version)
             if stat is not None:
@@ -185,6 +188,19 @@ class DocumentStore(Store):
         self._delete(known.key)
 
     def _outcome(self, verb: Callable[[Any], T], argument: object) -> T | DocumentError:
+        """Call a verb for one document. The server's trouble is that document's, until it has trouble with all."""
+        try:
+            result = self._sure(verb, argument)
+        except TransientError as error:
+            self._unserved += 1
+            if self._unserved >= self.documents_in_a_row:
+                raise
+            return DocumentError("unserved", error.message)
+        self._unserved = 0
+        return result
+
+    def _sure(self, verb: Callable[[Any], T], argument: object) -> T | DocumentError:
+        """Call a verb whose answer must not be guessed at: the server's trouble is raised."""
         try:
             return self._again(verb, argument)
         except DocumentError as error:

@@ -35,6 +35,7 @@ class FileStore(DocumentStore):
         self._root = Path(address.data_dir)
         self._tag = tag
         self._owner: os.stat_result | None = None
+        self._real: set[Path] = set()  # directories known to be reached by no symbolic link
 
     def prepare(self, *, create: bool) -> None:
         with self._whole_store_errors():
@@ -63,12 +64,15 @@ class FileStore(DocumentStore):
                     yield str(path.relative_to(self._root)), _stat(path.stat())
 
     def delete(self, known: Sequence[Known]) -> dict[Key, DocumentError | None]:
+        touched = set()
         for content in known:
-            with suppress(OSError):  # what a kill between writing and naming may have left
-                self._temporary(self._path(content.key)).unlink()
+            with suppress(OSError, DocumentError):  # what a kill between writing and naming may have left
+                path = self._safe_path(content.key)
+                touched.add(path.parent)
+                self._temporary(path).unlink()
         answer = super().delete(known)
         with self._whole_store_errors():
-            for directory in {self._path(content.key).parent for content in known}:
+            for directory in touched:
                 with suppress(FileNotFoundError):  # another thread pruned it, and synced what is above
                     self._sync_directory(self._prune(directory))
         return answer
@@ -88,14 +92,14 @@ class FileStore(DocumentStore):
     def _stat(self, key: Key) -> Stat | None:
         with self._errors(key):
             try:
-                return _stat(self._path(key).lstat())
+                return _stat(self._safe_path(key).lstat())
             except (FileNotFoundError, NotADirectoryError):
                 return None
 
     def _get(self, key: Key) -> Content:
         with self._errors(key):
             try:
-                with self._path(key).open("rb") as file:
+                with self._safe_path(key).open("rb") as file:
                     data = gathered(chunks_in(file))
                     status = os.fstat(file.fileno())
             except (FileNotFoundError, NotADirectoryError):
@@ -103,8 +107,8 @@ class FileStore(DocumentStore):
         return Content(data, version=_stat(status).version)
 
     def _put(self, write: Write) -> Stat:
-        path = self._path(write.key)
         with self._errors(write.key):
+            path = self._safe_path(write.key)
             self._make_directories(path.parent)
             temporary = self._temporary(path)
             self._write_synced(temporary, write.data)
@@ -121,10 +125,23 @@ class FileStore(DocumentStore):
 
     def _delete(self, key: Key) -> None:
         with self._errors(key):
-            self._path(key).unlink(missing_ok=True)
+            self._safe_path(key).unlink(missing_ok=True)
 
     def _path(self, key: Key) -> Path:
         return self._root / str(key)
+
+    def _safe_path(self, key: Key) -> Path:
+        """Return a path on which no symbolic link stands, which could lead out of the data dir, or into another's."""
+        path = self._path(key)
+        if path.is_symlink():
+            raise DocumentError("leaves_data_dir", f"{path} is a symbolic link")
+        directory = path.parent
+        while directory not in self._real and directory != self._root:
+            if directory.is_symlink():
+                raise DocumentError("leaves_data_dir", f"{directory} is a symbolic link")
+            directory = directory.parent
+        self._real.add(path.parent)
+        return path
 
     def _temporary(self, path: Path) -> Path:
         return path.with_name(f".{path.name}.{self._tag}.tmp")

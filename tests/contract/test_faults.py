@@ -119,12 +119,12 @@ def test_errors_that_stay_are_the_backends(
     proxy.rule = trouble
     with pytest.raises(kind) as error:
         {
-            "read": lambda: subject.read([key]),
-            "write": lambda: subject.write(writes(subject)[:1]),
+            "read": lambda: subject.read([write.key for write in known]),
+            "write": lambda: subject.write(writes(subject)),
             "look": lambda: subject.look([key]),
             "delete": lambda: subject.delete(known),
             "list": lambda: list(subject.listing()),
         }[verb]()
     assert type(error.value) is kind
     failed = [count for (_method, path), count in trouble.tries.items() if "/auth/" not in path]
-    assert failed == [tries]
+    assert failed == [tries] * (3 if verb in ("read", "write") and tries > 1 else 1)

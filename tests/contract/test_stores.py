@@ -220,4 +220,4 @@ def test_no_server_is_an_error_of_the_whole(tmp_path: Path, moto: object, reques
     store = open_store(backend, catalog, "test")
     store.attempts = 1  # type: ignore[attr-defined, misc]
     with pytest.raises(BackendError, match="no answer"):
-        store.read([store.address.key(PLAIN)])
+        store.read([store.address.key(("admin", "bucket", str(number))) for number in range(3)])
