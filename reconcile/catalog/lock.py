@@ -38,8 +38,13 @@ class RunLock:
     _seen_at: float = field(factory=time.monotonic)
 
     def watch(self) -> None:
-        """Raise `LockedError` if the lock was lost; asks the database every few seconds."""
-        if not self.catalog.is_postgresql or time.monotonic() - self._seen_at < _WATCH_SECONDS:
+        """Check the lock every few seconds."""
+        if time.monotonic() - self._seen_at >= _WATCH_SECONDS:
+            self.check()
+
+    def check(self) -> None:
+        """Raise `LockedError` if the lock was lost."""
+        if not self.catalog.is_postgresql:
             return
         self._seen_at = time.monotonic()
         try:
@@ -145,7 +150,8 @@ def _try_advisory(connection: Connection) -> bool:
 
 def _release(connection: Connection) -> None:
     """Give the lock back; ends the session, so that a pooled connection cannot keep it."""
-    connection.detach()
+    if not (connection.invalidated or connection.closed):
+        connection.detach()
 
 
 def _holder(connection: Connection) -> str:

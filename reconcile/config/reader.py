@@ -25,6 +25,7 @@ from reconcile.config.model import (
 from reconcile.errors import ConfigError
 from reconcile.secret import Secret, without_userinfo
 
+_MOST_VALUES = 100_000
 _VARIABLE = re.compile(r"\$\{(ANCHORE[A-Za-z0-9_]*)\}")
 
 
@@ -96,9 +97,30 @@ def _parse(path: Path, text: str) -> dict[str, Any]:
         raise ConfigError(f"{path}: not YAML{place}: {error.problem}") from None
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise ConfigError(f"{path}: not YAML: {type(error).__name__}") from None
+    if not _is_bounded(document):
+        raise ConfigError(f"{path}: its anchors and aliases stand for more than {_MOST_VALUES} values")
     if not isinstance(document, dict):
         raise ConfigError(f"{path}: the file holds {_kind(document)}, expected a mapping with 'services'")
     return document
+
+
+def _is_bounded(document: object) -> bool:
+    """Tell whether a document is of a size that a config has, each alias taken for what it stands for.
+
+    Aliases of aliases grow exponentially, and one of itself is endless, though the parser shares what they stand for.
+    """
+    sizes: dict[int, float] = {}
+
+    def size(value: object) -> float:
+        if not isinstance(value, (dict, list)):
+            return 1
+        if id(value) not in sizes:
+            sizes[id(value)] = float("inf")  # met again while it is being counted: it holds itself
+            inner = [*value, *value.values()] if isinstance(value, dict) else value
+            sizes[id(value)] = 1 + sum(map(size, inner))
+        return sizes[id(value)]
+
+    return size(document) <= _MOST_VALUES
 
 
 def _catalog_section(path: Path, document: dict[str, Any]) -> dict[str, Any]:

@@ -224,7 +224,7 @@ def _check_version(path: Path, fields: dict[str, Any]) -> None:
 def _decoded(path: Path, number: int, line: bytes, decode: Any) -> Any:  # noqa: ANN401
     try:
         return decode(line.rstrip(b",\n"))
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise PlanFileError(f"{path}: line {number} is not what a plan holds there: {error}", hint=_ANEW) from None
 
 

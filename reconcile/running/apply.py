@@ -15,6 +15,7 @@ from reconcile.catalog.lock import run_lock
 from reconcile.config import Config, load_config
 from reconcile.control import Control
 from reconcile.errors import ConfigError, PlanFileError, ReconcileError
+from reconcile.logs import printable
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.model import ConfigReference, PlanHeader
 from reconcile.planning.planfile import PlanFile
@@ -141,6 +142,8 @@ def _latest(catalog: Catalog, plan_id: str) -> RunRecord | None:
 def _make_destinations(catalog: Catalog, plan: PlanFile, desired: DesiredState) -> None:
     """Make what the destination config asks to be made; refuse one that is not usable before anything is recorded."""
     for name in sorted({flow.dest for flow in plan.header.summary.flows}):
+        if name not in desired.places:
+            raise PlanFileError(f"{plan.path}: the plan names a backend {printable(name)}, which no config has")
         open_store(desired.places[name].backend, catalog, plan.header.plan_id).prepare(create=True)
 
 

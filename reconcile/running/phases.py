@@ -226,6 +226,7 @@ class Phases:
         log.info("undo plan written", phase="switch", path=str(path))
 
     def _clean(self) -> None:
+        self.lock.check()
         Cleaner(self.run, self.desired, self._stores, self.control, self.workers).clean()
 
     def _finish(self) -> Outcome:

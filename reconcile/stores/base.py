@@ -208,7 +208,9 @@ class DocumentStore(Store):
 
     def _again(self, verb: Callable[[Any], T], argument: object) -> T:
         """Call a verb, trying again while the backend's trouble may pass."""
-        for attempt in stamina.retry_context(on=TransientError, attempts=self.attempts, timeout=60):
+        for attempt in stamina.retry_context(
+            on=TransientError, attempts=self.attempts, timeout=60, wait_initial=0.1, wait_max=5, wait_jitter=0.3
+        ):
             with attempt:
                 return verb(argument)
         raise AssertionError  # pragma: no cover - the context returns or raises

@@ -20,6 +20,9 @@ _WRONG_PLACE = {
     "InvalidBucketName",
     "IllegalLocationConstraintException",
 }
+_OTHER_BYTES = {"BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch"}
+_MEND = "mend it, then the same command goes on where this one stopped"
+_WAIT = "once it is well, the same command goes on where this one stopped; fewer --workers ask less of it"
 _CREDENTIALS = "check access_key and secret_key (or the AWS credential chain), and what they may do in this bucket"
 
 
@@ -68,14 +71,16 @@ def _error(where: str, status: int, code: str) -> Exception:
     said = f"{status} {code}".strip()
     if status == 412 or code in ("PreconditionFailed", "ConditionalRequestConflict"):  # noqa: PLR2004
         return DocumentError("destination_occupied", "an object is there already")
+    if code in _OTHER_BYTES:
+        return DocumentError("not_confirmed", f"the server got other bytes than were sent ({said})")
     if status == 501 or code == "NotImplemented":  # noqa: PLR2004
         return UnsupportedRequestError("refused", f"{where} does not know this request ({said})")
     if code == "NoSuchBucket":
-        return BackendError(f"{where}: the bucket is not there (any more)")
+        return BackendError(f"{where}: the bucket is not there (any more)", hint=_MEND)
     if status in _DENIED or code in _CREDENTIAL_CODES:
         return BackendError(f"{where}: access denied ({said})", hint=_CREDENTIALS)
     if code in _WRONG_PLACE:
         return BackendError(f"{where}: the server refuses the bucket ({said})", hint="check bucket, region and url")
     if status in _TRANSIENT or code in ("SlowDown", "RequestTimeout"):
-        return TransientError(f"{where}: the server is in trouble ({said})")
+        return TransientError(f"{where}: the server is in trouble ({said})", hint=_WAIT)
     return DocumentError("refused", f"{where} refused it ({said})")

@@ -25,6 +25,7 @@ from reconcile.stores.objects import ObjectStore
 
 _OWN_KEYS = ("container", "create_container", "anchore_key_prefix")  # the vendor's; all others are the client's
 _TRANSIENT = {408, 429, 498, 499, 500, 502, 503, 504}
+_WAIT = "once it is well, the same command goes on where this one stopped; fewer --workers ask less of it"
 _CREDENTIALS = "check the authentication options of the config, and what they may do in this container"
 
 
@@ -185,7 +186,7 @@ class SwiftStore(ObjectStore):
         if status in (401, 403) or (not status and "auth" in said.lower()):
             return BackendError(f"{self._where}: access denied ({said})", hint=_CREDENTIALS)
         if status in _TRANSIENT or not status:
-            return TransientError(f"{self._where}: the server is in trouble ({said})")
+            return TransientError(f"{self._where}: the server is in trouble ({said})", hint=_WAIT)
         return DocumentError("refused", f"{self._where} refused it ({status})")
 
 

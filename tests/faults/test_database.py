@@ -1,0 +1,280 @@
+"""What can happen to the catalog's database under a run: restarts, a lost lock, poolers, locks, time-outs."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reconcile.catalog import lock
+from reconcile.errors import CatalogError, LockedError, ReconcileError
+from reconcile.running import phases, stage
+from reconcile.running.clean import Cleaner
+from reconcile.running.phases import Phases
+from reconcile.running.stage import Stager
+from reconcile.running.switch import Switcher
+from tests.archives import connect, new_sqlite
+from tests.cli.runner import reconcile
+from tests.servers.pgbouncer import PgBouncer
+from tests.servers.postgresql import PostgresServer
+from tests.world import DB, DB2, World, localfs
+
+
+@pytest.fixture(scope="module")
+def own_server() -> Iterator[PostgresServer]:
+    """A server that may be killed."""
+    server = PostgresServer()
+    yield server
+    server.close()
+
+
+def finish(world: World, source: Path, dest: Path, before: dict[str, Any], truth: dict[str, Any]) -> None:
+    """The same command finishes, and an undo takes it back."""
+    outcome = world.apply("p.json")
+    assert outcome.documents == len(truth)
+    assert world.read(dest) == truth
+    world.undo()
+    assert world.tables() == before
+    assert world.read(source) == truth
+
+
+def once(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, action: Callable[[], None], when: str) -> None:
+    """Do something before or after the first call of a function."""
+    original, done = getattr(owner, name), []
+
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        first = not done
+        done.append(True)
+        if first and when == "before":
+            action()
+        result = original(*args, **kwargs)
+        if first and when == "after":
+            action()
+        return result
+
+    monkeypatch.setattr(owner, name, wrapper)
+
+
+MOMENTS = {
+    "while staging": (Stager, "_record_intent", "after"),
+    "after a write": (Stager, "_record", "before"),
+    "before the switch": (Switcher, "switch", "before"),
+    "inside the switch": (Switcher, "_repoint", "after"),
+    "after the switch": (Switcher, "switch", "after"),
+    "while cleaning": (Cleaner, "_mark", "after"),
+    "at the end": (Phases, "_finish", "before"),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_the_server_is_killed_and_comes_back(
+    folder: Path, own_server: PostgresServer, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """R1, R2, R6, with ``synchronous_commit=off`` as the role's default: what was reported done is durable."""
+    world = World(folder, own_server.database())
+    own_server.run("postgres", "ALTER ROLE anchore SET synchronous_commit = off")
+    world.fill(20)
+    source, dest = world.config("config", DB), world.config("dest", localfs(folder / "archive"))
+    before, truth = world.tables(), world.read(source)
+    world.plan(source, dest)
+
+    def kill() -> None:
+        own_server.stop("immediate")
+        own_server.start()
+
+    owner, name, when = MOMENTS[moment]
+    with monkeypatch.context() as patched:
+        once(patched, owner, name, kill, when)
+        # Without a lock nothing goes on but what is in hand: so late there may be no more.
+        late = moment in ("while cleaning", "at the end")
+        with suppress(ReconcileError) if late else pytest.raises(ReconcileError, match=r"database|lock was lost"):
+            world.apply("p.json")
+    assert truth in (world.read(source), world.read(dest))
+    finish(world, source, dest, before, truth)
+
+
+@pytest.mark.parametrize("moment", ["while staging", "before the switch", "while cleaning"])
+def test_the_connection_that_holds_the_lock_is_terminated(
+    folder: Path, database: str, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """The run does not go on without the lock; exit 10."""
+    world = World(folder, database)
+    world.fill(40)
+    source, dest = world.config("config", DB), world.config("dest", DB2)
+    before, truth = world.tables(), world.read(source)
+    world.plan(source, dest)
+    monkeypatch.setattr(lock, "_WATCH_SECONDS", 0)
+    monkeypatch.setattr(stage, "BATCH_DOCUMENTS", 5)
+
+    def terminate() -> None:
+        world.sql("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+        time.sleep(0.3)
+
+    owner, name, when = MOMENTS[moment]
+    with monkeypatch.context() as patched:
+        once(patched, owner, name, terminate, when)
+        if moment == "while cleaning":
+            patched.setattr("reconcile.running.clean._BATCH_DOCUMENTS", 2)
+        with pytest.raises(LockedError, match="the lock was lost") as error:
+            world.apply("p.json", workers=1)
+    assert error.value.exit_code == 10
+    finish(world, source, dest, before, truth)
+
+
+def test_a_transaction_pooler_is_refused(folder: Path, database: str) -> None:
+    """A session's lock would be somebody else's there. A pool of sessions is as good as none."""
+    world = World(folder, database)
+    world.fill(5)
+    source, dest = world.config("config", DB), world.config("dest", DB2)
+    world.plan(source, dest)
+    tables = world.tables()
+    for mode, code in (("transaction", 1), ("session", 0)):
+        try:
+            pool = PgBouncer(database, mode)
+        except FileNotFoundError:
+            pytest.skip("no pgbouncer: neither installed nor to be had from Debian's packages")
+        try:
+            planned = reconcile("plan", source, dest, "--out", f"{mode}.json", "--db-connect", pool.url, cwd=folder)
+            assert planned.code == 0, planned.all
+            result = reconcile("apply", "p.json", "--yes", "--db-connect", pool.url, cwd=folder)
+            assert result.code == code, result.all
+            if mode == "transaction":
+                assert "pool_mode=session" in result.err
+                assert world.tables() == tables
+                assert world.sql("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == [(0,)]
+        finally:
+            pool.close()
+    world.undo()
+    assert world.tables() == tables
+
+
+def test_the_catalog_is_locked_by_another_session(folder: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long transaction of somebody's: the switch gives up after a while, and the same command goes on later."""
+    world = World(folder, database)
+    world.fill(5)
+    source, dest = world.config("config", DB), world.config("dest", DB2)
+    before, truth = world.tables(), world.read(source)
+    world.plan(source, dest)
+    monkeypatch.setattr("reconcile.running.switch._LOCK_SECONDS", 1)
+    other = connect(database)
+    other.cursor().execute("UPDATE archive_metadata SET size = size")
+    with pytest.raises(CatalogError, match="another session has the catalog in use"):
+        world.apply("p.json")
+    other.rollback()
+    other.close()
+    finish(world, source, dest, before, truth)
+
+
+def test_the_database_is_full(folder: Path, database: str, postgresql: PostgresServer) -> None:
+    """As far as one can show it without a disk: the server refuses to grow a content table."""
+    world = World(folder, database)
+    world.fill(10)
+    source, dest = world.config("config", DB), world.config("dest", DB2)
+    before, truth = world.tables(), world.read(source)
+    world.plan(source, dest)
+    name = database.rpartition("/")[2]
+    postgresql.run(
+        name,
+        "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = '53100'; END $$;"
+        " CREATE TRIGGER full_disk BEFORE INSERT ON object_storage FOR EACH ROW EXECUTE FUNCTION full_disk()",
+    )
+    result = reconcile("apply", "p.json", "--yes", cwd=folder)
+    assert result.code == 1
+    assert "No space left on device" in result.err
+    assert "next: " in result.err
+    postgresql.run(name, "DROP TRIGGER full_disk ON object_storage; DROP FUNCTION full_disk()")
+    finish(world, source, dest, before, truth)
+
+
+def test_sqlite_is_locked_by_another_process(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is waited for; after a minute (here a second) the run gives up, and the same command goes on."""
+    world = World(folder, new_sqlite(folder))
+    world.fill(5)
+    source, dest = world.config("config", DB), world.config("dest", DB2)
+    before, truth = world.tables(), world.read(source)
+    world.plan(source, dest)
+    other = sqlite3.connect(folder / "anchore.db", check_same_thread=False)
+    other.isolation_level = None
+    other.execute("BEGIN IMMEDIATE")
+    connecting = import_module("reconcile.catalog.connect")
+    monkeypatch.setattr(connecting, "_BUSY_SECONDS", 1)
+    with pytest.raises(CatalogError, match="database is locked"):
+        world.apply("p.json")
+    monkeypatch.setattr(connecting, "_BUSY_SECONDS", 30)
+    timer = threading.Timer(1, lambda: other.execute("ROLLBACK"))
+    timer.start()
+    finish(world, source, dest, before, truth)
+    timer.join()
+    other.close()
+
+
+def test_a_second_run_is_refused_and_told_who_holds_the_lock(folder: Path, database: str) -> None:
+    """Exit 10 and since when; ``--lock-wait`` waits; the vendor's migration and ours exclude each other."""
+    world = World(folder, database)
+    world.fill(3)
+    world.plan(world.config("config", DB), world.config("dest", DB2))
+    vendor = connect(database)
+    vendor.cursor().execute("SET application_name = 'anchore-manager'; SELECT pg_advisory_lock(2, 1)")
+    vendor.commit()
+    refused = reconcile("apply", "p.json", "--yes", "--lock-wait", "0", cwd=folder)
+    assert refused.code == 10
+    assert "another run holds the lock: anchore-manager, database process" in refused.err
+    assert "since 20" in refused.err
+    timer = threading.Timer(1.5, vendor.close)
+    timer.start()
+    assert reconcile("apply", "p.json", "--yes", "--lock-wait", "20", cwd=folder).code == 0
+    timer.join()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_batch_in_hand(folder: Path, number: int, code: int) -> None:
+    world = World(folder, new_sqlite(folder))
+    for number_of in range(400):
+        world.add(f"{number_of:04}", b"x" * 100)
+    source, dest = world.config("config", DB), world.config("dest", localfs(folder / "archive"))
+    before, truth = world.tables(), world.read(source)
+    world.plan(source, dest)
+    command = [sys.executable, "-m", "reconcile", "apply", "p.json", "--yes", "--workers", "1"]
+    process = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 30
+    while not (folder / "archive").exists() or not list((folder / "archive").rglob("*.json")):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(number)
+    _out, said = process.communicate(timeout=60)
+    assert process.returncode == code, said
+    assert "the batches in hand were finished" in said
+    assert not list((folder / "archive").rglob("*.tmp"))
+    finish(world, source, dest, before, truth)
+
+
+def test_services_are_named_with_the_sessions_beside_them(folder: Path, database: str) -> None:
+    """Exit 11: each service, the age of its heartbeat, and who else has the database open."""
+    world = World(folder, database)
+    world.fill(3)
+    world.plan(world.config("config", DB), world.config("dest", DB2))
+    beat = int(time.time()) - 7
+    world.sql("INSERT INTO services (hostid, servicename, heartbeat) VALUES ('host-1', 'catalog', %s)", beat)
+    other = connect(database)
+    other.cursor().execute("SET application_name = 'anchore-catalog'")
+    other.commit()
+    result = reconcile("apply", "p.json", "--yes", "--wait-for-services", "0", cwd=folder)
+    other.close()
+    assert result.code == 11
+    assert "catalog on host-1 (heartbeat" in result.err
+    assert "Other sessions on the database: anchore-catalog from" in result.err
+    seen = world.sql("SELECT remark FROM reconcile_runs")
+    assert "services may be running" in seen[0][0]
+    assert world.sql("SELECT count(*) FROM reconcile_moves WHERE state = 'staged'") == [(3,)]
+    assert phases.RunOptions().wait_for_services == 150
