@@ -9,11 +9,15 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from attrs import frozen
 
 from reconcile.planning.planfile import undo_path
+from reconcile.running import copies, stage
+from reconcile.stores.base import DocumentStore
+from reconcile.stores.tables import TableStore
 from tests.archives import Place
 from tests.crash.killer import NOT_IN_UNDO, POINTS
 from tests.integration.test_equal_to_vendor import documents
@@ -101,20 +105,49 @@ def assert_readable(route: Route, wanted: dict[tuple[str, ...], object]) -> None
     assert wanted in (documents(route.source), documents(route.dest))
 
 
+CONFIRMED = "SELECT after_url FROM reconcile_moves WHERE state = 'staged'"
+
+
+def record_writes(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Return a set that fills with the archiveIds of what stores are given to write from now on."""
+    seen: set[str] = set()
+    for store in (TableStore, DocumentStore):
+
+        def write(self: Any, writes: Any, original: Any = store.write) -> Any:
+            seen.update(digests[item.md5] for item in writes if item.md5 in digests)
+            return original(self, writes)
+
+        monkeypatch.setattr(store, "write", write)
+    original = copies.encoded
+
+    def encoded(copy: Any, *rest: Any) -> Any:
+        filled = original(copy, *rest)
+        digests[filled.write.md5] = filled.work.move.archiveId
+        return filled
+
+    digests: dict[str, str] = {}
+    monkeypatch.setattr(stage, "encoded", encoded)
+    return seen
+
+
 @pytest.fixture
 def route(request: pytest.FixtureRequest, folder: Path, database: str, moto: MotoServer) -> Route:
     return ROUTES[request.param](World(folder, database), moto)
 
 
 @pytest.mark.parametrize(("route", "point"), cases(list(POINTS)), indirect=["route"])
-def test_killed_in_apply(route: Route, point: str) -> None:
+def test_killed_in_apply(route: Route, point: str, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted, original = documents(route.source), route.state()
     plan = route.world.plan(route.source, route.dest)
 
     killed(point, "apply", str(plan.path), "--yes", "--workers", "2")
     assert_readable(route, wanted)
 
+    confirmed = {row[0] for row in route.world.sql(CONFIRMED)} if "loaded" not in point else set()
+    written = record_writes(monkeypatch)
     outcome = route.world.apply(plan)
+    monkeypatch.undo()
+    assert not {move.after.content_url for move in plan.moves() if move.document[2] in written} & confirmed
     assert outcome.documents == plan.header.summary.moves.documents
     assert documents(route.dest) == wanted
     assert not route.here.objects()
