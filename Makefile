@@ -5,7 +5,10 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 DEMO ?= demo
 
-.PHONY: demo test test-all lint fmt clean
+SOAK_ROUNDS ?= 100
+SOAK_EXAMPLES ?= 2000
+
+.PHONY: demo test test-all soak lint fmt clean
 .DELETE_ON_ERROR:
 
 $(VENV)/installed: pyproject.toml
@@ -29,6 +32,11 @@ test: $(VENV)/installed-dev
 # What `make test` leaves out because it takes longer.
 test-all: $(VENV)/installed-dev
 	$(BIN)/pytest -n $(JOBS) --dist worksteal -m matrix
+
+# Kills at random moments, and random histories: for hours, if one likes.
+soak: $(VENV)/installed-dev
+	SOAK_ROUNDS=$(SOAK_ROUNDS) SOAK_EXAMPLES=$(SOAK_EXAMPLES) \
+		$(BIN)/pytest -n $(JOBS) -s tests/crash/test_random.py tests/crash/test_state_machine.py tests/faults/test_hostile.py
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
