@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 from attrs import define, evolve, frozen
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection
 
 from reconcile.catalog import Catalog
@@ -158,13 +159,23 @@ class Run:
 
     def update_moves(self, connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
         """Write columns of moves, each dict with its ``seq``; all dicts have the same keys."""
-        if rows:
-            statement = (
-                sa.update(moves)
-                .where(moves.c.run_id == self.run_id, moves.c.seq == sa.bindparam("b_seq"))
-                .values({name: sa.bindparam(f"b_{name}") for name in rows[0] if name != "seq"})
-            )
-            connection.execute(statement, [{f"b_{k}": v for k, v in row.items()} for row in rows])
+        if not rows:
+            return
+        names = [name for name in rows[0] if name != "seq"]
+        if not self.catalog.is_postgresql:
+            statement = sa.update(moves).where(moves.c.run_id == self.run_id, moves.c.seq == sa.bindparam("b_seq"))
+            values = statement.values({name: sa.bindparam(f"b_{name}") for name in names})
+            connection.execute(values, [{f"b_{k}": v for k, v in row.items()} for row in rows])
+            return
+        columns = [moves.c[name] for name in ("seq", *names)]
+        lists = [sa.bindparam(f"b_{c.name}", type_=postgresql.ARRAY(c.type)) for c in columns]  # one statement, cached
+        new = sa.func.unnest(*lists).table_valued(*(c.name for c in columns), name="new").render_derived()
+        connection.execute(
+            sa.update(moves)
+            .where(moves.c.run_id == self.run_id, moves.c.seq == new.c.seq)
+            .values({name: new.c[name] for name in names}),
+            {f"b_{c.name}": [row[c.name] for row in rows] for c in columns},
+        )
 
     def update(self, connection: Connection, **values: Any) -> None:  # noqa: ANN401
         """Write columns of the run."""

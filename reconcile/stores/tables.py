@@ -6,10 +6,8 @@ several times a value's size on a parameter.
 
 from __future__ import annotations
 
-import struct
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from itertools import chain
 from typing import Any, ClassVar
 
 import sqlalchemy as sa
@@ -19,11 +17,14 @@ from sqlalchemy.engine import Connection, RowMapping
 from reconcile.catalog import Catalog
 from reconcile.catalog.rows import streamed
 from reconcile.errors import BackendError, DocumentError
-from reconcile.payload import SPOOL_BYTES, Data, Spool, chunks_of, gathered, md5
+from reconcile.payload import SPOOL_BYTES, Data, chunks_of, gathered, md5
 from reconcile.stores.addresses import Address, Key
 from reconcile.stores.base import Content, Known, Stat, Store, Write
+from reconcile.stores.binary_copy import BinaryCopy
 
 _SLICE_BYTES = 8 << 20
+_COPY_BYTES = 1 << 16
+_SQL_TYPES = {sa.String: "text", sa.LargeBinary: "bytea", sa.Integer: "integer", sa.Boolean: "boolean"}
 
 
 class TableStore(Store):
@@ -132,7 +133,8 @@ class TableStore(Store):
 
     def write(self, writes: Sequence[Write]) -> dict[Key, Stat | DocumentError]:
         answer: dict[Key, Stat | DocumentError] = {}
-        rows, large, digests = [], [], {}
+        rows: list[tuple[dict[str, Any], Data]] = []
+        digests = {}
         for write in writes:
             try:
                 raw = self._raw(write)
@@ -140,40 +142,43 @@ class TableStore(Store):
                 answer[write.key] = error
                 continue
             digests[write.key] = md5(raw)
-            columns = self._columns(write)
-            if isinstance(raw, Spool) and self._catalog.is_postgresql:
-                large.append((columns, raw))
+            rows.append((self._columns(write), raw))
+        if not rows:
+            return answer
+        with self._catalog.write(bulk=True) as connection:
+            if self._catalog.is_postgresql:
+                self._copy(connection, rows)
             else:
-                rows.append(columns | {self.stored: self._value(b"".join(chunks_of(raw)))})
-        if digests:
-            with self._catalog.write(bulk=True) as connection:
-                if rows:
-                    connection.execute(self._insert(connection).on_conflict_do_nothing(), rows)
-                for columns, spool in large:
-                    self._copy(connection, columns, spool)
-                stored = self._digests(connection, list(digests))
-            for write in writes:
-                if write.key not in answer:
-                    digest = digests[write.key]
-                    answer[write.key] = (
-                        Stat(len(write.data), write.md5, digest)
-                        if stored.get(write.key) == digest
-                        else DocumentError("destination_occupied", "another row is there already")
-                    )
+                values = [columns | {self.stored: self._value(b"".join(chunks_of(raw)))} for columns, raw in rows]
+                connection.execute(sqlite.insert(self.table).on_conflict_do_nothing(), values)
+            stored = self._digests(connection, list(digests))
+        for write in writes:
+            if write.key in digests:
+                digest = digests[write.key]
+                answer[write.key] = (
+                    Stat(len(write.data), write.md5, digest)
+                    if stored.get(write.key) == digest
+                    else DocumentError("destination_occupied", "another row is there already")
+                )
         return answer
 
-    def _copy(self, connection: Connection, columns: dict[str, Any], spool: Spool) -> None:
-        """Insert one row whose content comes out of its spool file, by way of a temporary table of one field."""
-        kind = "text" if isinstance(self.table.c[self.stored].type, sa.String) else "bytea"
-        connection.exec_driver_sql(f"CREATE TEMPORARY TABLE reconcile_copy (content {kind}) ON COMMIT DROP")
+    def _copy(self, connection: Connection, rows: Sequence[tuple[dict[str, Any], Data]]) -> None:
+        """Insert rows by way of a temporary table of the session, whose types are ours to know."""
+        names = [*rows[0][0], self.stored]
+        types = (f'"{name}" {_SQL_TYPES[type(self.table.c[name].type)]}' for name in names)
+        passage = sa.table(
+            f"reconcile_{self.table.name}", *(sa.column(name, self.table.c[name].type) for name in names)
+        )
+        connection.exec_driver_sql("SET LOCAL client_min_messages = warning")
+        connection.exec_driver_sql(
+            f"CREATE TEMPORARY TABLE IF NOT EXISTS {passage.name} ({', '.join(types)}) ON COMMIT DELETE ROWS"
+        )
         cursor: Any = connection.connection.cursor()
-        cursor.copy_expert("COPY reconcile_copy FROM STDIN (FORMAT binary)", _BinaryCopy(spool))
+        fields = ([*columns.values(), raw] for columns, raw in rows)
+        cursor.copy_expert(f"COPY {passage.name} FROM STDIN (FORMAT binary)", BinaryCopy(fields), _COPY_BYTES)
         cursor.close()
-        values = [sa.literal(value, self.table.c[name].type) for name, value in columns.items()]
-        copied = sa.select(*values, sa.literal_column("content")).select_from(sa.table("reconcile_copy"))
-        insert = self._insert(connection).from_select([*columns, self.stored], copied)
+        insert = postgresql.insert(self.table).from_select(names, sa.select(*passage.c))
         connection.execute(insert.on_conflict_do_nothing())
-        connection.exec_driver_sql("DROP TABLE reconcile_copy")
 
     def _value(self, raw: bytes) -> str | bytes:
         return raw.decode() if isinstance(self.table.c[self.stored].type, sa.String) else raw
@@ -194,10 +199,6 @@ class TableStore(Store):
             query = sa.select(*self._key()).where(self._only_rows())
             for row in connection.execute(query, execution_options=streamed(5000)):
                 yield tuple(row), Stat()
-
-    def _insert(self, connection: Connection) -> Any:  # noqa: ANN401 - two dialects' insert
-        dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-        return dialect.insert(self.table)
 
     def _digests(self, connection: Connection, keys: Sequence[Key]) -> dict[Key, str | None]:
         query = sa.select(*self._key(), sa.func.md5(self._as_bytes())).where(self._is_one_of(keys))
@@ -230,19 +231,3 @@ def table_key(key: Key) -> tuple[str, str, str]:
     if isinstance(key, str):
         raise TypeError(key)
     return key
-
-
-class _BinaryCopy:
-    """PostgreSQL's binary COPY of one row with one field, as a file to read from."""
-
-    def __init__(self, spool: Spool) -> None:
-        head = b"PGCOPY\n\xff\r\n\0" + struct.pack("!iihi", 0, 0, 1, len(spool))
-        self._pieces = chain([head], chunks_of(spool), [struct.pack("!h", -1)])
-        self._rest = b""
-
-    def read(self, size: int) -> bytes:
-        """Return at most so many bytes; none at the end."""
-        if not self._rest:
-            self._rest = next(self._pieces, b"")
-        piece, self._rest = self._rest[:size], self._rest[size:]
-        return piece
