@@ -19,7 +19,7 @@ from reconcile.planning.model import Blocker, Move
 from reconcile.planning.planfile import PlanFile, new_plan, open_plan
 from reconcile.planning.summary import Counts
 from reconcile.running.run import RunRecord
-from reconcile.running.undo import reverse, staged_moves, undo_header
+from reconcile.running.undo import CLOCK_SKEW_SECONDS, reverse, staged_moves, undo_header
 
 
 def plan_with_changes(catalog: Catalog, record: RunRecord, desired: DesiredState, undo_plan: Path) -> PlanFile:
@@ -59,7 +59,7 @@ def _decisions(connection: Connection, record: RunRecord, desired: DesiredState)
             if back.row() == row:
                 yield back
                 continue
-        elif (row.last_updated or 0) < (record.switched_at or 0):
+        elif (row.last_updated or 0) < (record.switched_at or 0) - CLOCK_SKEW_SECONDS:
             continue  # was there before the run, and none of its business
         yield from _as_it_is(row, desired)
 

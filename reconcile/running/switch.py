@@ -27,6 +27,7 @@ from reconcile.planning.desired import DesiredState
 from reconcile.planning.model import Move
 from reconcile.running.run import Run
 from reconcile.running.stage import Stager
+from reconcile.running.undo import CLOCK_SKEW_SECONDS
 from reconcile.running.worktables import (
     CHANGED,
     FAILED,
@@ -157,7 +158,7 @@ class Switcher:
         condition = sa.and_(scope.condition(), ~ours)
         if since:
             newest = sa.func.coalesce(archive_metadata.c.last_updated, archive_metadata.c.created_at, 0)
-            condition = sa.and_(condition, newest >= since)
+            condition = sa.and_(condition, newest >= since - CLOCK_SKEW_SECONDS)
         added = [
             f"{printable('/'.join(row.document))}: added since, at {printable(row.content_url or '')}"
             for row in stream_rows(connection, condition, ordered=False)

@@ -50,6 +50,10 @@ from reconcile.running.worktables import (
 
 _READ_AHEAD = 2000
 
+# By which a service's clock may be behind the database's: rows that young, at the destination and not moved by the run,
+# came after its switch, since before it services wrote elsewhere.
+CLOCK_SKEW_SECONDS = 3600
+
 
 def reverse(work: WorkMove) -> Move:
     """Return the move that takes this one back: its after pins the row as it was, NULL included."""
