@@ -123,7 +123,7 @@ def _decide_all(
         if isinstance(decision, InPlace):
             counts.add_in_place(decision, row.size)
         else:
-            _add(decision, desired, writer, counts)
+            add_decision(decision, desired, writer, counts)
         if number % 10_000 == 0:
             progress(number)
 
@@ -134,10 +134,11 @@ def _probe(catalog: Catalog, desired: DesiredState, request: PlanRequest, writer
     counts.forget_moves()
     prober = Prober(catalog, desired, digests=request.probe == "digest", overwrite=request.overwrite)
     for decision in prober.probe(writer.taken_moves(), sorted(places)):
-        _add(decision, desired, writer, counts)
+        add_decision(decision, desired, writer, counts)
 
 
-def _add(decision: Move | Blocker, desired: DesiredState, writer: PlanWriter, counts: Counts) -> None:
+def add_decision(decision: Move | Blocker, desired: DesiredState, writer: PlanWriter, counts: Counts) -> None:
+    """Put a move or a blocker into a plan, and count it."""
     if isinstance(decision, Move):
         counts.add_move(decision, desired)
         writer.add_move(decision)

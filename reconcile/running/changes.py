@@ -17,6 +17,7 @@ from reconcile.catalog.tables import archive_metadata
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.model import Blocker, Move
 from reconcile.planning.planfile import PlanFile, new_plan, open_plan
+from reconcile.planning.planner import add_decision
 from reconcile.planning.summary import Counts
 from reconcile.running.run import RunRecord
 from reconcile.running.undo import CLOCK_SKEW_SECONDS, reverse, staged_moves, undo_header
@@ -33,12 +34,7 @@ def plan_with_changes(catalog: Catalog, record: RunRecord, desired: DesiredState
     counts = Counts()
     with catalog.snapshot() as connection, new_plan(path, replace=True) as writer:
         for decision in _decisions(connection, record, desired):
-            if isinstance(decision, Move):
-                counts.add_move(decision, desired)
-                writer.add_move(decision)
-            else:
-                counts.add_blocker(decision)
-                writer.add_blocker(decision)
+            add_decision(decision, desired, writer, counts)
         header = undo_header(record, counts.summary([]), record.switched_at or 0, with_changes=True)
         writer.save(header)
     return open_plan(path)
