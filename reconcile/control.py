@@ -121,11 +121,11 @@ def _report(pending: set[Future[R]], done: Callable[[R], None]) -> set[Future[R]
     finished, unfinished = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
     error: BaseException | None = None
     for future in finished:
+        pending.discard(future)  # reported once, whatever comes of it
         if future.exception() is None:
             done(future.result())
         else:
             error = error or future.exception()
     if error is not None:
-        pending.difference_update(finished)
         raise error
     return unfinished

@@ -8,12 +8,14 @@ What is larger than `SPOOL_BYTES` goes through a temporary file instead of memor
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import BinaryIO
 
-from reconcile.errors import DocumentError
+from reconcile.errors import BackendError, DocumentError
 
 ZLIB_LEVEL = 3
 CHUNK_BYTES = 1 << 20
@@ -28,13 +30,15 @@ class Spool:
     """
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile(prefix="reconcile-")  # noqa: SIM115 - closed with this object
+        with _spool_errors():
+            self._file = tempfile.TemporaryFile(prefix="reconcile-")  # noqa: SIM115 - closed with this object
         self._digest = hashlib.md5(usedforsecurity=False)
         self._size = 0
 
     def append(self, chunk: bytes) -> None:
         """Add bytes at the end."""
-        self._file.write(chunk)
+        with _spool_errors():
+            self._file.write(chunk)
         self._digest.update(chunk)
         self._size += len(chunk)
 
@@ -48,8 +52,22 @@ class Spool:
 
     def file(self) -> BinaryIO:
         """Return the file, to be read from its beginning."""
-        self._file.seek(0)
+        with _spool_errors():
+            self._file.seek(0)
         return self._file
+
+
+@contextmanager
+def _spool_errors() -> Iterator[None]:
+    """Name the spool's place: an error of it is none of the store's that is being read or written."""
+    try:
+        yield
+    except OSError as error:
+        place = os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - where the library looks
+        raise BackendError(
+            f"{place}: a large document could not be spooled there: {error.strerror or error}",
+            hint="make room there, or name another directory in TMPDIR; then run the same command again",
+        ) from None
 
 
 Data = bytes | Spool

@@ -26,6 +26,7 @@ from reconcile.payload import md5
 from reconcile.secret import Secret, remember, scrub
 
 _BUSY_SECONDS = 60
+_POOL_SECONDS = 3600  # that a thread waits for one of the others to give its connection back
 _OF_PG8000 = ("ssl", "timeout", "ssl_context")
 
 
@@ -62,10 +63,10 @@ class Catalog:
         return Path(self.identity["path"])
 
     @contextmanager
-    def read(self) -> Iterator[Connection]:
-        """Open a short read-only transaction."""
+    def read(self, *, bulk: bool = False) -> Iterator[Connection]:
+        """Open a short read-only transaction; ``bulk`` lifts the statement time-out."""
         with translated(), self.engine.connect() as connection, connection.begin():
-            self.settle(connection)
+            self.settle(connection, bulk=bulk)
             yield connection
 
     @contextmanager
@@ -197,7 +198,12 @@ def _engine(url: URL, options: DatabaseOptions, *, use_ssl: bool) -> Engine:
     if use_ssl:
         arguments["sslmode"] = "require"
     return sa.create_engine(
-        url, connect_args=arguments, pool_size=options.pool_size, max_overflow=0, pool_pre_ping=True
+        url,
+        connect_args=arguments,
+        pool_size=options.pool_size,
+        max_overflow=0,
+        pool_timeout=_POOL_SECONDS,
+        pool_pre_ping=True,
     )
 
 
@@ -249,6 +255,11 @@ def translated() -> Iterator[None]:
         raise CatalogError(
             f"the database failed: {_first_line(error)}",
             hint="once it is well, the same command goes on where this one stopped",
+        ) from error
+    except sa.exc.TimeoutError as error:
+        raise CatalogError(
+            "no connection to the database became free: its clients wait for one another",
+            hint="run the same command again with fewer --workers",
         ) from error
     except DBAPIError as error:
         raise _explain(error) from error

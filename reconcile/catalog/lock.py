@@ -10,7 +10,7 @@ import fcntl
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import IO
@@ -97,8 +97,11 @@ def _lost() -> LockedError:
 
 
 @contextmanager
-def run_lock(catalog: Catalog, wait: float) -> Iterator[RunLock]:
-    """Hold the lock for the block. Waits up to ``wait`` seconds, then raises `LockedError` (exit 10)."""
+def run_lock(catalog: Catalog, wait: float, check: Callable[[], None] = lambda: None) -> Iterator[RunLock]:
+    """Hold the lock for the block. Waits up to ``wait`` seconds, then raises `LockedError` (exit 10).
+
+    ``check`` is called while it waits, and ends the waiting by raising.
+    """
     deadline = time.monotonic() + wait
     if catalog.is_postgresql:
         with catalog.engine.connect() as connection:
@@ -107,13 +110,14 @@ def run_lock(catalog: Catalog, wait: float) -> Iterator[RunLock]:
             while not _try_advisory(connection):
                 if time.monotonic() >= deadline:
                     raise LockedError(f"another run holds the lock: {_holder(connection)}", hint=_HINT)
+                check()
                 time.sleep(_POLL_SECONDS)
             try:
                 yield RunLock(catalog, connection)
             finally:
                 _release(connection)
     else:
-        with _locked_file(catalog, deadline) as file, catalog.engine.connect() as connection:
+        with _locked_file(catalog, deadline, check) as file, catalog.engine.connect() as connection:
             yield RunLock(catalog, connection, file)
 
 
@@ -173,7 +177,7 @@ def _holder(connection: Connection) -> str:
 
 
 @contextmanager
-def _locked_file(catalog: Catalog, deadline: float) -> Iterator[IO[str]]:
+def _locked_file(catalog: Catalog, deadline: float, check: Callable[[], None]) -> Iterator[IO[str]]:
     path = catalog.sqlite_path.with_name(catalog.sqlite_path.name + ".reconcile-lock")
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
@@ -190,6 +194,7 @@ def _locked_file(catalog: Catalog, deadline: float) -> Iterator[IO[str]]:
             except BlockingIOError:
                 if time.monotonic() >= deadline:
                     raise LockedError(f"another run holds the lock: {file.read().strip()}", hint=_HINT) from None
+                check()
                 time.sleep(_POLL_SECONDS)
         file.seek(0)
         file.truncate()

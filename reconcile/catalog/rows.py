@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 from attrs import frozen
 from sqlalchemy.engine import Connection
 
+from reconcile.catalog.connect import Catalog
 from reconcile.catalog.tables import archive_metadata
 
 _READ_AHEAD = 5000
@@ -132,6 +133,14 @@ def count_elsewhere(connection: Connection, archive_bucket: str, scheme: str, ar
     readable = sa.func.substr(columns.content_url, 1, sa.func.length(wanted)) == wanted
     query = sa.select(sa.func.count()).where(sa.or_(columns.content_url.is_(None), ~readable))
     return int(connection.execute(query).scalar_one())
+
+
+def urls_in_use(catalog: Catalog, urls: Sequence[str]) -> set[str]:
+    """Return those of the URLs that a row refers to."""
+    columns = archive_metadata.c
+    query = sa.select(columns.content_url).where(columns.content_url.in_(urls))
+    with catalog.read() as connection:
+        return set(connection.execute(query).scalars())
 
 
 def names_in_use(connection: Connection, column: str) -> set[str]:

@@ -9,7 +9,7 @@ from attrs import evolve
 
 from reconcile.config import Backend
 from reconcile.errors import DocumentError
-from reconcile.payload import Data, decompress, md5, recode
+from reconcile.payload import LARGEST, Data, decompress, md5, recode
 from reconcile.planning.model import Before, Move
 from reconcile.stores import Content, Stat, Store
 from reconcile.stores.addresses import Key
@@ -41,16 +41,19 @@ def agrees(before: Before, stat: Stat) -> bool:
     return stat.size is None or before.size is None or stat.size == before.size
 
 
-def encode(move: Move, data: Data, backend: Backend, max_size: int) -> tuple[Data, bool]:
+def encode(move: Move, data: Data, backend: Backend, max_size: int, largest: int = LARGEST) -> tuple[Data, bool]:
     """Return the stored bytes as the destination is to hold them, and whether they are compressed.
 
+    ``max_size`` is what the destination holds, ``largest`` what may come of decompressing, both in bytes.
     Raises `DocumentError` where they cannot be decoded or are too big.
     """
     pinned = move.after.pinned
     compressed = bool(pinned.is_compressed) if pinned else move.after.compressed
     if compressed is None:
         compressed = len(data) > backend.compression.min_size
-    encoded = recode(data, is_compressed=bool(move.before.is_compressed), compressed=compressed, limit=max_size)
+    encoded = recode(
+        data, is_compressed=bool(move.before.is_compressed), compressed=compressed, limit=min(largest, max_size)
+    )
     if len(encoded) > max_size:
         raise DocumentError("too_big", f"{len(encoded)} bytes once encoded for the destination, which holds {max_size}")
     return encoded, compressed

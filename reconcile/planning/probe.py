@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from attrs import define, evolve, field
 
 from reconcile.catalog import Catalog
+from reconcile.catalog.rows import urls_in_use
 from reconcile.control import in_batches, in_order
 from reconcile.errors import DocumentError, MissingStoreError
 from reconcile.payload import md5
@@ -20,7 +21,7 @@ from reconcile.planning.model import ADOPT, OVERWRITE, Blocker, Move
 from reconcile.stores import Content, Stat, Store, open_store
 from reconcile.stores.addresses import Key
 
-_BATCH_MOVES = 1000
+_BATCH_MOVES = 250
 
 Found = dict[Key, Stat]
 
@@ -60,7 +61,9 @@ class Prober:
     def _probe_batch(self, moves: list[Move]) -> list[Move | Blocker]:
         at_source = self._look(moves, "source", digest=self.digests)
         at_dest = self._look(moves, "dest", digest=True)
-        return [self._judge(move, at_source[move.source], at_dest[move.dest]) for move in moves]
+        taken = [move.after.content_url for move in moves if self._place(move, "dest")[1] in at_dest[move.dest]]
+        kept = urls_in_use(self.catalog, taken) if taken else set()
+        return [self._judge(move, at_source[move.source], at_dest[move.dest], kept) for move in moves]
 
     def _look(self, moves: list[Move], side: str, *, digest: bool) -> dict[str, Found]:
         keys: dict[str, set[Key]] = {}
@@ -76,7 +79,8 @@ class Prober:
         name, url = (move.source, move.before.content_url) if side == "source" else (move.dest, move.after.content_url)
         return name, self.desired.places[name].address.keys(url, move.document)[0]
 
-    def _judge(self, move: Move, at_source: Found, at_dest: Found) -> Move | Blocker:
+    def _judge(self, move: Move, at_source: Found, at_dest: Found, kept: set[str]) -> Move | Blocker:
+        """Decide about one move; ``kept`` are URLs of destinations that rows refer to."""
         try:
             name, key = self._place(move, "source")
             stat = at_source.get(key)
@@ -84,7 +88,7 @@ class Prober:
                 self._read_source(move, name, key)
             _name, dest_key = self._place(move, "dest")
             occupied = at_dest.get(dest_key)
-            return move if occupied is None else evolve(move, action=self._action(move, dest_key, occupied))
+            return move if occupied is None else evolve(move, action=self._action(move, dest_key, occupied, kept))
         except DocumentError as error:
             before = move.before
             return Blocker(
@@ -99,14 +103,15 @@ class Prober:
     def _read_source(self, move: Move, name: str, key: Key) -> Content:
         """Read a source and check it. Raises `DocumentError`."""
         store = self._stores[name]
-        assert store is not None  # noqa: S101 - sources are opened or refused
+        if store is None:
+            raise DocumentError("source_missing", f"{name} is not there yet")
         content = store.read([key])[key]
         if isinstance(content, DocumentError):
             raise content
         check_content(move.before, content, md5(content.data))
         return content
 
-    def _action(self, move: Move, key: Key, stat: Stat) -> str:
+    def _action(self, move: Move, key: Key, stat: Stat, kept: set[str]) -> str:
         """Return what is to be done about content that is at the destination already."""
         before, dest = move.before, self._stores[move.dest]
         assert dest is not None  # noqa: S101 - something was found there
@@ -118,6 +123,7 @@ class Prober:
         data, compressed = encode(move, content.data, place.backend, place.address.max_size)
         if found_copy(dest, key, stat, md5(data), data if compressed else None):
             return ADOPT
-        if self.overwrite:
+        if self.overwrite and stat.version is not None and move.after.content_url not in kept:
             return OVERWRITE
-        raise DocumentError("destination_occupied", f"other content is at {move.after.content_url} already")
+        why = ", and a row refers to it" if move.after.content_url in kept else ""
+        raise DocumentError("destination_occupied", f"other content is at {move.after.content_url} already{why}")

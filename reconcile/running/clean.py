@@ -6,7 +6,6 @@ run has staged, and that is really another place than the destination.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,15 +14,14 @@ from attrs import define, field
 
 from reconcile.catalog.tables import archive_metadata
 from reconcile.control import Control, in_parallel
-from reconcile.errors import BackendError, DocumentError, SupersededError
+from reconcile.errors import BackendError, SupersededError
 from reconcile.logs import get_logger
-from reconcile.payload import md5
 from reconcile.planning.desired import DesiredState
 from reconcile.running.references import referred_by_other_names, staged_by_others
 from reconcile.running.run import Run
+from reconcile.running.same_place import SamePlace
 from reconcile.running.worktables import DELETED, KEPT, MARKED, STAGED, SWITCHED, WorkMove, moves, runs
-from reconcile.stores import Known, Location, Store, Write
-from reconcile.stores.addresses import Document
+from reconcile.stores import Known, Location, Store
 
 _BATCH_DOCUMENTS = 500
 
@@ -39,7 +37,7 @@ class Cleaner:
     stores: Mapping[str, Store]
     control: Control
     workers: int
-    _same_place: dict[tuple[str, str], bool] = field(factory=dict)
+    _same_place: SamePlace = field(init=False)
     _referred: set[Location] = field(factory=set)
     _staged: set[Location] = field(factory=set)
     _refused: list[str] = field(factory=list)
@@ -98,19 +96,14 @@ class Cleaner:
 
     def _find_same_places(self) -> None:
         """Find stores that are one place under two names: a marker written at one is seen at the other."""
+        self._same_place = SamePlace(self.stores)
         query = sa.select(moves.c.source, moves.c.dest).where(
             moves.c.run_id == self.run.run_id, moves.c.state == STAGED
         )
         with self.run.catalog.read() as connection:
             pairs = [tuple(row) for row in connection.execute(query.distinct())]
         for source, dest in pairs:
-            here, there = self.desired.places[source].address, self.desired.places[dest].address
-            if here.scheme != there.scheme or here.identity == there.identity:
-                self._same_place[source, dest] = False
-                continue
-            same = _marker_is_seen(self.stores[source], self.stores[dest])
-            self._same_place[source, dest] = same
-            if same:
+            if self._same_place(source, dest):
                 why = f"{source} and {dest} are one place under two names; nothing is deleted there"
                 self.control.progress.say(why)
                 log.warning("sources kept", phase="clean", reason="same_place", source=source, dest=dest)
@@ -131,7 +124,7 @@ class Cleaner:
             known = [Known(key, works[0].source_version or "") for key, works in keys.items()]
             for key, error in self.stores[source].delete(known).items():
                 state, why = (KEPT, error.detail) if error else (DELETED, None)
-                if error and error.reason == "refused":  # the store's trouble, not the content's: to be tried again
+                if error and error.reason in ("refused", "unserved"):  # the store's trouble: to be tried again
                     state = MARKED
                     self._refused.append(f"{'/'.join(keys[key][0].move.document)}: {error.detail}")
                 results += [(work, state, why) for work in keys[key]]
@@ -145,7 +138,7 @@ class Cleaner:
         move = work.move
         address = self.desired.places[move.source].address
         key = address.keys(move.before.content_url, move.document)[0]
-        if self._same_place[move.source, move.dest]:
+        if self._same_place(move.source, move.dest):
             return key, "source and destination are one place"
         if address.location(key) in self._referred:
             return key, "a catalog row refers to it under another name"
@@ -172,20 +165,3 @@ class Cleaner:
                 log.debug("source deleted", source=move.before.content_url, **fields)
         log.info("batch cleaned", phase="clean", documents=len(results), deleted=deleted)
         self.control.progress.advance(len(results), sum(work.move.before.size or 0 for work, _s, _w in results))
-
-
-def _marker_is_seen(source: Store, dest: Store) -> bool:
-    """Write a random object at the destination, look for it at the source, take it away again."""
-    token = secrets.token_bytes(16)
-    document: Document = (f"reconcile-{token.hex()}", "marker", "one-place-under-two-names")
-    key = dest.address.key(document)
-    written = dest.write([Write(key, token, md5(token))])[key]
-    if isinstance(written, DocumentError):
-        raise BackendError(
-            f"{dest.address.identity}: the marker that tells one place from two could not be written: {written.detail}",
-            hint="the catalog is switched; nothing was deleted. Mend it, then run the same command again",
-        )
-    try:
-        return source.address.key(document) in source.look([source.address.key(document)]) or key in source.look([key])
-    finally:
-        dest.delete([Known(key, written.version or "")])

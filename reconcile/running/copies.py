@@ -52,7 +52,7 @@ def encoded(copy: Copy, content: Content | DocumentError, desired: DesiredState,
     digest = md5(data)
     check_content(move.before, content, digest)
     place = desired.places[move.dest]
-    encoded, compressed = encode(move, data, place.backend, min(largest, place.address.max_size))
+    encoded, compressed = encode(move, data, place.backend, place.address.max_size, largest)
     attributes = copy.work.restore.attributes if copy.work.restore else {}
     write = Write(copy.dest_key, encoded, digest if encoded is data else md5(encoded), attributes)
     return evolve(copy, content=content, write=write, compressed=compressed)

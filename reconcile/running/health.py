@@ -18,11 +18,10 @@ _AT_END = 2
 
 @define
 class Health:
-    """Counts what came of documents, store by store. Once a document is staged its stores are above suspicion."""
+    """Counts what came of documents, store by store. Stores of documents that were staged are above suspicion."""
 
     desired: DesiredState
-    any_staged: bool
-    _sound: set[str] = field(factory=set)
+    _sound: set[str]
     _missing: Counter[str] = field(factory=Counter)
     _unconfirmed: Counter[str] = field(factory=Counter)
 
@@ -38,8 +37,6 @@ class Health:
 
     def check(self, *, at_end: bool = False) -> None:
         """Raise `BackendError` for a store that has nothing, `UnconfirmedError` for one that confirms nothing."""
-        if self.any_staged:
-            return
         for name, missing in self._missing.items():
             if name not in self._sound and missing >= (_AT_END if at_end else _ALL_MISSING):
                 raise self._all_missing(name, missing)

@@ -31,6 +31,7 @@ from reconcile.secret import scrub
 from reconcile.stores import Store, open_store
 
 _SHOWN = 20
+_FEWER = "mend the cause and run the same command again, or give a larger --max-failures to try the others"
 
 log = get_logger()
 
@@ -157,7 +158,7 @@ class Phases:
         try:
             stager.stage()
         except TooManyFailuresError as error:
-            raise self._stage_failed(f"{error.message}: staging stopped") from None
+            raise self._stage_failed(f"{error.message}: staging stopped", hint=_FEWER) from None
         switcher = Switcher(self.run, self.desired, self._stores, self.control, self.workers)
         self._judge(switcher)
         switcher.look_again(stager)
@@ -190,9 +191,9 @@ class Phases:
     def _limits(self) -> Limits:
         total = sum(count for state, (count, _size) in self.run.counts().items() if state != BLOCKED)
         failures = self.options.max_failures.of(total) if self.options.max_failures else None
-        return Limits(failures, self.options.max_document_size)
+        return Limits(failures, self.options.max_document_size, self.options.leave_failed)
 
-    def _stage_failed(self, what: str) -> StageFailedError:
+    def _stage_failed(self, what: str, hint: str | None = None) -> StageFailedError:
         counts = self.run.counts()
         failed, staged = counts[FAILED][0], counts.get(STAGED, (0, 0))[0]
         lines = [
@@ -203,7 +204,7 @@ class Phases:
             lines.append(f"  and {failed - _SHOWN} more: reconcile status {self.run.run_id}")
         return StageFailedError(
             f"{what}, so nothing was switched ({staged} are staged and stay so):\n" + "\n".join(lines),
-            hint="mend the cause and run the same command again, or give --leave-failed to switch the others",
+            hint=hint or "mend the cause and run the same command again, or give --leave-failed to switch the others",
         )
 
     def _undo_path(self) -> Path:

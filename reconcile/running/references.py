@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 
 import msgspec
@@ -13,7 +14,7 @@ from reconcile.catalog.tables import archive_metadata
 from reconcile.running.run import Run
 from reconcile.running.worktables import ADOPTED, INTENDED, WRITTEN, moves
 from reconcile.stores import Address, Location
-from reconcile.stores.addresses import Key
+from reconcile.stores.addresses import FileAddress, Key
 
 _READ_AHEAD = 5000
 
@@ -24,19 +25,28 @@ def _decode_key(text: str) -> Key:
 
 
 def referred_by_other_names(run: Run, addresses: Iterable[Address]) -> set[Location]:
-    """Return locations that rows refer to by another URL than the rule's: only a data dir has several names."""
-    files = [address for address in addresses if address.scheme == "file"]
+    """Return locations that rows refer to by another URL than the rule's: only a data dir has several names.
+
+    What a path leads to is asked of the file system: spellings, and symbolic links wherever they stand.
+    """
+    files = [address for address in addresses if isinstance(address, FileAddress)]
     if not files:
         return set()
+    roots = {os.path.realpath(address.data_dir): address for address in files}
     referred = set[Location]()
     query = sa.select(*row_columns()).where(archive_metadata.c.content_url.startswith("file://"))
     with run.catalog.snapshot() as connection:
         for record in connection.execute(query, execution_options=streamed(_READ_AHEAD)):
             row = CatalogRow(*record)
+            url = row.content_url or ""
+            if any(url == address.url(row.document) for address in files):
+                continue
             for address in files:
-                keys = address.keys(row.content_url or "", row.document)
-                if keys and row.content_url != address.url(row.document):
-                    referred.update(address.location(key) for key in keys)
+                referred.update(address.location(key) for key in address.keys(url, row.document))
+            path = os.path.realpath(url.removeprefix("file://"))
+            for root, address in roots.items():
+                if path.startswith(f"{root}/"):
+                    referred.add(address.location(path.removeprefix(f"{root}/")))
     return referred
 
 

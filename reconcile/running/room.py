@@ -7,10 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 import sqlalchemy as sa
 from attrs import field, frozen
 
-from reconcile.catalog.tables import archive_metadata
+from reconcile.catalog.rows import urls_in_use
+from reconcile.planning.model import OVERWRITE
 from reconcile.running.copies import Copy
 from reconcile.running.references import referred_by_other_names, staged_by_others
 from reconcile.running.run import Run
+from reconcile.running.same_place import SamePlace
 from reconcile.running.worktables import WRITTEN, moves
 from reconcile.stores import Address, Known, Location, Stat, Store
 from reconcile.stores.addresses import Key
@@ -23,37 +25,41 @@ class Room:
     run: Run
     others: Sequence[str]
     overwrite: bool
+    same_place: SamePlace
     protected: frozenset[Location] = field(repr=False)
 
     @classmethod
-    def around(cls, run: Run, others: Sequence[str], addresses: Iterable[Address]) -> Room:
+    def around(cls, run: Run, others: Sequence[str], stores: Mapping[str, Store]) -> Room:
         """Return the room of a run; ``others`` are the ids of other unfinished runs."""
         overwrite = run.record.header.policy.overwrite
+        addresses: Iterable[Address] = [store.address for store in stores.values()]
         claimed = referred_by_other_names(run, addresses) | staged_by_others(run) if overwrite else set()
-        return cls(run, others, overwrite, frozenset(claimed))
+        return cls(run, others, overwrite, SamePlace(stores), frozenset(claimed))
 
-    def replaceable(self, copies: Sequence[Copy], present: Mapping[Key, Stat]) -> dict[Key, str]:
-        """Return keys and versions of content that may give way.
+    def replaceable(self, occupied: Sequence[Copy], present: Mapping[Key, Stat]) -> dict[Key, str]:
+        """Return keys and versions of content that may give way to copies that cannot adopt it.
 
         It is a source that the undone run had kept (undo with changes), the copy that another run, which never
         switched, made of an older version of the document, or whatever is there, if the plan says ``overwrite``.
         """
-        occupied = [copy for copy in copies if copy.dest_key in present]
         found = {copy.dest_key: copy.work.replaces for copy in occupied if copy.work.replaces is not None}
         if not occupied or not (found or self.others or self.overwrite):
             return {}
         versions = self._versions_of_others(occupied)
         for copy in occupied:
             version = versions.get((copy.work.dest_store, copy.work.dest_key))
-            if version is None and self.overwrite and not self._is_protected(copy):
+            if version is None and self._is_to_be_overwritten(copy):
                 version = present[copy.dest_key].version
             if version is not None:
                 found.setdefault(copy.dest_key, version)
-        referred = self._referred([copy.work.move.after.content_url for copy in occupied])
+        referred = urls_in_use(self.run.catalog, [copy.work.move.after.content_url for copy in occupied])
         return {
             copy.dest_key: found[copy.dest_key]
             for copy in occupied
-            if copy.dest_key in found and copy.work.move.after.content_url not in referred
+            if copy.dest_key in found
+            and found[copy.dest_key] == present[copy.dest_key].version
+            and copy.work.move.after.content_url not in referred
+            and not self.same_place(copy.work.move.source, copy.work.move.dest)
         }
 
     def _versions_of_others(self, occupied: Sequence[Copy]) -> dict[tuple[str, str], str]:
@@ -68,26 +74,14 @@ class Room:
         with self.run.catalog.read() as connection:
             return {(row[0], row[1]): row[2] for row in connection.execute(theirs)}
 
-    def _is_protected(self, copy: Copy) -> bool:
-        return Location(copy.work.dest_store, copy.dest_key) in self.protected
-
-    def _referred(self, urls: Sequence[str]) -> set[str]:
-        columns = archive_metadata.c
-        query = sa.select(columns.content_url).where(columns.content_url.in_(urls))
-        with self.run.catalog.read() as connection:
-            return set(connection.execute(query).scalars())
+    def _is_to_be_overwritten(self, copy: Copy) -> bool:
+        """Tell whether the plan lets content give way here; a probed plan says so of each move."""
+        if not self.overwrite or Location(copy.work.dest_store, copy.dest_key) in self.protected:
+            return False
+        return self.run.record.header.summary.probed is None or copy.work.move.action == OVERWRITE
 
 
-def make_room(dest: Store, copies: list[Copy], present: dict[Key, Stat], replaceable: dict[Key, str]) -> None:
-    """Delete what may be replaced, by key and version: content that a run of ours left and nobody refers to."""
-    old = [
-        Known(copy.dest_key, replaceable[copy.dest_key])
-        for copy in copies
-        if copy.dest_key in replaceable
-        and (stat := present.get(copy.dest_key)) is not None
-        and stat.version == replaceable[copy.dest_key]
-        and stat.md5 != copy.expected
-    ]
-    for key, error in (dest.delete(old) if old else {}).items():
-        if error is None:
-            del present[key]
+def make_room(dest: Store, replaceable: Mapping[Key, str]) -> set[Key]:
+    """Delete what may give way, by key and version; return the keys that are free now."""
+    old = [Known(key, version) for key, version in replaceable.items()]
+    return {key for key, error in dest.delete(old).items() if error is None} if old else set()

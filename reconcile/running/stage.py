@@ -51,6 +51,7 @@ class Limits:
 
     failures: int | None = None
     largest: int = LARGEST
+    leave_failed: bool = False
 
 
 @define
@@ -71,11 +72,11 @@ class Stager:
     def stage(self) -> None:
         """Stage every planned move. Raises `BackendError` when a whole store fails, `Interrupted` on a signal."""
         self._others = self.run.unfinished_others()
-        self._room = Room.around(self.run, self._others, [self.stores[name].address for name in self.stores])
+        self._room = Room.around(self.run, self._others, self.stores)
         counts = self.run.counts()
         documents, size = counts.get(PLANNED, (0, 0))
         done, done_size = counts.get(STAGED, (0, 0))
-        self._health = Health(self.desired, any_staged=STAGED in counts)
+        self._health = Health(self.desired, self._staged_places())
         if not documents:
             return
         self.control.progress.phase("stage", documents + done, size + done_size)
@@ -83,7 +84,15 @@ class Stager:
             self.control.progress.advance(done, done_size)
         batches = (part for batch in self.run.batches(PLANNED, BATCH_DOCUMENTS) for part in _by_size(batch))
         in_parallel(self.control, self.workers, batches, self._stage_batch, self._report)
-        self._health.check(at_end=True)
+        self._health.check(at_end=not self.limits.leave_failed)
+
+    def _staged_places(self) -> set[str]:
+        """Return the backends that documents of this run were staged from and to already."""
+        query = sa.select(moves.c.source, moves.c.dest).where(
+            moves.c.run_id == self.run.run_id, moves.c.state == STAGED
+        )
+        with self.run.catalog.snapshot() as connection:
+            return {name for pair in connection.execute(query.distinct()) for name in pair}
 
     def _report(self, outcomes: list[Outcome]) -> None:
         counts = {STAGED: 0, FAILED: 0, CHANGED: 0}
@@ -151,15 +160,17 @@ class Stager:
             except DocumentError as error:
                 origin = copy.work.origin or (None if copy.dest_key in present else INTENDED)
                 outcomes.append(Outcome(copy, FAILED, origin, error=error))
-        replaceable = self._room.replaceable(ready, present)
-        self._record_intent([c for c in ready if c.dest_key in replaceable and c.work.origin != INTENDED])
-        make_room(dest, ready, present, replaceable)
-        absent = {copy.dest_key: copy for copy in ready if copy.dest_key not in present}
+        found = {c.work.seq: found_there(c, present[c.dest_key], dest) for c in ready if c.dest_key in present}
+        in_the_way = [copy for copy in ready if copy.work.seq in found and found[copy.work.seq].state == FAILED]
+        replaceable = self._room.replaceable(in_the_way, present)
+        self._record_intent([c for c in in_the_way if c.dest_key in replaceable and c.work.origin != INTENDED])
+        free = make_room(dest, replaceable)
+        absent = {copy.dest_key: copy for copy in ready if copy.dest_key not in present or copy.dest_key in free}
         written = dest.write([copy.write for copy in absent.values() if copy.write]) if absent else {}
         for copy in ready:
             answer = written.get(copy.dest_key)
             if answer is None:
-                outcomes.append(found_there(copy, present[copy.dest_key], dest))
+                outcomes.append(found[copy.work.seq])
             elif isinstance(answer, DocumentError):
                 outcomes.append(Outcome(copy, FAILED, INTENDED, error=answer))
             elif answer.md5 != copy.expected:  # another row's content went there in this very batch
@@ -219,6 +230,7 @@ class Stager:
             "keep": copy.work.keep or self._must_keep(copy, content, stat),
             "source_version": content.version,
             "copy_version": stat.version,
+            "copy_mark": stat.mark,
             "read_back": encode_original(Original(md5(content.data), dict(content.attributes))),
         }
         if copy.work.move.after.pinned is None:

@@ -40,7 +40,7 @@ from reconcile.running.worktables import (
     moves,
     same_row,
 )
-from reconcile.stores import Store
+from reconcile.stores import Stat, Store
 
 _LOOK_DOCUMENTS = 1000
 _LOOK_ROUNDS = 3
@@ -105,7 +105,7 @@ class Switcher:
             found = self.stores[dest].look(list(set(keys.values())))
             for work in works:
                 stat = found.get(keys[work.seq])
-                if stat is None or _differs(stat.size, work.after_size) or _differs(stat.version, work.copy_version):
+                if stat is None or _is_another(stat, work):
                     missing.append(work)
         if missing:
             with self.run.writing() as connection:
@@ -262,6 +262,17 @@ def _refuse_young(beats: list[Heartbeat], sessions: list[str]) -> None:
             f"services may be running: {', '.join(names)}.{others} Nothing was switched; what is staged stays staged",
             hint="stop them, then run the same command again (it waits for their heartbeats to grow old)",
         )
+
+
+def _is_another(stat: Stat, work: WorkMove) -> bool:
+    """Tell whether what is there may not be the copy any more; one that is staged anew is read and compared."""
+    unsure = stat.in_doubt and (stat.mark is None or stat.mark != work.copy_mark)
+    return (
+        unsure
+        or _differs(stat.size, work.after_size)
+        or _differs(stat.version, work.copy_version)
+        or _differs(stat.mark, work.copy_mark)
+    )
 
 
 def _differs(now: object, then: object) -> bool:

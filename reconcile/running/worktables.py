@@ -56,6 +56,7 @@ moves = sa.Table(
     sa.Column("document_name", sa.String, nullable=False),
     sa.Column("source", sa.String),
     sa.Column("dest", sa.String),
+    sa.Column("action", sa.String),
     sa.Column("dest_store", sa.String),
     sa.Column("dest_key", sa.String),
     sa.Column("before_url", sa.String),
@@ -76,6 +77,7 @@ moves = sa.Table(
     sa.Column("keep", sa.Boolean, nullable=False),
     sa.Column("source_version", sa.String),
     sa.Column("copy_version", sa.String),
+    sa.Column("copy_mark", sa.String),
     sa.Column("read_back", sa.Text),
     sa.Column("restore", sa.Text),
     sa.Column("replaces", sa.String),
@@ -124,6 +126,7 @@ class WorkMove:
     after_size: int | None
     source_version: str | None
     copy_version: str | None
+    copy_mark: str | None
     original: Original | None
     restore: Original | None
     replaces: str | None
@@ -166,6 +169,7 @@ def move_row(move: Move, dest: Location) -> dict[str, Any]:
         "document_name": move.documentName,
         "source": move.source,
         "dest": move.dest,
+        "action": move.action,
         "dest_store": dest.store,
         "dest_key": msgspec.json.encode(dest.key).decode(),
         "before_url": before.content_url,
@@ -218,6 +222,7 @@ def work_move(row: Any) -> WorkMove:  # noqa: ANN401 - a SQLAlchemy row of `move
         row.dest,
         before,
         After(row.after_url, row.compressed, pinned),
+        row.action,
     )
     return WorkMove(
         seq=row.seq,
@@ -232,6 +237,7 @@ def work_move(row: Any) -> WorkMove:  # noqa: ANN401 - a SQLAlchemy row of `move
         after_size=row.after_size,
         source_version=row.source_version,
         copy_version=row.copy_version,
+        copy_mark=row.copy_mark,
         original=_original.decode(row.read_back) if row.read_back else None,
         restore=_original.decode(row.restore) if row.restore else None,
         replaces=row.replaces,

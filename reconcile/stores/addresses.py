@@ -185,7 +185,7 @@ class FileAddress(Address):
         path = url.removeprefix("file://")
         root = self.data_dir.rstrip("/") + "/"
         if path.startswith(root):
-            return [path.removeprefix(root)]
+            return [_normal(path.removeprefix(root))]
         for parent in Path(path).parents:
             if self._is_alias(str(parent)):
                 return [path.removeprefix(str(parent)).lstrip("/")]
@@ -210,6 +210,11 @@ class FileAddress(Address):
         if longest > self._longest_name:
             return ("key_too_long", f"a name in the path has {longest} bytes, the limit is {self._longest_name}")
         return None
+
+
+def _normal(path: str) -> str:
+    """Return a relative path without the spellings that mean nothing; one with ``..`` as it is."""
+    return path if ".." in path.split("/") else os.path.normpath(path.lstrip("/"))
 
 
 def _hash(text: str) -> str:

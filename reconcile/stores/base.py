@@ -44,6 +44,7 @@ class Stat:
     """What a store says of a key: ``size`` in bytes, hex ``md5``, and a ``version`` that changes with the content.
 
     None where the store does not tell without reading. ``version`` is opaque: an ETag, or size and mtime.
+    ``mark`` changes whenever the content is written again, and costs nothing to ask for, where ``version`` does.
     ``in_doubt``: something is there, and only reading tells what (a NULL, several rows, an error).
     """
 
@@ -51,6 +52,7 @@ class Stat:
     md5: str | None = None
     version: str | None = None
     in_doubt: bool = False
+    mark: str | None = None
 
 
 @frozen

@@ -100,12 +100,14 @@ def _decoded(text: Data) -> Iterator[bytes]:
     if isinstance(text, bytes):
         yield binascii.a2b_base64(text)
         return
-    rest = b""
+    rest, padded = b"", False
     for chunk in chunks_of(text):
         rest += chunk.translate(None, delete=_NOT_BASE64)
-        whole = len(rest) - len(rest) % 4
-        yield binascii.a2b_base64(rest[:whole])
-        rest = rest[whole:]
+        padded = padded or b"=" in rest
+        if not padded:  # else what follows is the decoder's to judge, as one piece: it ends at a padding
+            whole = len(rest) - len(rest) % 4
+            yield binascii.a2b_base64(rest[:whole])
+            rest = rest[whole:]
     yield binascii.a2b_base64(rest)
 
 

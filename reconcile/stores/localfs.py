@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
+from typing import IO
 
 from attrs import evolve
 
@@ -24,6 +25,7 @@ from reconcile.stores.addresses import FileAddress, Key
 from reconcile.stores.base import Content, DocumentStore, Known, Stat, Write
 
 _WHOLE_STORE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.EMFILE}
+_PRUNED = 100  # times in a row that a new directory may be pruned under us
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS}
 
 
@@ -109,7 +111,6 @@ class FileStore(DocumentStore):
     def _put(self, write: Write) -> Stat:
         with self._errors(write.key):
             path = self._safe_path(write.key)
-            self._make_directories(path.parent)
             temporary = self._temporary(path)
             self._write_synced(temporary, write.data)
             try:
@@ -133,8 +134,12 @@ class FileStore(DocumentStore):
     def _safe_path(self, key: Key) -> Path:
         """Return a path on which no symbolic link stands, which could lead out of the data dir, or into another's."""
         path = self._path(key)
-        if path.is_symlink():
-            raise DocumentError("leaves_data_dir", f"{path} is a symbolic link")
+        with suppress(FileNotFoundError, NotADirectoryError):
+            kind = path.lstat().st_mode
+            if stat_module.S_ISLNK(kind):
+                raise DocumentError("leaves_data_dir", f"{path} is a symbolic link")
+            if not stat_module.S_ISREG(kind):
+                raise DocumentError("refused", f"{path} is no file")
         directory = path.parent
         while directory not in self._real and directory != self._root:
             if directory.is_symlink():
@@ -153,18 +158,26 @@ class FileStore(DocumentStore):
             missing.append(directory)
             directory = directory.parent
         for path in reversed(missing):
-            with suppress(FileExistsError):  # another thread was quicker
+            with suppress(FileExistsError, FileNotFoundError):  # another thread made it, or pruned what is above
                 path.mkdir()
                 self._own(path, self._mode() | stat_module.S_IXUSR)
                 self._sync_directory(path.parent)
 
     def _write_synced(self, path: Path, data: Data) -> None:
-        with path.open("wb") as file:
+        with self._opened(path) as file:
             self._own(path, self._mode() & 0o666)
             for chunk in chunks_of(data):
                 file.write(chunk)
             file.flush()
             os.fsync(file.fileno())
+
+    def _opened(self, path: Path) -> IO[bytes]:
+        """Open a new file, its directories made first; another thread may be pruning them as empty just then."""
+        for _attempt in range(_PRUNED):
+            self._make_directories(path.parent)
+            with suppress(FileNotFoundError):
+                return path.open("wb")
+        return path.open("wb")
 
     def _name(self, temporary: Path, path: Path) -> None:
         """Give the file its final name, which must be free."""

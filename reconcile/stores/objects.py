@@ -56,7 +56,9 @@ class ObjectStore(DocumentStore):
             answer[content.key] = None
             if stat is None:
                 continue
-            if stat.version == content.version:
+            if stat.in_doubt:
+                answer[content.key] = DocumentError("refused", "the server does not tell what is there")
+            elif stat.version == content.version:
                 doomed.append(str(content.key))
             else:
                 answer[content.key] = DocumentError("content_changed", "the ETag is not that of the content copied")
@@ -71,15 +73,29 @@ class ObjectStore(DocumentStore):
     def listing(self) -> Iterator[tuple[Key, Stat]]:
         last, more = "", True
         while more:
-            entries, more = self._again(lambda name: self._list_after(name, self._prefix), last)
+            entries, more = self._page_after(last, self._prefix)
             yield from entries
             last = entries[-1][0] if entries else last
+
+    def _page_after(self, last: str, prefix: str) -> tuple[list[tuple[str, Stat]], bool]:
+        """Return a page of the listing. What goes wrong with it is no single document's."""
+        try:
+            return self._again(lambda name: self._list_after(name, prefix), last)
+        except FileNotFoundError:
+            raise BackendError(
+                f"{self.address.identity}: it is not there (any more)",
+                hint="mend it, then the same command goes on where this one stopped",
+            ) from None
+        except DocumentError as error:
+            raise BackendError(
+                f"listing failed: {error.detail}", hint="check what the server is, and its log"
+            ) from None
 
     def _listed(self, keys: list[str]) -> dict[Key, Stat]:
         """Learn from a listing what is there, a page of names a request; gives up where keys are far apart."""
         wanted, found, last = set(keys), dict[Key, Stat](), keys[0]
         for _page in range(1 + 2 * len(keys) // self.page):
-            entries, more = self._again(lambda name: self._list_after(name, ""), last)
+            entries, more = self._page_after(last, "")
             found.update((name, stat) for name, stat in entries if name in wanted)
             last = entries[-1][0] if entries else last
             if not more or last >= keys[-1]:

@@ -69,12 +69,12 @@ class TableStore(Store):
         found: dict[Key, Stat] = {}
         is_null, size = self.table.c[self.stored].is_(None), self._told_by_sql(self._size())
         version = sa.func.md5(self._as_bytes()) if digest else sa.null()
-        columns = (is_null, size, self._told_by_sql(version), version)
-        with self._catalog.read() as connection:
+        columns = (is_null, size, self._told_by_sql(version), version, self._mark())
+        with self._catalog.read(bulk=digest) as connection:
             for row in connection.execute(sa.select(*self._key(), *columns).where(self._is_one_of(keys))):
                 key = tuple(row[:3])
                 several = key in found
-                found[key] = Stat(in_doubt=True) if several else Stat(row[4], row[5], row[6], in_doubt=row[3])
+                found[key] = Stat(in_doubt=True) if several else Stat(row[4], row[5], row[6], row[3], row[7])
         return found | (self._read_digests(found) if digest else {})
 
     def _read_digests(self, found: dict[Key, Stat]) -> dict[Key, Stat]:
@@ -82,7 +82,7 @@ class TableStore(Store):
         unknown = [key for key, stat in found.items() if stat.md5 is None]
         read = self.read(unknown) if unknown else {}
         return {
-            key: Stat(len(content.data), md5(content.data), content.version)
+            key: Stat(len(content.data), md5(content.data), content.version, mark=found[key].mark)
             for key, content in read.items()
             if isinstance(content, Content)
         }
@@ -154,10 +154,10 @@ class TableStore(Store):
             stored = self._digests(connection, list(digests))
         for write in writes:
             if write.key in digests:
-                digest = digests[write.key]
+                digest, mark = stored.get(write.key, (None, None))
                 answer[write.key] = (
-                    Stat(len(write.data), write.md5, digest)
-                    if stored.get(write.key) == digest
+                    Stat(len(write.data), write.md5, digest, mark=mark)
+                    if digest == digests[write.key]
                     else DocumentError("destination_occupied", "another row is there already")
                 )
         return answer
@@ -200,9 +200,16 @@ class TableStore(Store):
             for row in connection.execute(query, execution_options=streamed(5000)):
                 yield tuple(row), Stat()
 
-    def _digests(self, connection: Connection, keys: Sequence[Key]) -> dict[Key, str | None]:
-        query = sa.select(*self._key(), sa.func.md5(self._as_bytes())).where(self._is_one_of(keys))
-        return {tuple(row[:3]): row[3] for row in connection.execute(query)}
+    def _digests(self, connection: Connection, keys: Sequence[Key]) -> dict[Key, tuple[str | None, str | None]]:
+        """Return MD5 and mark of what the column holds."""
+        query = sa.select(*self._key(), sa.func.md5(self._as_bytes()), self._mark()).where(self._is_one_of(keys))
+        return {tuple(row[:3]): (row[3], row[4]) for row in connection.execute(query)}
+
+    def _mark(self) -> sa.ColumnElement[str]:
+        """Return what tells a row that was written again: ``xmin``; SQLite has nothing cheaper than the MD5."""
+        if self._catalog.is_postgresql:
+            return sa.cast(sa.cast(sa.literal_column(f"{self.table.name}.xmin"), sa.Text), sa.String)
+        return sa.func.md5(self._as_bytes())
 
     def _key(self) -> list[sa.Column[Any]]:
         return [self.table.c[name] for name in self.key_columns]
