@@ -68,7 +68,9 @@ class S3Store(ObjectStore):
 
     def _list_after(self, name: str, prefix: str) -> tuple[list[tuple[str, Stat]], bool]:
         with translated(self._where):
-            page = self._clients.boto.list_objects_v2(Bucket=self._settings.bucket, StartAfter=name, Prefix=prefix)
+            page = self._clients.boto.list_objects_v2(
+                Bucket=self._settings.bucket, StartAfter=name, Prefix=prefix, MaxKeys=self.page
+            )
         entries = [(entry["Key"], self._stat_of(entry["Size"], entry["ETag"])) for entry in page.get("Contents", [])]
         return entries, bool(page.get("IsTruncated"))
 

@@ -126,6 +126,15 @@ def test_look_tells_what_is_there_and_its_digest_when_asked(subject: Subject) ->
     assert digests == {key: md5(document[2].encode()) for key, document in zip(keys, documents, strict=True)}
 
 
+def test_a_listing_of_many_pages(subject: Subject) -> None:
+    """Pages of 7 names here; of 1,000 (S3) and 10,000 (Swift) elsewhere."""
+    if hasattr(subject.store, "page"):
+        subject.store.page = 7
+    keys = [put(subject, ("admin", "bucket", f"ü{number:03}"), b"x")[0] for number in range(30)]
+    assert sorted(key for key, _stat in subject.store.listing()) == sorted(keys)
+    assert set(subject.store.look(keys)) == set(keys)
+
+
 def test_delete_deletes_the_known_content_only(subject: Subject) -> None:
     key, stat = put(subject, PLAIN, b"known")
     assert stat.version
