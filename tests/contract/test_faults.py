@@ -83,7 +83,7 @@ def writes(store: Store) -> list[Write]:
     return [Write(store.address.key(name), name[2].encode(), md5(name[2].encode())) for name in DOCUMENTS]
 
 
-@pytest.mark.parametrize("times", [1, 3])
+@pytest.mark.parametrize("times", [1, pytest.param(3, marks=pytest.mark.matrix)])
 @pytest.mark.parametrize("fault", [busy, throttled, broken, reset, answer_lost, body_cut], ids=lambda f: f.__name__)
 def test_transient_errors_are_tried_again(store: tuple[Store, FaultProxy], fault: object, times: int) -> None:
     """Every verb, every request of it; what was lost is neither done twice nor taken for somebody else's."""

@@ -82,7 +82,7 @@ def split_to_single(world: World, moto: MotoServer) -> Route:
 ROUTES: dict[str, Callable[[World, MotoServer], Route]] = {
     function.__name__: function for function in (db_to_s3, s3_to_db2, localfs_to_localfs, split_to_single)
 }
-QUICK = {"db_to_s3", "localfs_to_localfs"}
+QUICK = {"db_to_s3"}
 
 
 def cases(points: list[str]) -> list[object]:

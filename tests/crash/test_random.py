@@ -17,7 +17,7 @@ from tests.integration.test_equal_to_vendor import documents
 from tests.servers.moto import MotoServer
 from tests.world import COMPRESSED, DB, World, localfs, s3
 
-ROUNDS = int(os.environ.get("SOAK_ROUNDS", "2"))
+ROUNDS = int(os.environ.get("SOAK_ROUNDS", "1"))
 SEED = int(os.environ.get("SOAK_SEED", "0")) or random.SystemRandom().randrange(1 << 30)
 
 

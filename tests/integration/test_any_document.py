@@ -39,7 +39,13 @@ NAMES: list[Document] = [
     ("a", "b/c/d", "e/f"),  # the same key as the one above
     ("a:b@c", "b#c", "p#2"),
 ]
-DRIVERS = ("db2", "localfs", "s3", "swift", "s3-upper", "swift-upper")
+DRIVERS = [
+    "db2",
+    "localfs",
+    "s3",
+    "swift",
+    *(pytest.param(n, marks=pytest.mark.matrix) for n in ("s3-upper", "swift-upper")),
+]
 
 
 def section(driver: str, world: World, server: SwiftServer) -> dict[str, Any]:

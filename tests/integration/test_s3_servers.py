@@ -162,14 +162,14 @@ def test_a_private_authority_is_trusted_where_it_is_named(
         assert get(store, "x") == b"document"
         monkeypatch.delenv(variable)
         with pytest.raises(BackendError, match="no answer"):  # obstore verifies as boto3 does
-            raise_first(open_store(backend, None, "test"), "x")  # type: ignore[arg-type]
+            look_once(open_store(backend, None, "test"), "x")  # type: ignore[arg-type]
     finally:
         server.close()
 
 
-def raise_first(store: Any, name: str) -> None:
+def look_once(store: Any, name: str) -> None:
     store.attempts = 1
-    store.read([store.address.key(("admin", "b", name))])
+    store.look([store.address.key(("admin", "b", name))])
 
 
 def test_an_http_proxy_is_used(moto: MotoServer, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> None:
