@@ -190,6 +190,10 @@ class Archive(RuleBasedStateMachine):
 
 TestArchive = Archive.TestCase
 TestArchive.settings = settings(
-    max_examples=int(os.environ.get("SOAK_EXAMPLES", "12")), stateful_step_count=25, deadline=None, print_blob=True
+    max_examples=int(os.environ.get("SOAK_EXAMPLES", "12")),
+    stateful_step_count=25,
+    deadline=None,
+    derandomize="SOAK_EXAMPLES" not in os.environ,  # the same histories every time, but for make soak
+    print_blob=True,
 )
 TestArchive = pytest.mark.timeout(3600)(TestArchive)
