@@ -7,6 +7,7 @@ another run took over, and what a catalog row refers to stays.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 
 import sqlalchemy as sa
 from attrs import define, field
@@ -116,6 +117,26 @@ class Dropper:
         """Tell whether what is there is what we wrote, or would have written."""
         if work.state == STAGED and work.after_digest is not None:
             return self._holds(work, stat, work.after_digest)
+        return self._is_the_planned_document(work) or self._is_the_source_encoded(work, stat, source)
+
+    def _is_the_planned_document(self, work: WorkMove) -> bool:
+        """Tell whether the copy is of the document that the plan saw, though its source may hold another by now."""
+        move, dest = work.move, self.stores[work.move.dest]
+        key = dest.address.keys(move.after.content_url, move.document)[0]
+        content = dest.read([key])[key]
+        if move.before.digest is None or not isinstance(content, Content):
+            return False
+        pinned = move.after.pinned
+        compressed = bool(pinned.is_compressed) if pinned else move.after.compressed
+        for encoding in (True, False) if compressed is None else (compressed,):
+            with suppress(DocumentError):
+                back = recode(content.data, is_compressed=encoding, compressed=bool(move.before.is_compressed))
+                if md5(back) == move.before.digest:
+                    return True
+        return False
+
+    def _is_the_source_encoded(self, work: WorkMove, stat: Stat, source: str) -> bool:
+        """Tell whether what is there is what the source gives, where only that tells."""
         move = work.move
         address = self.desired.places[source].address
         key = address.keys(move.before.content_url, move.document)[0]

@@ -21,7 +21,7 @@ from reconcile.stores.base import Known
 from reconcile.stores.localfs import FileStore
 from reconcile.stores.swift import SwiftStore
 from reconcile.stores.tables import TableStore
-from tests.archives import connect, new_sqlite
+from tests.archives import connect, md5, new_sqlite
 from tests.contract.conftest import make_backend
 from tests.integration.test_corners import undo_run
 from tests.servers.swift import SwiftServer
@@ -286,7 +286,6 @@ def test_pruning_does_not_disturb_writing(tmp_path: Path) -> None:
     """Threads that delete the last file of a folder, and threads that put another there."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from reconcile.payload import md5
     from reconcile.stores import Stat, Write
     from reconcile.stores.addresses import FileAddress
 
@@ -342,3 +341,31 @@ def test_staged_documents_of_one_store_do_not_excuse_another(lite: World) -> Non
             lite.apply(plan)
     outcome = lite.apply(plan, leave_failed=True)
     assert (outcome.documents, outcome.left) == (4, 2)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_copy_that_was_not_recorded_is_ours_though_its_source_changed_since(lite: World, *, packed: bool) -> None:
+    """R5, R6: the undo of a run that never switched drops it, and a new plan finds the place free."""
+    from reconcile.running.stage import Stager
+
+    class Stop(BaseException):
+        pass
+
+    def stop(*_: Any) -> None:
+        raise Stop
+
+    lite.add("a", b"first" * 1000)
+    source = lite.config("s", DB)
+    dest = lite.config("d", (COMPRESSED if packed else {}) | localfs(lite.folder / "archive"))
+    plan = lite.plan(source, dest)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Stager, "_record", stop)
+        with pytest.raises(Stop):
+            lite.apply(plan)
+    lite.sql("UPDATE archive_document SET jsondata = 'second'")
+    lite.sql("UPDATE archive_metadata SET digest = %s, size = 6, last_updated = 5", md5(b"second"))
+    outcome = undo_run(lite, lite.sql("SELECT run_id FROM reconcile_runs")[0][0])
+    assert outcome.left == 0
+    assert not list((lite.folder / "archive").rglob("*.json"))
+    lite.apply(lite.plan(source, dest, "q.json"))
+    assert lite.read(dest) == {"a": b"second"}
