@@ -272,7 +272,9 @@ def _explain(error: DBAPIError) -> CatalogError:
     if code != insufficient_privilege:
         return CatalogError(f"the database refused a statement: {line}")
     target = line.rpartition(" ")[2].strip('"')
-    if "schema" in line:
+    if "temporary tables" in line:
+        grant = f"GRANT TEMPORARY ON DATABASE {target} TO <the role you connect as>"
+    elif "schema" in line:
         grant = f"GRANT CREATE, USAGE ON SCHEMA {target} TO <the role you connect as>"
     else:
         grant = f"GRANT SELECT, INSERT, UPDATE, DELETE ON {target} TO <the role you connect as>"

@@ -175,7 +175,10 @@ class TableStore(Store):
         )
         cursor: Any = connection.connection.cursor()
         fields = ([*columns.values(), raw] for columns, raw in rows)
-        cursor.copy_expert(f"COPY {passage.name} FROM STDIN (FORMAT binary)", BinaryCopy(fields), _COPY_BYTES)
+        listed = ", ".join(f'"{name}"' for name in names)
+        cursor.copy_expert(
+            f"COPY {passage.name} ({listed}) FROM STDIN (FORMAT binary)", BinaryCopy(fields), _COPY_BYTES
+        )
         cursor.close()
         insert = postgresql.insert(self.table).from_select(names, sa.select(*passage.c))
         connection.execute(insert.on_conflict_do_nothing())

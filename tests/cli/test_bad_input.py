@@ -232,7 +232,11 @@ def test_rights_that_lack_are_named(folder: Path, database: str, postgresql: Pos
     postgresql.run(name, "GRANT CREATE ON SCHEMA public TO reader")
     result = reconcile("apply", "p.json", "--yes", cwd=folder)
     refused(reader, result, 1, "lacks a right", "GRANT SELECT, INSERT, UPDATE, DELETE ON object_storage")
-    postgresql.run(name, f"DROP OWNED BY reader; DROP ROLE reader")  # noqa: F541
+    postgresql.run(name, "GRANT ALL ON ALL TABLES IN SCHEMA public TO reader")
+    postgresql.run(name, f"REVOKE TEMPORARY ON DATABASE {name} FROM PUBLIC")
+    result = reconcile("apply", "p.json", "--yes", cwd=folder)
+    refused(reader, result, 1, "lacks a right", f"GRANT TEMPORARY ON DATABASE {name} TO")
+    postgresql.run(name, "DROP OWNED BY reader; DROP ROLE reader")
 
 
 def test_stores_that_cannot_be_used(small: World, moto: MotoServer, swift: SwiftServer) -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -235,28 +232,6 @@ def test_a_second_run_is_refused_and_told_who_holds_the_lock(folder: Path, datab
     timer.start()
     assert reconcile("apply", "p.json", "--yes", "--lock-wait", "20", cwd=folder).code == 0
     timer.join()
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_the_batch_in_hand(folder: Path, number: int, code: int) -> None:
-    world = World(folder, new_sqlite(folder))
-    for number_of in range(400):
-        world.add(f"{number_of:04}", b"x" * 100)
-    source, dest = world.config("config", DB), world.config("dest", localfs(folder / "archive"))
-    before, truth = world.tables(), world.read(source)
-    world.plan(source, dest)
-    command = [sys.executable, "-m", "reconcile", "apply", "p.json", "--yes", "--workers", "1"]
-    process = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 30
-    while not (folder / "archive").exists() or not list((folder / "archive").rglob("*.json")):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    process.send_signal(number)
-    _out, said = process.communicate(timeout=60)
-    assert process.returncode == code, said
-    assert "the batches in hand were finished" in said
-    assert not list((folder / "archive").rglob("*.tmp"))
-    finish(world, source, dest, before, truth)
 
 
 def test_services_are_named_with_the_sessions_beside_them(folder: Path, database: str) -> None:
