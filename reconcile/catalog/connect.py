@@ -200,6 +200,7 @@ def _engine(url: URL, options: DatabaseOptions, *, use_ssl: bool) -> Engine:
     return sa.create_engine(
         url,
         connect_args=arguments,
+        isolation_level="READ COMMITTED",  # whatever the role's default
         pool_size=options.pool_size,
         max_overflow=0,
         pool_timeout=_POOL_SECONDS,

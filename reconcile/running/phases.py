@@ -155,13 +155,13 @@ class Phases:
             self._check_undo_path()
         self.run.retry_unstaged()
         stager = Stager(self.run, self.desired, self._stores, self.control, self.workers, self._limits())
+        switcher = Switcher(self.run, self.desired, self._stores, self.control, self.workers)
         try:
             stager.stage()
+            self._judge(switcher)
+            switcher.look_again(stager)
         except TooManyFailuresError as error:
             raise self._stage_failed(f"{error.message}: staging stopped", hint=_FEWER) from None
-        switcher = Switcher(self.run, self.desired, self._stores, self.control, self.workers)
-        self._judge(switcher)
-        switcher.look_again(stager)
         self._judge(switcher)
         if not self.is_undo:
             self._write_undo_plan()

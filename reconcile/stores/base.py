@@ -25,6 +25,7 @@ others either; one that will not serve several in a row is in trouble as a whole
 
 from __future__ import annotations
 
+import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
@@ -37,6 +38,8 @@ from reconcile.payload import Data, md5
 from reconcile.stores.addresses import Address, Key
 
 T = TypeVar("T")
+
+_LONGEST_PAUSE = 30.0  # seconds that a server's Retry-After is heeded for
 
 
 @frozen
@@ -211,8 +214,21 @@ class DocumentStore(Store):
     def _again(self, verb: Callable[[Any], T], argument: object) -> T:
         """Call a verb, trying again while the backend's trouble may pass."""
         for attempt in stamina.retry_context(
-            on=TransientError, attempts=self.attempts, timeout=60, wait_initial=0.1, wait_max=5, wait_jitter=0.3
+            on=_wait_after, attempts=self.attempts, timeout=120, wait_initial=0.1, wait_max=5, wait_jitter=0.3
         ):
             with attempt:
                 return verb(argument)
         raise AssertionError  # pragma: no cover - the context returns or raises
+
+
+def _wait_after(error: Exception) -> bool | float:
+    """Tell whether to try again: after the pause that the server asked for (``Retry-After``), else the usual one."""
+    if not isinstance(error, TransientError):
+        return False
+    return True if error.retry_after is None else min(error.retry_after, _LONGEST_PAUSE) + random.uniform(0, 0.3)  # noqa: S311
+
+
+def seconds_asked(headers: Mapping[str, str]) -> float | None:
+    """Return what ``Retry-After`` says in seconds; its other form, a date, counts for nothing."""
+    text = headers.get("retry-after") or ""
+    return float(text) if text.isascii() and text.isdigit() else None

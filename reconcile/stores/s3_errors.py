@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from reconcile.errors import BackendError, DocumentError, TransientError
 from reconcile.secret import scrub
+from reconcile.stores.base import seconds_asked
 
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>([A-Za-z0-9]{1,60})</Code>")
@@ -50,7 +51,7 @@ def translated(where: str) -> Iterator[None]:
         code = str(answer.get("Error", {}).get("Code", ""))
         if status == 404 and code != "NoSuchBucket":  # noqa: PLR2004
             raise FileNotFoundError from None
-        raise _error(where, status, code) from None
+        raise _error(where, status, code, seconds_asked(answer["ResponseMetadata"].get("HTTPHeaders", {}))) from None
     except (BotoCoreError, BaseError, OSError) as error:
         text = str(error)
         found, named = _STATUS.search(text), _CODE.search(text)
@@ -67,7 +68,7 @@ def _unreachable(where: str, error: Exception) -> BackendError:
     return TransientError(f"{where}: no answer: {first}", hint="is the endpoint right, and up?")
 
 
-def _error(where: str, status: int, code: str) -> Exception:
+def _error(where: str, status: int, code: str, retry_after: float | None = None) -> Exception:
     said = f"{status} {code}".strip()
     if status == 412 or code in ("PreconditionFailed", "ConditionalRequestConflict"):  # noqa: PLR2004
         return DocumentError("destination_occupied", "an object is there already")
@@ -82,5 +83,5 @@ def _error(where: str, status: int, code: str) -> Exception:
     if code in _WRONG_PLACE:
         return BackendError(f"{where}: the server refuses the bucket ({said})", hint="check bucket, region and url")
     if status in _TRANSIENT or code in ("SlowDown", "RequestTimeout"):
-        return TransientError(f"{where}: the server is in trouble ({said})", hint=_WAIT)
+        return TransientError(f"{where}: the server is in trouble ({said})", hint=_WAIT, retry_after=retry_after)
     return DocumentError("refused", f"{where} refused it ({said})")

@@ -20,7 +20,7 @@ from reconcile.errors import BackendError, DocumentError, MissingStoreError, Tra
 from reconcile.payload import CHUNK_BYTES, Spool, gathered, md5
 from reconcile.secret import Secret, scrub
 from reconcile.stores.addresses import Address, Key, ObjectAddress
-from reconcile.stores.base import Content, Stat, Write
+from reconcile.stores.base import Content, Stat, Write, seconds_asked
 from reconcile.stores.objects import ObjectStore
 
 _OWN_KEYS = ("container", "create_container", "anchore_key_prefix")  # the vendor's; all others are the client's
@@ -191,7 +191,8 @@ class SwiftStore(ObjectStore):
         if status in (401, 403) or (not status and "auth" in said.lower()):
             return BackendError(f"{self._where}: access denied ({said})", hint=_CREDENTIALS)
         if status in _TRANSIENT or not status:
-            return TransientError(f"{self._where}: the server is in trouble ({said})", hint=_WAIT)
+            asked = seconds_asked(error.http_response_headers or {})
+            return TransientError(f"{self._where}: the server is in trouble ({said})", hint=_WAIT, retry_after=asked)
         return DocumentError("refused", f"{self._where} refused it ({status})")
 
 

@@ -11,8 +11,9 @@ import stamina
 
 from reconcile.errors import BackendError, TransientError
 from reconcile.payload import md5
-from reconcile.stores import Content, Known, Stat, Store, Write, open_store
+from reconcile.stores import Content, Known, Stat, Store, Write, base, open_store
 from reconcile.stores.addresses import Document, Key
+from reconcile.stores.objects import ObjectStore
 from tests.contract.conftest import make_backend
 from tests.servers.proxy import FaultProxy, Forward, Request, Response
 
@@ -128,3 +129,34 @@ def test_errors_that_stay_are_the_backends(
     assert type(error.value) is kind
     failed = [count for (_method, path), count in trouble.tries.items() if "/auth/" not in path]
     assert failed == [tries] * (3 if verb in ("read", "write") and tries > 1 else 1)
+
+
+def test_a_pause_that_the_server_asks_for_is_made(
+    store: tuple[Store, FaultProxy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``Retry-After`` in seconds, as far as the client tells of it (obstore does not); a date counts for nothing."""
+    subject, proxy = store
+    assert isinstance(subject, ObjectStore)
+    asked: list[float | None] = []
+    original = base._wait_after
+
+    def noted(error: Exception) -> bool | float:
+        asked.append(error.retry_after if isinstance(error, TransientError) else None)
+        return original(error)
+
+    monkeypatch.setattr(base, "_wait_after", noted)
+    answers = [("7", 7.0), ("Wed, 21 Oct 2026 07:28:00 GMT", None), ("-1", None)]
+    for said, understood in answers:
+
+        def rule(request: Request, forward: Forward, *, said: str = said) -> Response:
+            return Response(429, {"retry-after": said}, b"")
+
+        proxy.rule = Trouble(1, rule)
+        asked.clear()
+        list(subject.listing())
+        assert asked == [understood], said
+    proxy.rule = None
+    assert original(TransientError("busy", retry_after=7.0)) == pytest.approx(7.15, abs=0.16)
+    assert original(TransientError("busy", retry_after=86_400.0)) == pytest.approx(30.15, abs=0.16)
+    assert original(TransientError("busy")) is True
+    assert original(BackendError("gone")) is False

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -172,26 +174,63 @@ def test_the_catalog_is_locked_by_another_session(folder: Path, database: str, m
     finish(world, source, dest, before, truth)
 
 
-def test_the_database_is_full(folder: Path, database: str, postgresql: PostgresServer) -> None:
-    """As far as one can show it without a disk: the server refuses to grow a content table."""
+@pytest.fixture
+def small_tablespace(database: str, postgresql: PostgresServer) -> Iterator[str]:
+    """A tablespace on a file system of 4 MiB."""
+    place = postgresql.folder_of_its_own("small")
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", place], check=False).returncode:
+        pytest.skip("this machine lets nobody mount a tmpfs")
+    postgresql.own(place)
+    postgresql.run("postgres", f"CREATE TABLESPACE small LOCATION '{place}'")
+    yield "small"
+    postgresql.run("postgres", f"DROP DATABASE {database.rpartition('/')[2]} WITH (FORCE)")
+    postgresql.run("postgres", "DROP TABLESPACE small")
+    subprocess.run(["umount", "-l", place], check=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+def test_the_database_is_full(folder: Path, database: str, postgresql: PostgresServer, small_tablespace: str) -> None:
+    """A real disk, and a real server that cannot grow its table there."""
     world = World(folder, database)
-    world.fill(10)
+    for number in range(40):
+        world.add(f"{number:02}", os.urandom(200_000))
     source, dest = world.config("config", DB), world.config("dest", DB2)
     before, truth = world.tables(), world.read(source)
     world.plan(source, dest)
     name = database.rpartition("/")[2]
-    postgresql.run(
-        name,
-        "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
-        " RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = '53100'; END $$;"
-        " CREATE TRIGGER full_disk BEFORE INSERT ON object_storage FOR EACH ROW EXECUTE FUNCTION full_disk()",
-    )
+    postgresql.run(name, f"ALTER TABLE object_storage SET TABLESPACE {small_tablespace}")
     result = reconcile("apply", "p.json", "--yes", cwd=folder)
     assert result.code == 1
     assert "No space left on device" in result.err
-    assert "next: " in result.err
-    postgresql.run(name, "DROP TRIGGER full_disk ON object_storage; DROP FUNCTION full_disk()")
+    assert "next: once it is well, the same command goes on" in result.err
+    assert world.read(source) == truth
+    assert world.tables()["archive_metadata"] == before["archive_metadata"]
+    postgresql.run(name, "ALTER TABLE object_storage SET TABLESPACE pg_default")
     finish(world, source, dest, before, truth)
+
+
+def test_a_role_with_defaults_of_its_own(folder: Path, database: str, postgresql: PostgresServer) -> None:
+    """Serializable transactions and short time-outs by default: the run sets its own, and nothing is lost to them."""
+    world = World(folder, database)
+    world.fill(40)
+    source, dest = world.config("config", DB), world.config("dest", DB2)
+    before, truth = world.tables(), world.read(source)
+    for setting in (
+        "default_transaction_isolation = 'serializable'",
+        "synchronous_commit = off",
+        "statement_timeout = '200ms'",
+        "idle_in_transaction_session_timeout = '50ms'",
+    ):
+        postgresql.run("postgres", f"ALTER DATABASE {database.rpartition('/')[2]} SET {setting}")
+    result = reconcile("plan", source, dest, "--out", "p.json", cwd=folder)
+    assert result.code == 0, result.all
+    result = reconcile("apply", "p.json", "--yes", "--workers", "8", cwd=folder)
+    assert result.code == 0, result.all
+    result = reconcile("apply", "p.undo.json", "--yes", "--workers", "8", cwd=folder)
+    assert result.code == 0, result.all
+    postgresql.run("postgres", f"ALTER DATABASE {database.rpartition('/')[2]} RESET ALL")
+    assert world.tables() == before
+    assert world.read(source) == truth
 
 
 def test_sqlite_is_locked_by_another_process(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

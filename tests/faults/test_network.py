@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import re
+import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -303,6 +304,26 @@ def test_slow_answers(to_s3: Scene) -> None:
         return forward(request)
 
     assert to_s3.apply(slow).code == 0
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("way", ["to_s3", "from_s3"])
+def test_an_answer_that_never_comes(request: pytest.FixtureRequest, way: str) -> None:
+    """One request of each kind hangs: after a minute it is given up and sent again, and nobody notices."""
+    subject: Scene = request.getfixturevalue(way)
+    over, hung = threading.Event(), set[str]()
+    request.addfinalizer(over.set)
+
+    def rule(request: Request, forward: Forward) -> Response:
+        if request.method in hung or not _is_document(request):
+            return forward(request)
+        hung.add(request.method)
+        over.wait(100)
+        raise ConnectionResetError
+
+    result = subject.apply(rule, "--workers", "2")
+    assert result.code == 0, result.all
+    assert hung == {"PUT" if way == "to_s3" else "GET"}
 
 
 @pytest.mark.parametrize(("bound", "code"), [("2", 1), ("5%", 1), ("50%", 1)])

@@ -48,7 +48,7 @@ class PostgresServer:
         self._folder = Path(tempfile.mkdtemp(prefix="reconcile-pg-"))
         if self._user:
             self._folder.chmod(0o755)
-            os.chown(self._folder, pwd.getpwnam(self._user).pw_uid, -1)
+        self.own(self._folder)
         self._data = self._folder / "data"
         self._call("initdb", "-D", self._data, "-U", "anchore", "-A", "trust", "-E", "UTF8", "--no-sync", "--locale=C")
         self.start()
@@ -69,6 +69,17 @@ class PostgresServer:
         """Stop the server and remove its data."""
         self.stop()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def own(self, place: Path) -> None:
+        """Give a folder to the user that the server runs as."""
+        if self._user:
+            os.chown(place, pwd.getpwnam(self._user).pw_uid, -1)
+
+    def folder_of_its_own(self, name: str) -> Path:
+        """Make a folder that the server can reach, for a tablespace."""
+        place = self._folder / name
+        place.mkdir(exist_ok=True)
+        return place
 
     def database(self) -> str:
         """Make a database with the vendor's schema; return its URL."""
