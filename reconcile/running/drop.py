@@ -96,14 +96,13 @@ class Dropper:
             known = []
             for key, rows in works.items():
                 stat = present.get(key)
-                if store.address.location(key) in self._not_ours:
-                    gone += rows  # somebody else's by now
-                elif stat is None:
-                    known.append(Known(key, ""))  # only what a kill may have left beside it
+                if stat is None or store.address.location(key) in self._not_ours:
+                    gone += rows  # never came to be, or somebody else's by now
                 elif stat.version and self._is_ours(rows[0], stat, source):
                     known.append(Known(key, stat.version))
                 else:
                     left += rows
+            store.tidy(list(works))
             for key, error in store.delete(known).items():
                 (left if error else gone).extend(works[key])
         with self.run.writing() as connection:

@@ -147,6 +147,7 @@ class Stager:
 
     def _stage_group(self, source: Store, dest: Store, copies: list[Copy]) -> list[Outcome]:
         """Copy what goes from one store to one other. Several rows of one destination are one copy."""
+        dest.tidy([copy.dest_key for copy in copies if copy.work.origin == INTENDED])
         present = dest.look(list({copy.dest_key for copy in copies}), digest=True)
         self._record_intent([c for c in copies if c.dest_key not in present and c.work.origin != INTENDED])
         read = source.read(list({copy.source_key for copy in copies}))

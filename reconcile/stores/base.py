@@ -13,6 +13,7 @@ Promises that every driver keeps, and that the contract suite tests:
   A missing key gives `DocumentError` ``source_missing``.
 - **look** is cheap, and truthful about presence. Keys that are not there are not in its answer.
 - **delete** deletes a key only if it still holds the `Known` content; a key that is gone already is success.
+- **tidy** removes what a killed **write** of this store's own ``tag`` may have left beside the keys.
 - **prepare** raises if the place is not usable; with ``create`` it first makes what the config asks to be made
   (``create_bucket``, a data dir whose parent is there) and nothing else.
 - Verbs may be called from many threads at once.
@@ -118,6 +119,9 @@ class Store(ABC):
     @abstractmethod
     def delete(self, known: Sequence[Known]) -> dict[Key, DocumentError | None]:
         """Delete what still is the known content; the answer has None for a key that is gone now."""
+
+    def tidy(self, keys: Sequence[Key]) -> None:  # noqa: B027 - most stores have nothing to do
+        """Remove what a killed write may have left beside the keys. Most stores leave nothing."""
 
     @abstractmethod
     def listing(self) -> Iterator[tuple[Key, Stat]]:

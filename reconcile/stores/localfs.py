@@ -65,19 +65,25 @@ class FileStore(DocumentStore):
                 with suppress(FileNotFoundError):
                     yield str(path.relative_to(self._root)), _stat(path.stat())
 
-    def delete(self, known: Sequence[Known]) -> dict[Key, DocumentError | None]:
-        touched = set()
-        for content in known:
-            with suppress(OSError, DocumentError):  # what a kill between writing and naming may have left
-                path = self._safe_path(content.key)
-                touched.add(path.parent)
+    def tidy(self, keys: Sequence[Key]) -> None:
+        emptied = set()
+        for key in keys:
+            with suppress(FileNotFoundError, NotADirectoryError, DocumentError), self._errors(key):
+                path = self._safe_path(key)
+                emptied.add(path.parent)
                 self._temporary(path).unlink()
+        self._prune_all(emptied)
+
+    def delete(self, known: Sequence[Known]) -> dict[Key, DocumentError | None]:
         answer = super().delete(known)
-        with self._whole_store_errors():
-            for directory in touched:
-                with suppress(FileNotFoundError):  # another thread pruned it, and synced what is above
-                    self._sync_directory(self._prune(directory))
+        self._prune_all({self._path(content.key).parent for content in known})
         return answer
+
+    def _prune_all(self, directories: set[Path]) -> None:
+        with self._whole_store_errors():
+            for directory in directories:
+                with suppress(FileNotFoundError, NotADirectoryError):  # another thread pruned it, and synced above
+                    self._sync_directory(self._prune(directory))
 
     def _prune(self, directory: Path) -> Path:
         """Remove directories that have become empty; return the first that stays."""

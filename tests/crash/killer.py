@@ -8,6 +8,7 @@ Points patch functions of the product from outside; the product itself knows not
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import signal
 import sys
@@ -20,7 +21,7 @@ from attrs import frozen
 
 @frozen
 class Point:
-    """Kill before or after the nth call of one of these functions."""
+    """Kill before the nth call, or after the nth return, of one of these functions."""
 
     targets: tuple[str, ...]
     when: str
@@ -33,6 +34,11 @@ _WRITES = (
     "reconcile.stores.tables:TableStore.write",
     "reconcile.stores.base:DocumentStore.write",
 )
+_INSIDE_WRITES = (
+    "reconcile.stores.tables:TableStore._copy",
+    "reconcile.stores.localfs:FileStore._name",
+    "reconcile.stores.s3:S3Store._put_object",
+)
 _DELETES = (
     "reconcile.stores.tables:TableStore.delete",
     "reconcile.stores.localfs:FileStore.delete",
@@ -43,6 +49,7 @@ POINTS = {
     "loaded": Point((f"{PHASES}:Phases.execute",), "before"),
     "intent recorded": Point((f"{STAGE}:Stager._record_intent",), "after", 2),
     "batch read": Point((f"{STAGE}:encoded",), "after", 10),
+    "inside a write": Point(_INSIDE_WRITES, "after", 2),
     "written, not recorded": Point(_WRITES, "after", 2),
     "recorded": Point((f"{STAGE}:Stager._record",), "after", 2),
     "all staged": Point((f"{SWITCH}:Switcher.look_again",), "before"),
@@ -61,18 +68,15 @@ NOT_IN_UNDO = {"undo plan half written", "undo plan written"}
 
 def arm(point: Point) -> None:
     """Wrap the point's functions."""
-    calls = 0
+    calls = itertools.count(1)
 
     def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
-            nonlocal calls
-            calls += 1
-            last = calls == point.nth
-            if last and point.when == "before":
+            if point.when == "before" and next(calls) == point.nth:
                 os.kill(os.getpid(), signal.SIGKILL)
             result = function(*args, **kwargs)
-            if last:
+            if point.when == "after" and next(calls) == point.nth:
                 os.kill(os.getpid(), signal.SIGKILL)
             return result
 
