@@ -37,12 +37,16 @@ def binaries() -> Path:
 
 
 class PostgresServer:
-    """A server on a port of its own; every test gets a database made from a template with the vendor's schema."""
+    """A server on a port of its own; every test gets a database made from a template with the vendor's schema.
 
-    def __init__(self) -> None:
+    ``fsync`` is for benchmarks: tests of crashes kill processes, not the machine.
+    """
+
+    def __init__(self, *, fsync: bool = False) -> None:
         from tests.servers.ports import free_port
 
         self.port = free_port()
+        self._fsync = "on" if fsync else "off"
         self._bin = binaries()
         self._user = "nobody" if os.geteuid() == 0 else None
         self._folder = Path(tempfile.mkdtemp(prefix="reconcile-pg-"))
@@ -58,7 +62,8 @@ class PostgresServer:
 
     def start(self) -> None:
         """Start the server and wait until it answers."""
-        options = f"-p {self.port} -k {self._folder} -c listen_addresses=127.0.0.1 -c fsync=off -c max_connections=300"
+        options = f"-p {self.port} -k {self._folder} -c listen_addresses=127.0.0.1 -c fsync={self._fsync}"
+        options += " -c max_connections=300"
         self._call("pg_ctl", "-D", self._data, "-w", "-l", self._folder / "log", "-o", options, "start")
 
     def stop(self, mode: str = "immediate") -> None:

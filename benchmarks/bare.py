@@ -1,0 +1,136 @@
+"""The bare ceilings: the cheapest correct way to do a route's raw work, and nothing else.
+
+No plan, no record, no verification but what the store does by itself. To and from S3 only the requests are made, of
+bytes in memory, since they are what takes long.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import io
+import os
+import time
+import zlib
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import obstore
+import psycopg2
+
+from benchmarks.archive import NOW, Item, file_path, items
+from benchmarks.spec import Spec
+from reconcile.stores.binary_copy import BinaryCopy
+
+T = TypeVar("T")
+
+_COPY_ROWS = 500
+_DB_TO_DB2 = (
+    """INSERT INTO object_storage ("userId", bucket, key, version, content, created_at, last_updated)
+    SELECT "userId", bucket, "archiveId", '',
+           CASE WHEN b64_encoded THEN decode(jsondata, 'base64') ELSE convert_to(jsondata, 'UTF8') END, %s, %s
+    FROM archive_document""",
+    """UPDATE archive_metadata SET content_url = 'db2' || substr(content_url, 3) WHERE content_url LIKE 'db://%%'""",
+    "DELETE FROM archive_document",
+)
+
+
+def run(spec: Spec) -> float:
+    """Do the route's raw work; return the seconds it took, what is made ready first apart."""
+    route = f"{spec.source.driver} to {spec.dest.driver}"
+    if route == "db to db2":
+        return _timed(_db_to_db2, spec)
+    if spec.dest.compressed:
+        data = [item.data for item in items(spec.documents)]
+        return _timed(_threads, 2, lambda piece: zlib.compress(piece, 3), data)
+    ready = list(items(spec.documents))
+    if route == "s3 to s3":
+        return _timed(_copy_objects, spec, ready)
+    if spec.dest.driver == "s3":
+        return _timed(_put, spec, ready)
+    if spec.source.driver == "s3":
+        return _timed(_get_and_copy, spec, ready)
+    return _timed(_files, spec, ready)
+
+
+def _timed(work: Callable[..., object], *arguments: object) -> float:
+    started = time.monotonic()
+    work(*arguments)
+    return time.monotonic() - started
+
+
+def _threads(count: int, work: Callable[[T], object], things: Iterable[T]) -> None:
+    with ThreadPoolExecutor(count) as pool:
+        for _result in pool.map(work, things):
+            pass
+
+
+def _db_to_db2(spec: Spec) -> None:
+    connection = psycopg2.connect(spec.url)
+    cursor = connection.cursor()
+    cursor.execute(_DB_TO_DB2[0], (NOW, NOW))
+    cursor.execute(_DB_TO_DB2[1], ())
+    cursor.execute(_DB_TO_DB2[2])
+    connection.commit()
+
+
+def _put(spec: Spec, ready: list[Item]) -> None:
+    store = spec.dest.objects()
+
+    def put(item: Item) -> None:
+        obstore.put(store, f"{item.user}/{item.bucket}/{item.archive_id}", item.data, use_multipart=False)
+
+    _threads(spec.workers, put, ready)
+
+
+def _copy_objects(spec: Spec, ready: list[Item]) -> None:
+    client = spec.dest.client()
+
+    def copy(item: Item) -> None:
+        key = f"{item.user}/{item.bucket}/{item.archive_id}"
+        client.copy_object(Bucket=spec.dest.bucket, Key=key, CopySource={"Bucket": spec.source.bucket, "Key": key})
+
+    _threads(spec.workers, copy, ready)
+
+
+def _get_and_copy(spec: Spec, ready: list[Item]) -> None:
+    store = spec.source.objects()
+
+    def move(batch: list[Item]) -> None:
+        rows = []
+        for item in batch:
+            data = bytes(obstore.get(store, f"{item.user}/{item.bucket}/{item.archive_id}").bytes())
+            rows.append((item.user, item.bucket, item.archive_id, "", None, data, NOW, NOW))
+        connection = psycopg2.connect(spec.url)
+        connection.cursor().copy_expert("COPY object_storage FROM STDIN (FORMAT binary)", BinaryCopy(rows))
+        connection.commit()
+        connection.close()
+
+    stream = iter(ready)
+    _threads(spec.workers, move, list(iter(lambda: list(islice(stream, _COPY_ROWS // 5)), [])))
+
+
+def _files(spec: Spec, ready: list[Item]) -> None:
+    root = Path(spec.dest.root)
+    root.mkdir(exist_ok=True)
+
+    def write(batch: list[Item]) -> None:
+        for item in batch:
+            path = file_path(root, item)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(item.data)
+        _syncfs(root)
+
+    stream = iter(ready)
+    _threads(spec.workers, write, list(iter(lambda: list(islice(stream, _COPY_ROWS)), [])))
+
+
+def _syncfs(root: Path) -> None:
+    descriptor = os.open(root, os.O_RDONLY)
+    try:
+        if ctypes.CDLL(None, use_errno=True).syncfs(descriptor):
+            raise OSError(ctypes.get_errno(), "syncfs")
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,109 @@
+"""One contender's turn, in a process of its own: does the work, prints what it took as one line of JSON.
+
+    python -m benchmarks.contender ours|serial|bare < spec.json
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from benchmarks import bare, serial
+from benchmarks.spec import End, Spec
+
+
+def main(who: str, spec: Spec) -> None:
+    """Work, and print the figures."""
+    counts: Counter[str] = Counter()
+    started, cpu = time.monotonic(), time.process_time()
+    seconds: float | None = None
+    if who == "bare":
+        seconds = bare.run(spec)
+    elif who == "serial":
+        serial.run(spec)
+    else:
+        seconds, cpu = _ours(spec, counts)
+    figures = {
+        "documents": spec.documents,
+        "seconds": time.monotonic() - started if seconds is None else seconds,
+        "cpu_seconds": time.process_time() - cpu,
+        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "statements": counts["statements"],
+        "requests": counts["requests"],
+    }
+    print(json.dumps(figures))  # noqa: T201
+
+
+def _ours(spec: Spec, counts: Counter[str]) -> tuple[float, float]:
+    """Plan, then apply; return the seconds that apply took, and the CPU that was used before it."""
+    from reconcile import verbs  # noqa: PLC0415
+    from reconcile.logs import configure  # noqa: PLC0415
+    from reconcile.running.phases import RunOptions  # noqa: PLC0415
+
+    configure("error")
+    folder = Path(spec.folder)
+    paths = [_config(folder / f"{name}.yaml", spec.url, end) for name, end in _ends(spec)]
+    plan = verbs.plan(*paths, out=folder / "plan.json")
+    if plan.header.summary.moves.documents != spec.documents:
+        raise ValueError(plan.header.summary)
+    _count(counts)
+    prepared = verbs.prepare(plan.path)
+    started, cpu = time.monotonic(), time.process_time()
+    outcome = verbs.apply(prepared, options=RunOptions(workers=spec.workers or None))
+    if outcome.documents != spec.documents or outcome.kept:
+        raise ValueError(outcome)
+    return time.monotonic() - started, cpu
+
+
+def _ends(spec: Spec) -> list[tuple[str, End]]:
+    return [("source", spec.source), ("dest", spec.dest)]
+
+
+def _config(path: Path, url: str, end: End) -> Path:
+    content = {
+        "credentials": {"database": {"db_connect": url}},
+        "services": {"catalog": {"object_store": end.section()}},
+    }
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def _count(counts: Counter[str]) -> None:
+    """Count statements and requests from here on, by wrapping what sends them."""
+    import boto3  # noqa: PLC0415
+    import obstore  # noqa: PLC0415
+    import sqlalchemy as sa  # noqa: PLC0415
+
+    @sa.event.listens_for(sa.Engine, "before_cursor_execute")
+    def _statement(*_arguments: object) -> None:
+        counts["statements"] += 1
+
+    def counted(verb: Any) -> Any:  # noqa: ANN401
+        def wrapper(*arguments: Any, **named: Any) -> Any:  # noqa: ANN401
+            counts["requests"] += 1
+            return verb(*arguments, **named)
+
+        return wrapper
+
+    for name in ("put", "get", "head", "delete"):
+        setattr(obstore, name, counted(getattr(obstore, name)))
+    make = boto3.session.Session.client
+
+    def client(self: Any, *arguments: Any, **named: Any) -> Any:  # noqa: ANN401
+        made = make(self, *arguments, **named)
+        made.meta.events.register("before-send.s3", lambda **_named: counts.update(requests=1))
+        return made
+
+    boto3.session.Session.client = client
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], msgspec.json.decode(sys.stdin.read(), type=Spec))

@@ -1,0 +1,51 @@
+"""The table that benchmarks print, and the JSON beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def save(name: str, rows: list[dict[str, Any]], about: dict[str, Any]) -> None:
+    """Print the rows and save them; figures of contenders become rates and ratios."""
+    table = [_row(row) for row in rows]
+    machine = {"cores": os.cpu_count(), "python": platform.python_version(), "kernel": platform.release()}
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps({"about": machine | about, "rows": table, "medians": rows}, indent=1) + "\n")
+    _print(table)
+    print(f"saved in {path}", file=sys.stderr)  # noqa: T201
+
+
+def _row(row: dict[str, Any]) -> dict[str, Any]:
+    ours = row["ours"]
+    line: dict[str, Any] = {"route": row["route"], "documents/s": round(_rate(ours))}
+    if "serial" in row:
+        line["times serial"] = round(_rate(ours) / _rate(row["serial"]), 1)
+    if "bare" in row:
+        line["of bare's time"] = round(_rate(row["bare"]) / _rate(ours), 2)
+    documents = ours["documents"]
+    return line | {
+        "CPU ms/document": round(ours["cpu_seconds"] * 1000 / documents, 2),
+        "requests/document": round(ours["requests"] / documents, 2),
+        "statements/document": round(ours["statements"] / documents, 3),
+        "peak MiB": round(ours["peak_mib"]),
+    }
+
+
+def _rate(figures: dict[str, float]) -> float:
+    return figures["documents"] / figures["seconds"]
+
+
+def _print(table: list[dict[str, Any]]) -> None:
+    names = list(dict.fromkeys(name for line in table for name in line))
+    lines = [names, *([str(line.get(name, "")) for name in names] for line in table)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(names))]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())  # noqa: T201

@@ -1,0 +1,177 @@
+"""The routes, side by side: this tool, the serial reference, the bare ceiling, in turn on the same documents.
+
+    python -m benchmarks.routes [--repeat N] [--documents N] [ROUTE...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import msgspec
+from attrs import evolve, frozen
+
+from benchmarks.archive import fill, s3_client
+from benchmarks.ceph import endpoint
+from benchmarks.latency import LatencyProxy
+from benchmarks.report import save
+from benchmarks.spec import End, Spec
+from tests.servers.postgresql import PostgresServer
+
+LATENCY_MS = 20
+SERIAL_DOCUMENTS = 500  # a sample of the same archive: each document costs it the same
+
+
+@frozen
+class Route:
+    """A route, and how much it is measured with. ``bare_workers`` None: as many as the tool takes."""
+
+    source: str
+    dest: str
+    documents: int = 20_000
+    latency: bool = False
+    compressed: bool = False
+    workers: int = 0
+    bare_workers: int = 2
+    has_bare: bool = True
+
+    @property
+    def name(self) -> str:
+        """What the table calls it."""
+        more = f", {LATENCY_MS} ms" * self.latency + ", compressed" * self.compressed
+        return f"{self.source} to {self.dest}{more}"
+
+
+ROUTES = (
+    Route("db", "db2"),
+    Route("db", "s3", 5_000, bare_workers=32),
+    Route("db2", "s3", 5_000, bare_workers=32),
+    Route("db", "s3", 5_000, latency=True, bare_workers=32),
+    Route("s3", "s3", 5_000, bare_workers=32),
+    Route("localfs", "s3", 5_000, bare_workers=32),
+    Route("db", "localfs"),
+    Route("localfs", "localfs", has_bare=False),
+    Route("s3", "db2", 5_000, bare_workers=32),
+    Route("db", "s3", 5_000, compressed=True, bare_workers=32),
+    Route("db", "localfs", compressed=True),
+)
+
+
+@frozen
+class Bench:
+    """The servers that everything runs on."""
+
+    postgresql: PostgresServer
+    server: Any
+    far: LatencyProxy
+    folder: Path
+
+    def measure(self, route: Route, repeat: int, who: tuple[str, ...]) -> dict[str, Any]:
+        """Let every contender have its turns; return the medians."""
+        found: dict[str, list[dict[str, float]]] = {name: [] for name in who}
+        for _turn in range(repeat):
+            for name in who:
+                if name != "bare" or route.has_bare:
+                    found[name].append(self._turn(route, name))
+        return {"route": route.name} | {
+            name: {key: median(turn[key] for turn in turns) for key in turns[0]}
+            for name, turns in found.items()
+            if turns
+        }
+
+    def _turn(self, route: Route, who: str) -> dict[str, float]:
+        with self._archive(route) as spec:
+            spec = evolve(spec, workers=route.bare_workers if who == "bare" else route.workers)
+            if who == "serial":
+                spec = evolve(spec, documents=min(SERIAL_DOCUMENTS, route.documents))
+            done = subprocess.run(  # noqa: S603
+                [sys.executable, "-m", "benchmarks.contender", who],
+                input=msgspec.json.encode(spec), check=True, capture_output=True,
+            )  # fmt: skip
+            figures: dict[str, float] = msgspec.json.decode(done.stdout)
+            print(route.name, who, {k: round(v, 2) for k, v in figures.items()}, file=sys.stderr, flush=True)  # noqa: T201
+            return figures
+
+    @contextmanager
+    def _archive(self, route: Route) -> Iterator[Spec]:
+        """A fresh archive for one turn, and nothing of the last one's."""
+        folder = Path(tempfile.mkdtemp(dir=self.folder))
+        database = self.postgresql.database()
+        source, dest = (self._end(driver, route, folder) for driver in (route.source, route.dest))
+        with ExitStack() as stack:
+            stack.callback(shutil.rmtree, folder)
+            stack.callback(self._drop_database, database)
+            for end in (source, dest):
+                if end.driver == "s3":
+                    s3_client(self.server).create_bucket(Bucket=end.bucket)
+                    stack.callback(self._drop_bucket, end.bucket)
+            near = self.server if source.driver == "s3" else None
+            root = Path(source.root) if source.driver == "localfs" else None
+            fill(database, route.source, route.documents, server=near, bucket=source.bucket, root=root)
+            subprocess.run(["/bin/sync"], check=True)
+            yield Spec(database, source, evolve(dest, compressed=route.compressed), route.documents, 0, str(folder))
+
+    def _end(self, driver: str, route: Route, folder: Path) -> End:
+        name = f"bench-{uuid.uuid4().hex}"
+        if driver == "s3":
+            url = self.far.url if route.latency else self.server.url
+            return End(driver, name, url, self.server.access_key, self.server.secret_key)
+        return End(driver, root=str(folder / name) if driver == "localfs" else "")
+
+    def _drop_database(self, url: str) -> None:
+        self.postgresql.run("postgres", f"DROP DATABASE {url.rpartition('/')[2]} WITH (FORCE)")
+
+    def _drop_bucket(self, bucket: str) -> None:
+        client = s3_client(self.server)
+        while keys := client.list_objects_v2(Bucket=bucket).get("Contents"):
+            doomed = [{"Key": entry["Key"]} for entry in keys]
+            client.delete_objects(Bucket=bucket, Delete={"Objects": doomed, "Quiet": True})
+        client.delete_bucket(Bucket=bucket)
+
+
+@contextmanager
+def servers() -> Iterator[tuple[Bench, str]]:
+    """Start every server; stop them at the end."""
+    with ExitStack() as stack:
+
+        def opened(make: Callable[[], Any]) -> Any:  # noqa: ANN401
+            server = make()
+            stack.callback(server.close)
+            return server
+
+        postgresql = opened(lambda: PostgresServer(fsync=True))
+        server, what = endpoint()
+        stack.callback(server.close)
+        far = opened(lambda: LatencyProxy(server.url, LATENCY_MS))
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="reconcile-bench-"))
+        yield Bench(postgresql, server, far, Path(folder)), what
+
+
+def main() -> None:
+    """Measure the routes that were asked for, or all."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--documents", type=int, help="instead of each route's own number")
+    parser.add_argument("--who", nargs="+", default=["ours", "serial", "bare"])
+    parser.add_argument("routes", nargs="*", help="as the table names them; all by default")
+    options = parser.parse_args()
+    chosen = [route for route in ROUTES if not options.routes or route.name in options.routes]
+    with servers() as (bench, what):
+        rows = []
+        for route in chosen:
+            sized = evolve(route, documents=options.documents or route.documents)
+            rows.append(bench.measure(sized, options.repeat, tuple(options.who)))
+        save("routes", rows, {"s3": what})
+
+
+if __name__ == "__main__":
+    main()
