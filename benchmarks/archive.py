@@ -88,7 +88,9 @@ def fill(url: str, driver: str, count: int, *, server: Any = None, bucket: str =
         if driver == "db":
             _db_row(content, item)
         elif driver == "db2":
-            content.write(f"{item.user}\t{item.bucket}\t{item.archive_id}\t\t\\N\t\\\\x{item.data.hex()}\t{NOW}\t{NOW}\n")
+            content.write(
+                f"{item.user}\t{item.bucket}\t{item.archive_id}\t\t\\N\t\\\\x{item.data.hex()}\t{NOW}\t{NOW}\n"
+            )
         if content.tell() > 64 << 20:
             _flush(connection, driver, content)
     _flush(connection, driver, content)

@@ -7,7 +7,6 @@ bytes in memory, since they are what takes long.
 from __future__ import annotations
 
 import ctypes
-import io
 import os
 import time
 import zlib

@@ -1,6 +1,6 @@
 """The routes, side by side: this tool, the serial reference, the bare ceiling, in turn on the same documents.
 
-    python -m benchmarks.routes [--repeat N] [--documents N] [ROUTE...]
+python -m benchmarks.routes [--repeat N] [--documents N] [ROUTE...]
 """
 
 from __future__ import annotations
@@ -89,21 +89,19 @@ class Bench:
         }
 
     def _turn(self, route: Route, who: str) -> dict[str, float]:
-        with self._archive(route) as spec:
-            spec = evolve(spec, workers=route.bare_workers if who == "bare" else route.workers)
+        with self._archive(route) as whole:
+            spec = evolve(whole, workers=route.bare_workers if who == "bare" else route.workers)
             if who == "serial":
                 spec = evolve(spec, documents=min(SERIAL_DOCUMENTS, route.documents))
-            done = subprocess.run(  # noqa: S603
-                [sys.executable, "-m", "benchmarks.contender", who],
-                input=msgspec.json.encode(spec), check=True, capture_output=True,
-            )  # fmt: skip
+            command = [sys.executable, "-m", "benchmarks.contender", who]
+            done = subprocess.run(command, input=msgspec.json.encode(spec), check=True, stdout=subprocess.PIPE)  # noqa: S603
             figures: dict[str, float] = msgspec.json.decode(done.stdout)
             print(route.name, who, {k: round(v, 2) for k, v in figures.items()}, file=sys.stderr, flush=True)  # noqa: T201
             return figures
 
     @contextmanager
     def _archive(self, route: Route) -> Iterator[Spec]:
-        """A fresh archive for one turn, and nothing of the last one's."""
+        """Make a fresh archive for one turn; take it away afterwards."""
         folder = Path(tempfile.mkdtemp(dir=self.folder))
         database = self.postgresql.database()
         source, dest = (self._end(driver, route, folder) for driver in (route.source, route.dest))

@@ -82,7 +82,7 @@ class Db:
 class Db2:
     """Driver ``db2``."""
 
-    _where = 'WHERE "userId" = :u AND bucket = :b AND key = :a AND version = \'\''
+    _where = "WHERE \"userId\" = :u AND bucket = :b AND key = :a AND version = ''"
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

@@ -1,4 +1,4 @@
-"""What a run is given from outside: when to stop, whom to tell, and how many threads work."""
+"""What a run is given from outside: when to stop, whom to tell, and how many batches are in hand at once."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from reconcile.errors import Interrupted
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+PIPELINES = 4  # batches in hand at once: enough for each to wait for something else
 
 
 class Progress(Protocol):
@@ -65,7 +67,7 @@ class Control:
 
 
 def in_parallel(
-    control: Control, workers: int, batches: Iterable[T], work: Callable[[T], R], done: Callable[[R], None]
+    control: Control, pipelines: int, batches: Iterable[T], work: Callable[[T], R], done: Callable[[R], None]
 ) -> None:
     """Call ``work`` for every batch on so many threads, and ``done`` for every result on this one.
 
@@ -73,11 +75,11 @@ def in_parallel(
     reported, no more are begun, and the error is raised.
     """
     pending: set[Future[R]] = set()
-    with ThreadPoolExecutor(workers, thread_name_prefix="reconcile") as pool:
+    with ThreadPoolExecutor(pipelines, thread_name_prefix="reconcile") as pool:
         try:
             for batch in batches:
                 control.check()
-                while len(pending) >= 2 * workers:
+                while len(pending) >= 2 * pipelines:
                     pending = _report(pending, done)
                 pending.add(pool.submit(work, batch))
             while pending:

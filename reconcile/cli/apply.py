@@ -58,6 +58,7 @@ def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
                 "ignore_services",
                 "max_failures",
                 "max_document_size",
+                "memory",
             )
         }
     )

@@ -101,7 +101,11 @@ def run_options(command: F) -> F:
     for add in reversed(
         (
             option("--yes", is_flag=True, help="Do not ask."),
-            option("--workers", type=click.IntRange(1, 256), help="Threads.  [default: what the stores do best with]"),
+            option(
+                "--workers",
+                type=click.IntRange(1, 256),
+                help="Requests to a store at once.  [default: what it does best with]",
+            ),
             option(
                 "--lock-wait",
                 type=click.FloatRange(0),
@@ -130,6 +134,14 @@ def run_options(command: F) -> F:
                 default="5GiB",
                 show_default=True,
                 help="Decompress no document to more than this.",
+            ),
+            option(
+                "--memory",
+                metavar="SIZE",
+                callback=_size,
+                default="256MiB",
+                show_default=True,
+                help="Hold documents of no more than this at once.",
             ),
         )
     ):

@@ -57,8 +57,9 @@ def command(context: click.Context, /, what: str, **options: Any) -> None:  # no
                 confirm("Are all Anchore services stopped, and shall this be taken back?", yes=False)
             else:
                 confirm(f"Run {run_id} never switched. Drop the copies that it staged?", yes=False)
-        names = ("workers", "lock_wait", "wait_for_services", "ignore_services", "max_failures", "max_document_size")
-        run = RunOptions(**{name: options[name] for name in names})
+        names = ("workers", "lock_wait", "wait_for_services", "ignore_services")
+        limits = ("max_failures", "max_document_size", "memory")
+        run = RunOptions(**{name: options[name] for name in names + limits})
         with controlled(quiet=context.obj) as control:
             outcome = verbs.undo(catalog, prepared, run, control)
     show_outcome(outcome, prepared)

@@ -12,7 +12,7 @@ from attrs import define, evolve, field
 
 from reconcile.catalog import Catalog
 from reconcile.catalog.rows import urls_in_use
-from reconcile.control import in_batches, in_order
+from reconcile.control import PIPELINES, in_batches, in_order
 from reconcile.errors import DocumentError, MissingStoreError
 from reconcile.payload import md5
 from reconcile.planning.desired import DesiredState
@@ -43,8 +43,7 @@ class Prober:
         """
         for name in names:
             self._open(name)
-        workers = min((store.default_workers for store in self._stores.values() if store), default=1)
-        for batch in in_order(workers, in_batches(moves, _BATCH_MOVES), self._probe_batch):
+        for batch in in_order(PIPELINES, in_batches(moves, _BATCH_MOVES), self._probe_batch):
             yield from batch
 
     def _open(self, name: str) -> None:

@@ -253,12 +253,12 @@ def _drop(
     names = _places_of_copies(catalog, record.run_id)
     stores = {name: open_store(forward.places[name].backend, catalog, record.run_id) for name in names}
     for store in stores.values():
+        store.use(options.workers or store.default_workers)
         store.prepare(create=False)
     if record.state == STAGING:
         mark_undoing(catalog, record)
     run = resume_run(catalog, record)
-    workers = options.workers or min((store.default_workers for store in stores.values()), default=1)
-    dropper = Dropper(run, forward, stores, control, workers)
+    dropper = Dropper(run, forward, stores, control, options.pipelines)
     dropper.drop()
     with run.writing() as connection:
         mark_undone(connection, record.run_id)

@@ -36,7 +36,7 @@ class Cleaner:
     desired: DesiredState
     stores: Mapping[str, Store]
     control: Control
-    workers: int
+    pipelines: int
     _same_place: SamePlace = field(init=False)
     _referred: set[Location] = field(factory=set)
     _staged: set[Location] = field(factory=set)
@@ -57,7 +57,7 @@ class Cleaner:
         self._find_same_places()
         self.control.progress.phase("clean", documents, size)
         batches = self.run.batches(STAGED, _BATCH_DOCUMENTS, *to_do)
-        in_parallel(self.control, self.workers, batches, self._clean_batch, self._report)
+        in_parallel(self.control, self.pipelines, batches, self._clean_batch, self._report)
         if self._refused:
             raise BackendError(
                 f"the catalog is switched, but {len(self._refused)} sources could not be deleted; the first: "

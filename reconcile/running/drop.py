@@ -48,7 +48,7 @@ class Dropper:
     desired: DesiredState
     stores: Mapping[str, Store]
     control: Control
-    workers: int
+    pipelines: int
     left: list[str] = field(factory=list)
     _not_ours: set[Location] = field(factory=set)
 
@@ -63,7 +63,7 @@ class Dropper:
         self.control.progress.phase("drop copies", documents, sum(size for _count, size in counts.values()))
         for state in (STAGED, PLANNED, FAILED, CHANGED):
             batches = self.run.batches(state, _BATCH_DOCUMENTS, ours)
-            in_parallel(self.control, self.workers, batches, self._drop_batch, self._report)
+            in_parallel(self.control, self.pipelines, batches, self._drop_batch, self._report)
 
     def _give_up_referred(self) -> None:
         """Let go of copies that a catalog row refers to by now: they are not ours to delete (R3).

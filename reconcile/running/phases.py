@@ -14,7 +14,7 @@ from attrs import define, evolve, field, frozen
 from reconcile.catalog import Catalog, Scope
 from reconcile.catalog.lock import RunLock
 from reconcile.catalog.services import database_now
-from reconcile.control import Control
+from reconcile.control import PIPELINES, Control
 from reconcile.errors import BackendError, PlanFileError, ReconcileError, StageFailedError, TooManyFailuresError
 from reconcile.logs import get_logger, printable
 from reconcile.payload import LARGEST
@@ -23,7 +23,7 @@ from reconcile.planning.planfile import undo_path
 from reconcile.planning.planner import unreadable_with
 from reconcile.running.clean import Cleaner
 from reconcile.running.run import Run, find_runs
-from reconcile.running.stage import Limits, Stager
+from reconcile.running.stage import MEMORY_BYTES, Limits, Stager
 from reconcile.running.switch import Switcher, wait_for_quiet
 from reconcile.running.undo import mark_undone, write_undo_plan
 from reconcile.running.worktables import BLOCKED, CHANGED, DONE, FAILED, KEPT, STAGED, STAGING, moves
@@ -50,7 +50,10 @@ class Share:
 
 @frozen
 class RunOptions:
-    """How a run goes. Waits are in seconds, sizes in bytes; ``workers`` None means what the stores do best with."""
+    """How a run goes. Waits are in seconds, sizes in bytes.
+
+    ``workers`` is how many requests are on their way to a store at once; None means what it does best with.
+    """
 
     keep_source: bool = False
     leave_blocked: bool = False
@@ -62,6 +65,12 @@ class RunOptions:
     ignore_services: bool = False
     max_failures: Share | None = None
     max_document_size: int = LARGEST
+    memory: int = MEMORY_BYTES
+
+    @property
+    def pipelines(self) -> int:
+        """How many batches are in hand at once."""
+        return min(self.workers or PIPELINES, PIPELINES)
 
 
 @frozen
@@ -128,15 +137,9 @@ class Phases:
         """Whether this run takes another back."""
         return self.run.record.undo_of is not None
 
-    @property
-    def workers(self) -> int:
-        """How many threads work."""
-        wanted = self.options.workers
-        return wanted or min((store.default_workers for store in self._stores.values()), default=1)
-
     def _open_stores(self) -> None:
         """Open the stores in use; make what the destination's config asks to be made."""
-        self._stores = open_stores(self.run, self.desired, create=self.run.record.state == STAGING)
+        self._stores = open_stores(self.run, self.desired, self.options, create=self.run.record.state == STAGING)
         query = sa.select(moves.c.dest, moves.c.dest_store).where(
             moves.c.run_id == self.run.run_id, moves.c.dest.is_not(None)
         )
@@ -154,8 +157,8 @@ class Phases:
         if not self.is_undo:
             self._check_undo_path()
         self.run.retry_unstaged()
-        stager = Stager(self.run, self.desired, self._stores, self.control, self.workers, self._limits())
-        switcher = Switcher(self.run, self.desired, self._stores, self.control, self.workers)
+        stager = Stager(self.run, self.desired, self._stores, self.control, self.options.pipelines, self._limits())
+        switcher = Switcher(self.run, self.desired, self._stores, self.control, self.options.pipelines)
         try:
             stager.stage()
             self._judge(switcher)
@@ -191,7 +194,8 @@ class Phases:
     def _limits(self) -> Limits:
         total = sum(count for state, (count, _size) in self.run.counts().items() if state != BLOCKED)
         failures = self.options.max_failures.of(total) if self.options.max_failures else None
-        return Limits(failures, self.options.max_document_size, self.options.leave_failed)
+        options = self.options
+        return Limits(failures, options.max_document_size, options.memory, options.leave_failed)
 
     def _stage_failed(self, what: str, hint: str | None = None) -> StageFailedError:
         counts = self.run.counts()
@@ -228,7 +232,7 @@ class Phases:
 
     def _clean(self) -> None:
         self.lock.check()
-        Cleaner(self.run, self.desired, self._stores, self.control, self.workers).clean()
+        Cleaner(self.run, self.desired, self._stores, self.control, self.options.pipelines).clean()
 
     def _finish(self) -> Outcome:
         with self.run.writing() as connection:
@@ -245,7 +249,7 @@ def _nothing() -> None:
     """Watch nothing."""
 
 
-def open_stores(run: Run, desired: DesiredState, *, create: bool) -> dict[str, Store]:
+def open_stores(run: Run, desired: DesiredState, options: RunOptions, *, create: bool) -> dict[str, Store]:
     """Open every store that the run's moves name; raises `BackendError` for one that is not usable."""
     query = sa.select(moves.c.source, moves.c.dest).where(moves.c.run_id == run.run_id, moves.c.source.is_not(None))
     with run.catalog.read() as connection:
@@ -254,6 +258,7 @@ def open_stores(run: Run, desired: DesiredState, *, create: bool) -> dict[str, S
     stores = {}
     for name in sorted(dests | {source for source, _dest in pairs}):
         store = open_store(desired.places[name].backend, run.catalog, run.run_id)
+        store.use(options.workers or store.default_workers)
         store.prepare(create=create and name in dests)
         stores[name] = store
     return stores

@@ -17,13 +17,14 @@ from reconcile.catalog.tables import archive_metadata
 from reconcile.control import Control, in_parallel
 from reconcile.errors import DocumentError, TooManyFailuresError
 from reconcile.logs import get_logger
-from reconcile.payload import LARGEST, md5, recode
+from reconcile.payload import LARGEST, SPOOL_BYTES, md5, recode
 from reconcile.planning.desired import DesiredState
 from reconcile.running.copies import Copy, Outcome, check_reproduced, encoded, found_there
 from reconcile.running.health import Health
 from reconcile.running.room import Room, make_room
 from reconcile.running.run import Run
 from reconcile.running.worktables import (
+    ADOPTED,
     CHANGED,
     FAILED,
     INTENDED,
@@ -39,18 +40,24 @@ from reconcile.running.worktables import (
 )
 from reconcile.stores import Content, Stat, Store
 
-BATCH_DOCUMENTS = 100
-BATCH_BYTES = 16 << 20
+BATCH_DOCUMENTS = 250
+MEMORY_BYTES = 256 << 20
+_BATCHES_IN_MEMORY = 16  # those in hand, as read and as encoded, and what libraries hold of them
+_UNSIZED_BYTES = 1 << 20  # what a document counts for whose size the catalog does not know
 
 log = get_logger()
 
 
 @frozen
 class Limits:
-    """When staging stops early: after so many failed documents (None: never). ``largest`` is a document's bytes."""
+    """When staging stops early: after so many failed documents (None: never).
+
+    ``largest`` is a document's bytes, ``memory`` those of all documents in hand.
+    """
 
     failures: int | None = None
     largest: int = LARGEST
+    memory: int = MEMORY_BYTES
     leave_failed: bool = False
 
 
@@ -62,7 +69,7 @@ class Stager:
     desired: DesiredState
     stores: Mapping[str, Store]
     control: Control
-    workers: int
+    pipelines: int
     limits: Limits = field(factory=Limits)
     _room: Room = field(init=False)
     _health: Health = field(init=False)
@@ -82,8 +89,8 @@ class Stager:
         self.control.progress.phase("stage", documents + done, size + done_size)
         if done:
             self.control.progress.advance(done, done_size)
-        batches = (part for batch in self.run.batches(PLANNED, BATCH_DOCUMENTS) for part in _by_size(batch))
-        in_parallel(self.control, self.workers, batches, self._stage_batch, self._report)
+        batches = (part for batch in self.run.batches(PLANNED, BATCH_DOCUMENTS) for part in self._by_size(batch))
+        in_parallel(self.control, self.pipelines, batches, self._stage_batch, self._report)
         self._health.check(at_end=not self.limits.leave_failed)
 
     def _staged_places(self) -> set[str]:
@@ -108,6 +115,21 @@ class Stager:
         self._failures += counts[FAILED]
         if self.limits.failures is not None and self._failures > self.limits.failures:
             raise TooManyFailuresError(f"{self._failures} documents could not be staged, --max-failures allows fewer")
+
+    def _by_size(self, batch: list[WorkMove]) -> Iterator[list[WorkMove]]:
+        """Cut a batch where its documents grow beyond its share of the memory. Rows of one document stay together."""
+        most = self.limits.memory // _BATCHES_IN_MEMORY
+        part, size = list[WorkMove](), 0
+        for work in batch:
+            known = work.move.before.size
+            more = _UNSIZED_BYTES if known is None else min(known, SPOOL_BYTES)
+            if part and size + more > most and part[-1].move.document != work.move.document:
+                yield part
+                part, size = [], 0
+            part.append(work)
+            size += more
+        if part:
+            yield part
 
     def _stage_batch(self, batch: Sequence[WorkMove]) -> list[Outcome]:
         unchanged = self._unchanged(batch)
@@ -148,7 +170,7 @@ class Stager:
     def _stage_group(self, source: Store, dest: Store, copies: list[Copy]) -> list[Outcome]:
         """Copy what goes from one store to one other. Several rows of one destination are one copy."""
         dest.tidy([copy.dest_key for copy in copies if copy.work.origin == INTENDED])
-        present = dest.look(list({copy.dest_key for copy in copies}), digest=True)
+        present = dest.glance(list({copy.dest_key for copy in copies}))
         self._record_intent([c for c in copies if c.dest_key not in present and c.work.origin != INTENDED])
         read = source.read(list({copy.source_key for copy in copies}))
         outcomes, ready = [], []
@@ -173,12 +195,14 @@ class Stager:
             if answer is None:
                 outcomes.append(found[copy.work.seq])
             elif isinstance(answer, DocumentError):
-                outcomes.append(Outcome(copy, FAILED, INTENDED, error=answer))
+                theirs = answer.reason == "destination_occupied"
+                outcomes.append(Outcome(copy, FAILED, copy.work.origin if theirs else INTENDED, error=answer))
             elif answer.md5 != copy.expected:  # another row's content went there in this very batch
                 taken = DocumentError("destination_occupied", "another row has its content there")
                 outcomes.append(Outcome(copy, FAILED, copy.work.origin, error=taken))
-            else:
-                outcomes.append(Outcome(copy, STAGED, WRITTEN, answer))
+            else:  # a glance may have missed what is there; found by a resumed run it is what that run wrote
+                adopted = answer.found and copy.work.origin != INTENDED and copy.dest_key not in free
+                outcomes.append(Outcome(copy, STAGED, ADOPTED if adopted else WRITTEN, answer))
         return outcomes
 
     def _encoded(self, copy: Copy, content: Content | DocumentError, source: Store) -> Copy:
@@ -252,20 +276,6 @@ class Stager:
             return False
         back = recode(copy.write.data, is_compressed=copy.compressed, compressed=was_compressed)
         return md5(back) != md5(content.data)
-
-
-def _by_size(batch: list[WorkMove]) -> Iterator[list[WorkMove]]:
-    """Cut a batch where its documents grow beyond what a thread should hold. Rows of one document stay together."""
-    part, size = list[WorkMove](), 0
-    for work in batch:
-        more = work.move.before.size or 0
-        if part and size + more > BATCH_BYTES and part[-1].move.document != work.move.document:
-            yield part
-            part, size = [], 0
-        part.append(work)
-        size += more
-    if part:
-        yield part
 
 
 def _log_document(outcome: Outcome) -> None:

@@ -59,7 +59,7 @@ class Switcher:
     desired: DesiredState
     stores: Mapping[str, Store]
     control: Control
-    workers: int
+    pipelines: int
 
     def look_again(self, stager: Stager) -> None:
         """See that every copy is still there; stage anew what is gone (R3).
@@ -91,7 +91,7 @@ class Switcher:
             gone += result[2]
             self.control.progress.advance(result[0], result[1])
 
-        in_parallel(self.control, self.workers, self.run.batches(STAGED, _LOOK_DOCUMENTS), self._look_at, report)
+        in_parallel(self.control, self.pipelines, self.run.batches(STAGED, _LOOK_DOCUMENTS), self._look_at, report)
         return gone
 
     def _look_at(self, batch: list[WorkMove]) -> tuple[int, int, int]:

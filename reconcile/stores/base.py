@@ -12,11 +12,13 @@ Promises that every driver keeps, and that the contract suite tests:
 - **read** returns the bytes as stored, decoding nothing but the driver's own wrapping (base64 in ``db``).
   A missing key gives `DocumentError` ``source_missing``.
 - **look** is cheap, and truthful about presence. Keys that are not there are not in its answer.
+- **glance** is cheaper, and may leave out what is there: for places that are about to be written to. What **write**
+  then finds there after all has ``found`` in its answer.
 - **delete** deletes a key only if it still holds the `Known` content; a key that is gone already is success.
 - **tidy** removes what a killed **write** of this store's own ``tag`` may have left beside the keys.
 - **prepare** raises if the place is not usable; with ``create`` it first makes what the config asks to be made
   (``create_bucket``, a data dir whose parent is there) and nothing else.
-- Verbs may be called from many threads at once.
+- Verbs may be called from many threads at once, and use threads of their own where the server takes many requests.
 
 Errors: what concerns one document is returned in its place as `DocumentError`, so that one bad document
 never hides the others. What concerns the whole backend is raised: `TransientError` where trying again may
@@ -28,16 +30,22 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
+from functools import partial
+from itertools import count
 from typing import Any, ClassVar, TypeVar
 
 import stamina
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from reconcile.errors import DocumentError, TransientError
 from reconcile.payload import Data, md5
 from reconcile.stores.addresses import Address, Key
 
+A = TypeVar("A")
 T = TypeVar("T")
 
 _LONGEST_PAUSE = 30.0  # seconds that a server's Retry-After is heeded for
@@ -50,6 +58,7 @@ class Stat:
     None where the store does not tell without reading. ``version`` is opaque: an ETag, or size and mtime.
     ``mark`` changes whenever the content is written again, and costs nothing to ask for, where ``version`` does.
     ``in_doubt``: something is there, and only reading tells what (a NULL, several rows, an error).
+    ``found``: a write found just this content there, and it was not its own earlier attempt.
     """
 
     size: int | None = None
@@ -57,6 +66,7 @@ class Stat:
     version: str | None = None
     in_doubt: bool = False
     mark: str | None = None
+    found: bool = False
 
 
 @frozen
@@ -100,6 +110,9 @@ class Store(ABC):
     def __init__(self, address: Address) -> None:
         self.address = address
 
+    def use(self, workers: int) -> None:  # noqa: B027 - one statement does for a whole batch in some stores
+        """Have so many requests on their way at once from here on, all callers' together."""
+
     @abstractmethod
     def prepare(self, *, create: bool) -> None:
         """Raise `BackendError` if the place is not usable; with ``create`` make it first where asked to."""
@@ -107,6 +120,10 @@ class Store(ABC):
     @abstractmethod
     def look(self, keys: Sequence[Key], *, digest: bool = False) -> dict[Key, Stat]:
         """Return what is there. With ``digest`` every `Stat` has its ``md5``, read for it if need be."""
+
+    def glance(self, keys: Sequence[Key]) -> dict[Key, Stat]:
+        """Return what is easily seen to be there, with its ``md5``."""
+        return self.look(keys, digest=True)
 
     @abstractmethod
     def read(self, keys: Sequence[Key]) -> dict[Key, Content | DocumentError]:
@@ -135,6 +152,14 @@ class DocumentStore(Store):
     documents_in_a_row: ClassVar[int] = 3  # so many that the server would not serve, and it is the server
     _unserved = 0
 
+    def __init__(self, address: Address) -> None:
+        super().__init__(address)
+        self.use(self.default_workers)
+
+    def use(self, workers: int) -> None:
+        self._workers = workers
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="store")
+
     @abstractmethod
     def _stat(self, key: Key) -> Stat | None:
         """Return what is at the key, None if nothing."""
@@ -152,34 +177,63 @@ class DocumentStore(Store):
         """Delete the key; no error if it is gone."""
 
     def look(self, keys: Sequence[Key], *, digest: bool = False) -> dict[Key, Stat]:
-        found = {}
-        for key in keys:
-            stat = self._sure(self._stat, key)
-            if isinstance(stat, Stat) and digest and stat.md5 is None:
-                content = self._sure(self._get, key)
-                if isinstance(content, Content):
-                    stat = Stat(len(content.data), md5(content.data), content.version)
-            if stat is not None:
-                found[key] = Stat(in_doubt=True) if isinstance(stat, DocumentError) else stat
-        return found
+        stats = self._each(partial(self._look_at, digest=digest), keys)
+        return {key: stat for key, stat in zip(keys, stats, strict=True) if stat is not None}
+
+    def _look_at(self, key: Key, *, digest: bool) -> Stat | None:
+        stat = self._sure(self._stat, key)
+        if isinstance(stat, Stat) and digest and stat.md5 is None:
+            content = self._sure(self._get, key)
+            if isinstance(content, Content):
+                stat = Stat(len(content.data), md5(content.data), content.version)
+        return Stat(in_doubt=True) if isinstance(stat, DocumentError) else stat
 
     def read(self, keys: Sequence[Key]) -> dict[Key, Content | DocumentError]:
-        return {key: self._outcome(self._get, key) for key in keys}
+        return dict(zip(keys, self._each(partial(self._outcome, self._get), keys), strict=True))
 
     def write(self, writes: Sequence[Write]) -> dict[Key, Stat | DocumentError]:
-        return {write.key: self._outcome(self._put_once, write) for write in writes}
+        answers = self._each(self._written, writes)
+        return {write.key: answer for write, answer in zip(writes, answers, strict=True)}
 
     def delete(self, known: Sequence[Known]) -> dict[Key, DocumentError | None]:
-        return {content.key: self._outcome(self._delete_known, content) for content in known}
+        answers = self._each(partial(self._outcome, self._delete_known), known)
+        return {content.key: answer for content, answer in zip(known, answers, strict=True)}
 
-    def _put_once(self, write: Write) -> Stat:
+    def _each(self, verb: Callable[[A], T], arguments: Sequence[A]) -> list[T]:
+        """Call a verb for every argument, many at once. The first error ends it, and is raised."""
+        if min(self._workers, len(arguments)) <= 1:  # also from one of the threads themselves
+            return [verb(argument) for argument in arguments]
+        todo = deque(enumerate(arguments))
+        answers: dict[int, T] = {}
+
+        def work() -> None:
+            with suppress(_NothingLeft):
+                while True:
+                    index, argument = _taken(todo)
+                    answers[index] = verb(argument)
+
+        threads = [self._threads.submit(work) for _thread in range(min(self._workers, len(arguments)))]
+        for thread in as_completed(threads):
+            if thread.exception() is not None:
+                todo.clear()
+        for thread in threads:
+            thread.result()
+        return [answers[index] for index in range(len(arguments))]
+
+    def _written(self, write: Write) -> Stat | DocumentError:
         """Put; if the key is taken, by our own lost attempt or by the same content, that is as good."""
-        try:
-            return self._put(write)
-        except DocumentError as error:
-            if error.reason != "destination_occupied":
-                raise
-            return self._found(error, write)
+        attempts = count(1)
+
+        def put(write: Write) -> Stat:
+            attempt = next(attempts)
+            try:
+                return self._put(write)
+            except DocumentError as error:
+                if error.reason != "destination_occupied":
+                    raise
+                return evolve(self._found(error, write), found=attempt == 1)
+
+        return self._outcome(put, write)
 
     def _found(self, occupied: DocumentError, write: Write) -> Stat:
         """Return what is at the key if it is what was to be written; else raise."""
@@ -223,6 +277,17 @@ class DocumentStore(Store):
             with attempt:
                 return verb(argument)
         raise AssertionError  # pragma: no cover - the context returns or raises
+
+
+class _NothingLeft(Exception):  # noqa: N818 - it is none
+    """Every argument is taken."""
+
+
+def _taken(todo: deque[tuple[int, A]]) -> tuple[int, A]:
+    try:
+        return todo.popleft()
+    except IndexError:
+        raise _NothingLeft from None
 
 
 def _wait_after(error: Exception) -> bool | float:

@@ -16,7 +16,7 @@ _WORTH_LISTING = 16
 class ObjectStore(DocumentStore):
     """A bucket or container. A listing tells what is there; what it does not show is asked for by name."""
 
-    default_workers: ClassVar[int] = 16
+    default_workers: ClassVar[int] = 32
     page: ClassVar[int]  # names that one listing request gives
     delete_page: ClassVar[int]  # keys that one deleting request takes
 
@@ -46,6 +46,13 @@ class ObjectStore(DocumentStore):
         found = self._listed(sorted(map(str, keys))) if len(keys) >= _WORTH_LISTING else {}
         unseen = [key for key in keys if key not in found or (digest and found[key].md5 is None)]
         return found | super().look(unseen, digest=digest)
+
+    def glance(self, keys: Sequence[Key]) -> dict[Key, Stat]:
+        if len(keys) < _WORTH_LISTING:
+            return self.look(keys, digest=True)
+        seen = self._listed(sorted(map(str, keys)))
+        without_digest = [key for key, stat in seen.items() if stat.md5 is None]
+        return seen | super().look(without_digest, digest=True)
 
     def delete(self, known: Sequence[Known]) -> dict[Key, DocumentError | None]:
         present = self.look([content.key for content in known])

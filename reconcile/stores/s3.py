@@ -20,6 +20,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import ClassVar
 
+from attrs import evolve
+
 from reconcile.config import Backend
 from reconcile.errors import DocumentError, MissingStoreError
 from reconcile.logs import get_logger
@@ -96,38 +98,49 @@ class S3Store(ObjectStore):
                     answer = self._clients.boto.get_object(Bucket=self._settings.bucket, Key=key)
                     return Content(gathered(answer["Body"].iter_chunks()), version=answer["ETag"])
                 got = obstore.get(self._clients.objects, str(key))
-                return Content(gathered(bytes(chunk) for chunk in got.stream(CHUNK_BYTES)), version=got.meta["e_tag"])
+                small = got.meta["size"] <= CHUNK_BYTES
+                data = bytes(got.bytes()) if small else gathered(bytes(chunk) for chunk in got.stream(CHUNK_BYTES))
+                return Content(data, version=got.meta["e_tag"])
         except FileNotFoundError:
             raise DocumentError("source_missing", f"no object {key!r} in {self._where}") from None
 
     def write(self, writes: Sequence[Write]) -> dict[Key, Stat | DocumentError]:
-        if self._heeds_conditions:
-            return super().write(writes)
-        present = self.look([write.key for write in writes])
-        occupied = DocumentError("destination_occupied", "an object is there already")
         answer: dict[Key, Stat | DocumentError] = {}
-        for write in writes:
-            if write.key in present:
-                answer[write.key] = self._outcome(partial(self._found, occupied), write)
-            else:
-                answer |= super().write([write])
-                stat = answer[write.key]
-                if self._heeds_conditions is None and isinstance(stat, Stat):
-                    answer[write.key] = self._outcome(partial(self._learn_conditions, stat), write)
-        return answer
-
-    def _learn_conditions(self, stat: Stat, write: Write) -> Stat:
-        """Find out whether the server heeds ``If-None-Match``: what was just written cannot be created again."""
+        rest = list(writes)
         with self._learning:
-            try:
-                stat = self._put(write)
-            except DocumentError as error:
-                if error.reason != "destination_occupied":
-                    raise
-                self._heeds_conditions = True
-            else:
-                self._forgo_conditions()
-            return stat
+            while rest and self._heeds_conditions is None:
+                first = rest.pop(0)
+                answer |= self._write_looked_up([first])
+                stat = answer[first.key]
+                if isinstance(stat, Stat) and not stat.found:
+                    self._sure(self._learn_conditions, first)
+        if not rest:
+            return answer
+        return answer | (super().write(rest) if self._heeds_conditions else self._write_looked_up(rest))
+
+    def _write_looked_up(self, writes: Sequence[Write]) -> dict[Key, Stat | DocumentError]:
+        """Write where nothing is, as far as a look beforehand tells."""
+        present = self.look([write.key for write in writes])
+        there = [write for write in writes if write.key in present]
+        answers = self._each(partial(self._outcome, self._found_before), there)
+        found = {write.key: answer for write, answer in zip(there, answers, strict=True)}
+        return found | super().write([write for write in writes if write.key not in present])
+
+    def _found_before(self, write: Write) -> Stat:
+        return evolve(
+            self._found(DocumentError("destination_occupied", "an object is there already"), write), found=True
+        )
+
+    def _learn_conditions(self, write: Write) -> None:
+        """Find out whether the server heeds ``If-None-Match``: what was just written cannot be created again."""
+        try:
+            self._put(write)
+        except DocumentError as error:
+            if error.reason != "destination_occupied":
+                raise
+            self._heeds_conditions = True
+        else:
+            self._forgo_conditions()
 
     def _forgo_conditions(self) -> None:
         if self._heeds_conditions is False:

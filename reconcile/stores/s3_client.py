@@ -95,7 +95,7 @@ class S3Clients:
             retries={"total_max_attempts": 1},
             connect_timeout=10,
             read_timeout=60,
-            max_pool_connections=32,
+            max_pool_connections=64,
             request_checksum_calculation="when_required",  # S3-compatible servers refuse others
             response_checksum_validation="when_required",
             s3={"addressing_style": "path"} if self._settings.url else {},

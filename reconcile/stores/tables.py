@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any, ClassVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, RowMapping
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
 from reconcile.catalog import Catalog
 from reconcile.catalog.rows import streamed
@@ -146,25 +148,40 @@ class TableStore(Store):
         if not rows:
             return answer
         with self._catalog.write(bulk=True) as connection:
-            if self._catalog.is_postgresql:
-                self._copy(connection, rows)
-            else:
-                values = [columns | {self.stored: self._value(b"".join(chunks_of(raw)))} for columns, raw in rows]
-                connection.execute(sqlite.insert(self.table).on_conflict_do_nothing(), values)
+            before = self._insert(connection, rows, list(digests))
             stored = self._digests(connection, list(digests))
         for write in writes:
             if write.key in digests:
                 digest, mark = stored.get(write.key, (None, None))
                 answer[write.key] = (
-                    Stat(len(write.data), write.md5, digest, mark=mark)
+                    Stat(len(write.data), write.md5, digest, mark=mark, found=write.key in before)
                     if digest == digests[write.key]
                     else DocumentError("destination_occupied", "another row is there already")
                 )
         return answer
 
-    def _copy(self, connection: Connection, rows: Sequence[tuple[dict[str, Any], Data]]) -> None:
-        """Insert rows by way of a temporary table of the session, whose types are ours to know."""
+    def _insert(
+        self, connection: Connection, rows: Sequence[tuple[dict[str, Any], Data]], keys: Sequence[Key]
+    ) -> set[Key]:
+        """Insert the rows whose keys are free; return the keys that are not."""
         names = [*rows[0][0], self.stored]
+        if self._catalog.is_postgresql:
+            with suppress(IntegrityError, DataError), connection.begin_nested():  # a taken key ends it as a whole
+                _copy(connection, self.table.name, names, rows)
+                return set()
+        query = sa.select(*self._key()).where(self._is_one_of(keys))
+        before: set[Key] = {tuple(row) for row in connection.execute(query)}
+        if self._catalog.is_postgresql:
+            self._insert_by_passage(connection, names, rows)
+        else:
+            values = [columns | {self.stored: self._value(b"".join(chunks_of(raw)))} for columns, raw in rows]
+            connection.execute(sqlite.insert(self.table).on_conflict_do_nothing(), values)
+        return before
+
+    def _insert_by_passage(
+        self, connection: Connection, names: Sequence[str], rows: Sequence[tuple[dict[str, Any], Data]]
+    ) -> None:
+        """Insert by way of a temporary table of the session, whose types are ours to know, and which takes any key."""
         types = (f'"{name}" {_SQL_TYPES[type(self.table.c[name].type)]}' for name in names)
         passage = sa.table(
             f"reconcile_{self.table.name}", *(sa.column(name, self.table.c[name].type) for name in names)
@@ -173,13 +190,7 @@ class TableStore(Store):
         connection.exec_driver_sql(
             f"CREATE TEMPORARY TABLE IF NOT EXISTS {passage.name} ({', '.join(types)}) ON COMMIT DELETE ROWS"
         )
-        cursor: Any = connection.connection.cursor()
-        fields = ([*columns.values(), raw] for columns, raw in rows)
-        listed = ", ".join(f'"{name}"' for name in names)
-        cursor.copy_expert(
-            f"COPY {passage.name} ({listed}) FROM STDIN (FORMAT binary)", BinaryCopy(fields), _COPY_BYTES
-        )
-        cursor.close()
+        _copy(connection, passage.name, names, rows)
         insert = postgresql.insert(self.table).from_select(names, sa.select(*passage.c))
         connection.execute(insert.on_conflict_do_nothing())
 
@@ -234,6 +245,23 @@ class TableStore(Store):
         if not isinstance(column.type, sa.String):
             return column
         return sa.func.convert_to(column, "UTF8") if self._catalog.is_postgresql else sa.cast(column, sa.LargeBinary)
+
+
+def _copy(
+    connection: Connection, table: str, names: Sequence[str], rows: Sequence[tuple[dict[str, Any], Data]]
+) -> None:
+    """Put rows into a table by COPY. Raises `DBAPIError` as a statement would."""
+    import psycopg2  # noqa: PLC0415
+
+    fields = ([*columns.values(), raw] for columns, raw in rows)
+    listed = ", ".join(f'"{name}"' for name in names)
+    cursor: Any = connection.connection.cursor()
+    try:
+        cursor.copy_expert(f"COPY {table} ({listed}) FROM STDIN (FORMAT binary)", BinaryCopy(fields), _COPY_BYTES)
+    except psycopg2.Error as error:
+        raise DBAPIError.instance("COPY", None, error, psycopg2.Error) from error
+    finally:
+        cursor.close()
 
 
 def table_key(key: Key) -> tuple[str, str, str]:

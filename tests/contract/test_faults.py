@@ -118,6 +118,7 @@ def test_errors_that_stay_are_the_backends(
     key = known[0].key
     trouble = Trouble(1000, fault)  # type: ignore[arg-type]
     proxy.rule = trouble
+    subject.use(1)
     with pytest.raises(kind) as error:
         {
             "read": lambda: subject.read([write.key for write in known]),

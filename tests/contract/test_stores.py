@@ -106,7 +106,9 @@ def test_a_key_that_is_taken_is_not_overwritten(subject: Subject) -> None:
 
 def test_writing_the_same_again_is_confirmed(subject: Subject) -> None:
     key, first = put(subject, PLAIN, b"same")
-    assert put(subject, PLAIN, b"same") == (key, first)
+    again, second = put(subject, PLAIN, b"same")
+    assert (again, evolve(second, found=False)) == (key, first)
+    assert second.found
 
 
 def test_one_bad_document_does_not_hide_the_others(subject: Subject) -> None:
