@@ -15,15 +15,15 @@ from reconcile.stores import Content, Stat, Store
 from reconcile.stores.addresses import Key
 
 
-def check_content(before: Before, content: Content, digest: str) -> None:
-    """Raise `DocumentError` unless what was read, with this MD5, is what the catalog row says.
+def check_content(before: Before, content: Content) -> None:
+    """Raise `DocumentError` unless what was read is what the catalog row says.
 
     Without a digest the size must do. A NULL that services read as empty is taken for an empty document only
     where a digest says that it is one.
     """
     if before.digest is not None:
-        if digest != before.digest:
-            raise DocumentError("wrong_digest", f"the content has MD5 {digest}, the catalog says {before.digest}")
+        if content.md5 != before.digest:
+            raise DocumentError("wrong_digest", f"the content has MD5 {content.md5}, the catalog says {before.digest}")
     elif content.is_null:
         raise DocumentError("source_missing", "the column is NULL, and the catalog has no digest of an empty document")
     elif before.size is not None and len(content.data) != before.size:
@@ -69,7 +69,7 @@ def found_copy(dest: Store, key: Key, stat: Stat, expected: str, copy: Data | No
     there = dest.read([key])[key]  # an ETag need not be an MD5: what is there decides
     if not isinstance(there, Content):
         return None
-    found = evolve(stat, size=len(there.data), md5=md5(there.data), version=there.version)
+    found = evolve(stat, size=len(there.data), md5=there.md5, version=there.version)
     if found.md5 == expected or (copy is not None and _same_document(there.data, copy)):
         return found
     return None

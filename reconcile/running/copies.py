@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from reconcile.errors import DocumentError
 from reconcile.payload import LARGEST, md5
@@ -49,13 +49,12 @@ def encoded(copy: Copy, content: Content | DocumentError, desired: DesiredState,
     if isinstance(content, DocumentError):
         raise content
     move, data = copy.work.move, content.data
-    digest = md5(data)
-    check_content(move.before, content, digest)
+    check_content(move.before, content)
     place = desired.places[move.dest]
     encoded, compressed = encode(move, data, place.backend, place.address.max_size, largest)
     attributes = copy.work.restore.attributes if copy.work.restore else {}
-    write = Write(copy.dest_key, encoded, digest if encoded is data else md5(encoded), attributes)
-    return evolve(copy, content=content, write=write, compressed=compressed)
+    write = Write(copy.dest_key, encoded, content.md5 if encoded is data else md5(encoded), attributes)
+    return Copy(copy.work, copy.source_key, copy.dest_key, content, write, compressed)
 
 
 def check_reproduced(copy: Copy) -> None:

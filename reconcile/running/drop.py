@@ -159,7 +159,7 @@ class Dropper:
         dest = self.stores[work.move.dest]
         key = dest.address.keys(work.move.after.content_url, work.move.document)[0]
         content = dest.read([key])[key]
-        return isinstance(content, Content) and md5(content.data) == digest
+        return isinstance(content, Content) and content.md5 == digest
 
     def _report(self, result: tuple[list[WorkMove], list[WorkMove]]) -> None:
         gone, left = result

@@ -160,7 +160,7 @@ class Stager:
             .join(archive_metadata, same_row(archive_metadata))
             .where(
                 moves.c.run_id == self.run.run_id,
-                moves.c.seq.in_([work.seq for work in batch]),
+                moves.c.seq.between(batch[0].seq, batch[-1].seq),
                 as_before(archive_metadata),
             )
         )
@@ -256,7 +256,7 @@ class Stager:
             "source_version": content.version,
             "copy_version": stat.version,
             "copy_mark": stat.mark,
-            "read_back": encode_original(Original(md5(content.data), dict(content.attributes))),
+            "read_back": encode_original(Original(content.md5, dict(content.attributes))),
         }
         if copy.work.move.after.pinned is None:
             row |= {"after_is_compressed": copy.compressed, "after_digest": stat.md5, "after_size": stat.size}
@@ -275,7 +275,7 @@ class Stager:
         if copy.write is None or was_compressed == copy.compressed:
             return False
         back = recode(copy.write.data, is_compressed=copy.compressed, compressed=was_compressed)
-        return md5(back) != md5(content.data)
+        return md5(back) != content.md5
 
 
 def _log_document(outcome: Outcome) -> None:

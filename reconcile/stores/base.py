@@ -39,7 +39,7 @@ from itertools import count
 from typing import Any, ClassVar, TypeVar
 
 import stamina
-from attrs import evolve, field, frozen
+from attrs import Factory, evolve, field, frozen
 
 from reconcile.errors import DocumentError, TransientError
 from reconcile.payload import Data, md5
@@ -71,7 +71,7 @@ class Stat:
 
 @frozen
 class Content:
-    """Stored bytes as read, in a spool file where they are many.
+    """Stored bytes as read, in a spool file where they are many, and their hex ``md5``.
 
     ``attributes`` are the driver's other columns, to be restored by an undo. ``reproducible`` is False where writing
     data and attributes again would not give the same row. ``is_null``: the column is NULL; services read that as empty.
@@ -82,6 +82,7 @@ class Content:
     attributes: Mapping[str, Any] = field(factory=dict)
     reproducible: bool = True
     is_null: bool = False
+    md5: str = field(default=Factory(lambda self: md5(self.data), takes_self=True))
 
 
 @frozen
@@ -185,7 +186,7 @@ class DocumentStore(Store):
         if isinstance(stat, Stat) and digest and stat.md5 is None:
             content = self._sure(self._get, key)
             if isinstance(content, Content):
-                stat = Stat(len(content.data), md5(content.data), content.version)
+                stat = Stat(len(content.data), content.md5, content.version)
         return Stat(in_doubt=True) if isinstance(stat, DocumentError) else stat
 
     def read(self, keys: Sequence[Key]) -> dict[Key, Content | DocumentError]:

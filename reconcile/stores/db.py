@@ -7,11 +7,10 @@ import binascii
 import codecs
 import string
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import RowMapping
 
 from reconcile.catalog.tables import archive_document
 from reconcile.errors import DocumentError
@@ -32,16 +31,18 @@ class DbStore(TableStore):
     key_columns = ("userId", "bucket", "archiveId")
     stored = "jsondata"
 
-    def _content(self, row: RowMapping, raw: Data | None) -> Content:
+    def _content(self, row: Mapping[str, Any], raw: Data | None) -> Content:
         stored = b"" if raw is None else raw
         as_base64 = bool(row["b64_encoded"])
         data = _from_base64(stored) if as_base64 else stored
+        version = md5(stored)
         return Content(
             data,
-            version=md5(stored),
+            version=version,
             attributes={name: row[name] for name in _RESTORED},
-            reproducible=raw is not None and (not as_base64 or md5(_to_base64(data)) == md5(stored)),
+            reproducible=raw is not None and (not as_base64 or md5(_to_base64(data)) == version),
             is_null=raw is None,
+            md5=md5(data) if as_base64 else version,
         )
 
     def _columns(self, write: Write) -> dict[str, Any]:

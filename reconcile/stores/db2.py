@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import RowMapping
 
 from reconcile.catalog.tables import object_storage
 from reconcile.errors import DocumentError
@@ -27,10 +27,11 @@ class Db2Store(TableStore):
     def _only_rows(self) -> sa.ColumnElement[bool]:
         return object_storage.c.version == ""
 
-    def _content(self, row: RowMapping, raw: Data | None) -> Content:
+    def _content(self, row: Mapping[str, Any], raw: Data | None) -> Content:
         if raw is None:
             raise DocumentError("source_missing", "the row in object_storage has content NULL")
-        return Content(raw, version=md5(raw), attributes={name: row[name] for name in _RESTORED})
+        digest = md5(raw)
+        return Content(raw, digest, {name: row[name] for name in _RESTORED}, md5=digest)
 
     def _columns(self, write: Write) -> dict[str, Any]:
         user_id, bucket, archive_id = table_key(write.key)

@@ -25,7 +25,7 @@ from attrs import evolve
 from reconcile.config import Backend
 from reconcile.errors import DocumentError, MissingStoreError
 from reconcile.logs import get_logger
-from reconcile.payload import CHUNK_BYTES, Spool, chunks_of, gathered, md5
+from reconcile.payload import CHUNK_BYTES, Spool, chunks_of, gathered
 from reconcile.stores.addresses import Address, Key, ObjectAddress
 from reconcile.stores.base import Content, Stat, Write
 from reconcile.stores.objects import ObjectStore
@@ -195,7 +195,7 @@ class S3Store(ObjectStore):
 
     def _read_back(self, write: Write) -> None:
         """Confirm by reading, on a server whose ETag is not the MD5; take a damaged copy away again."""
-        if md5(self._get(write.key).data) != write.md5:
+        if self._get(write.key).md5 != write.md5:
             self._delete(write.key)
             raise DocumentError("not_confirmed", f"{self._where} does not hold what it was given")
         self._etag_is_md5 = False

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from reconcile.config import Backend
 from reconcile.errors import BackendError, DocumentError, MissingStoreError, TransientError
-from reconcile.payload import CHUNK_BYTES, Spool, gathered, md5
+from reconcile.payload import CHUNK_BYTES, Spool, gathered
 from reconcile.secret import Secret, scrub
 from reconcile.stores.addresses import Address, Key, ObjectAddress
 from reconcile.stores.base import Content, Stat, Write, seconds_asked
@@ -102,7 +102,7 @@ class SwiftStore(ObjectStore):
                 )
         except FileNotFoundError:
             raise BackendError(f"{self._where}: the container is not there (any more)") from None
-        if etag.strip('"') != write.md5 and md5(self._get(write.key).data) != write.md5:
+        if etag.strip('"') != write.md5 and self._get(write.key).md5 != write.md5:
             self._delete(write.key)
             raise DocumentError("not_confirmed", f"{self._where} does not hold what it was given")
         return Stat(len(write.data), write.md5, write.md5)

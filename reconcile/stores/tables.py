@@ -7,14 +7,14 @@ several times a value's size on a parameter.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, ClassVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import Connection, RowMapping
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DataError, IntegrityError
 
 from reconcile.catalog import Catalog
 from reconcile.catalog.rows import streamed
@@ -22,10 +22,10 @@ from reconcile.errors import BackendError, DocumentError
 from reconcile.payload import SPOOL_BYTES, Data, chunks_of, gathered, md5
 from reconcile.stores.addresses import Address, Key
 from reconcile.stores.base import Content, Known, Stat, Store, Write
-from reconcile.stores.binary_copy import BinaryCopy
+from reconcile.stores.binary_copy import copy_in, copy_out
 
 _SLICE_BYTES = 8 << 20
-_COPY_BYTES = 1 << 16
+_READ_AS = {sa.String: str, sa.LargeBinary: bytes, sa.Integer: int, sa.Boolean: bool}
 _SQL_TYPES = {sa.String: "text", sa.LargeBinary: "bytea", sa.Integer: "integer", sa.Boolean: "boolean"}
 
 
@@ -41,7 +41,7 @@ class TableStore(Store):
         self._catalog = catalog
 
     @abstractmethod
-    def _content(self, row: RowMapping, raw: Data | None) -> Content:
+    def _content(self, row: Mapping[str, Any], raw: Data | None) -> Content:
         """Return the content of a row whose column holds these bytes. Raises `DocumentError` ``undecodable``."""
 
     @abstractmethod
@@ -84,7 +84,7 @@ class TableStore(Store):
         unknown = [key for key, stat in found.items() if stat.md5 is None]
         read = self.read(unknown) if unknown else {}
         return {
-            key: Stat(len(content.data), md5(content.data), content.version, mark=found[key].mark)
+            key: Stat(len(content.data), content.md5, content.version, mark=found[key].mark)
             for key, content in read.items()
             if isinstance(content, Content)
         }
@@ -93,13 +93,9 @@ class TableStore(Store):
         answer: dict[Key, Content | DocumentError] = {
             key: DocumentError("source_missing", f"no row in {self.table.name}") for key in keys
         }
-        stored = self.table.c[self.stored]
-        others = [column for column in self.table.c if column is not stored]
-        whole = sa.case((self._size() <= SPOOL_BYTES, stored)).label(self.stored)
-        query = sa.select(*others, whole, self._size().label("size")).where(self._is_one_of(keys))
         seen = set()
         with self._catalog.read() as connection:
-            for row in connection.execute(query).mappings().all():
+            for row in self._rows(connection, keys):
                 key = tuple(row[name] for name in self.key_columns)
                 if key in seen:
                     answer[key] = DocumentError("ambiguous_source", f"several rows in {self.table.name}")
@@ -111,13 +107,35 @@ class TableStore(Store):
                     answer[key] = error
         return answer
 
-    def _raw_of(self, connection: Connection, row: RowMapping) -> Data | None:
-        value = row[self.stored]
-        if value is not None:
-            return value.encode() if isinstance(value, str) else bytes(value)
-        return None if row["size"] is None else gathered(self._slices(connection, row))
+    def _rows(self, connection: Connection, keys: Sequence[Key]) -> list[Mapping[str, Any]]:
+        """Return rows with what their column holds, as bytes; none of it where it is too much, only its ``size``."""
+        stored = self.table.c[self.stored]
+        others = [column for column in self.table.c if column is not stored]
+        if not self._catalog.is_postgresql:
+            whole = sa.case((self._size() <= SPOOL_BYTES, self._bytes_of_column())).label(self.stored)
+            query = sa.select(*others, whole, self._size().label("size")).where(self._is_one_of(keys))
+            return [dict(row) for row in connection.execute(query).mappings()]
+        size = f'octet_length("{stored.name}")'
+        columns = [_cast(column) for column in others]
+        columns += [f'CASE WHEN {size} <= {SPOOL_BYTES} THEN "{stored.name}" END', f"{size}::bigint"]
+        wanted = ", ".join(f'"{name}"' for name in self.key_columns)
+        only = self._only_rows().compile(connection, compile_kwargs={"literal_binds": True})
+        text = (
+            f"SELECT {', '.join(columns)} FROM {self.table.name}"  # noqa: S608 - names are the vendor's
+            f" WHERE ({wanted}) IN (SELECT * FROM unnest(%s::text[], %s::text[], %s::text[])) AND {only}"
+        )
+        names = [column.name for column in others] + [stored.name, "size"]
+        types = [_READ_AS[type(column.type)] for column in others] + [bytes, int]
+        found = copy_out(connection, text, [list(part) for part in zip(*keys, strict=True)], types)
+        return [dict(zip(names, row, strict=True)) for row in found]
 
-    def _slices(self, connection: Connection, row: RowMapping) -> Iterator[bytes]:
+    def _raw_of(self, connection: Connection, row: Mapping[str, Any]) -> Data | None:
+        value: bytes | None = row[self.stored]
+        if value is None and row["size"] is not None:
+            return gathered(self._slices(connection, row))
+        return value
+
+    def _slices(self, connection: Connection, row: Mapping[str, Any]) -> Iterator[bytes]:
         same = [self.table.c[column.name] == row[column.name] for column in self.table.primary_key]
         if self._catalog.is_postgresql:  # one statement, so that the server puts the value together once
             whole = sa.select(self._bytes_of_column().op("||")(sa.literal_column("''")).label("value"))
@@ -143,7 +161,7 @@ class TableStore(Store):
             except DocumentError as error:
                 answer[write.key] = error
                 continue
-            digests[write.key] = md5(raw)
+            digests[write.key] = write.md5 if raw is write.data else md5(raw)
             rows.append((self._columns(write), raw))
         if not rows:
             return answer
@@ -167,7 +185,7 @@ class TableStore(Store):
         names = [*rows[0][0], self.stored]
         if self._catalog.is_postgresql:
             with suppress(IntegrityError, DataError), connection.begin_nested():  # a taken key ends it as a whole
-                _copy(connection, self.table.name, names, rows)
+                copy_in(connection, self.table.name, names, ([*columns.values(), raw] for columns, raw in rows))
                 return set()
         query = sa.select(*self._key()).where(self._is_one_of(keys))
         before: set[Key] = {tuple(row) for row in connection.execute(query)}
@@ -190,7 +208,7 @@ class TableStore(Store):
         connection.exec_driver_sql(
             f"CREATE TEMPORARY TABLE IF NOT EXISTS {passage.name} ({', '.join(types)}) ON COMMIT DELETE ROWS"
         )
-        _copy(connection, passage.name, names, rows)
+        copy_in(connection, passage.name, names, ([*columns.values(), raw] for columns, raw in rows))
         insert = postgresql.insert(self.table).from_select(names, sa.select(*passage.c))
         connection.execute(insert.on_conflict_do_nothing())
 
@@ -247,21 +265,9 @@ class TableStore(Store):
         return sa.func.convert_to(column, "UTF8") if self._catalog.is_postgresql else sa.cast(column, sa.LargeBinary)
 
 
-def _copy(
-    connection: Connection, table: str, names: Sequence[str], rows: Sequence[tuple[dict[str, Any], Data]]
-) -> None:
-    """Put rows into a table by COPY. Raises `DBAPIError` as a statement would."""
-    import psycopg2  # noqa: PLC0415
-
-    fields = ([*columns.values(), raw] for columns, raw in rows)
-    listed = ", ".join(f'"{name}"' for name in names)
-    cursor: Any = connection.connection.cursor()
-    try:
-        cursor.copy_expert(f"COPY {table} ({listed}) FROM STDIN (FORMAT binary)", BinaryCopy(fields), _COPY_BYTES)
-    except psycopg2.Error as error:
-        raise DBAPIError.instance("COPY", None, error, psycopg2.Error) from error
-    finally:
-        cursor.close()
+def _cast(column: sa.Column[Any]) -> str:
+    """Return a column as SQL, in the type that we read it as."""
+    return f'"{column.name}"' + ("::bigint" if isinstance(column.type, sa.Integer) else "")
 
 
 def table_key(key: Key) -> tuple[str, str, str]:
