@@ -12,7 +12,7 @@ import os
 import sys
 import tempfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, BinaryIO, TypeVar, cast
@@ -243,14 +243,6 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
         raise PlanFileError(f"{path}: no such plan file") from None
     except (OSError, EOFError, zlib.error) as error:
         raise PlanFileError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
-
-
-def write_plan(path: Path, header: PlanHeader, moves: Iterable[Move], *, replace: bool = False) -> str:
-    """Write a plan whose header is known; return its digest."""
-    with new_plan(path, replace=replace) as writer:
-        for move in moves:
-            writer.add_move(move)
-        return writer.save(header)
 
 
 def undo_path(path: Path) -> Path:

@@ -12,7 +12,6 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 from attrs import define, evolve, frozen
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection
 
 from reconcile.catalog import Catalog
@@ -167,14 +166,12 @@ class Run:
             values = statement.values({name: sa.bindparam(f"b_{name}") for name in names})
             connection.execute(values, [{f"b_{k}": v for k, v in row.items()} for row in rows])
             return
-        columns = [moves.c[name] for name in ("seq", *names)]
-        lists = [sa.bindparam(f"b_{c.name}", type_=postgresql.ARRAY(c.type)) for c in columns]  # one statement, cached
-        new = sa.func.unnest(*lists).table_valued(*(c.name for c in columns), name="new").render_derived()
-        connection.execute(
-            sa.update(moves)
-            .where(moves.c.run_id == self.run_id, moves.c.seq == new.c.seq)
-            .values({name: new.c[name] for name in names}),
-            {f"b_{c.name}": [row[c.name] for row in rows] for c in columns},
+        types = ", ".join(f"{name} {moves.c[name].type.compile(connection.dialect)}" for name in ("seq", *names))
+        changes = ", ".join(f"{name} = new.{name}" for name in names)
+        connection.exec_driver_sql(
+            f"UPDATE reconcile_moves SET {changes} FROM json_to_recordset(%s::json) AS new({types})"  # noqa: S608 - our own names
+            " WHERE run_id = %s AND reconcile_moves.seq = new.seq",
+            (msgspec.json.encode(rows).decode(), self.run_id),
         )
 
     def update(self, connection: Connection, **values: Any) -> None:  # noqa: ANN401

@@ -31,7 +31,7 @@ from reconcile.planning.model import (
     Summary,
     Tally,
 )
-from reconcile.planning.planfile import PlanFile, write_plan
+from reconcile.planning.planfile import PlanFile, new_plan
 from reconcile.planning.summary import Counts
 from reconcile.running.run import RunRecord
 from reconcile.running.worktables import (
@@ -97,14 +97,13 @@ def write_undo_plan(catalog: Catalog, record: RunRecord, path: Path, desired: De
     """
     counts = Counts()
     mirrored = DesiredState(desired.dest, desired.source)
-    with catalog.snapshot() as connection:
-        for work in staged_moves(connection, record.run_id):
-            counts.add_move(reverse(work), mirrored)
+    with catalog.snapshot() as connection, new_plan(path, replace=True) as writer:
         taken_at = record.switched_at or database_now(connection)
-        header = undo_header(record, counts.summary([]), taken_at)
-        return write_plan(
-            path, header, (reverse(work) for work in staged_moves(connection, record.run_id)), replace=True
-        )
+        for work in staged_moves(connection, record.run_id):
+            move = reverse(work)
+            counts.add_move(move, mirrored)
+            writer.add_move(move)
+        return writer.save(undo_header(record, counts.summary([]), taken_at))
 
 
 def undo_header(record: RunRecord, summary: Summary, taken_at: int, *, with_changes: bool = False) -> PlanHeader:

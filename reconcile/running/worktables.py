@@ -6,7 +6,7 @@ machine need nothing else but the configs. No credential goes in.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -18,6 +18,7 @@ from reconcile.catalog import Catalog
 from reconcile.control import in_batches
 from reconcile.planning.model import After, Before, Blocker, Move, Pinned
 from reconcile.stores import Location
+from reconcile.stores.binary_copy import copy_in
 
 WORK = sa.MetaData()
 
@@ -82,6 +83,7 @@ moves = sa.Table(
     sa.Column("restore", sa.Text),
     sa.Column("replaces", sa.String),
     sa.Column("cleaned", sa.String),
+    postgresql_with={"fillfactor": 50},  # a move is updated four times: that stays within its page
 )
 
 # SQLite has no hash joins: there an index by the row's key does for the switch's look at new rows.
@@ -100,6 +102,7 @@ STAGING, SWITCHED, DONE, UNDOING, UNDONE = "staging", "switched", "done", "undoi
 UNFINISHED = (STAGING,)
 
 _LOAD_ROWS = 5000
+_COLUMNS = [column.name for column in moves.columns]
 
 
 @frozen
@@ -154,7 +157,10 @@ def load(connection: Connection, run_id: str, plan_moves: Iterator[dict[str, Any
     total = 0
     for batch in in_batches(plan_moves, _LOAD_ROWS):
         rows = [row | {"run_id": run_id, "seq": total + index} for index, row in enumerate(batch)]
-        connection.execute(moves.insert(), rows)
+        if connection.dialect.name == "postgresql":
+            copy_in(connection, moves.name, _COLUMNS, ([row[name] for name in _COLUMNS] for row in rows), wide=True)
+        else:
+            connection.execute(moves.insert(), rows)
         total += len(rows)
     return total
 
@@ -207,42 +213,36 @@ _NO_MOVE: dict[str, Any] = dict.fromkeys(
 ) | {"pinned": False, "keep": False}
 
 
-def work_move(row: Any) -> WorkMove:  # noqa: ANN401 - a SQLAlchemy row of `moves`
-    """Return a move from a row of the work table."""
-    before = Before(
-        row.before_url, row.before_is_compressed, row.before_digest, row.before_size, row.before_last_updated
-    )
-    pinned = Pinned(row.after_is_compressed, row.after_digest, row.after_size) if row.pinned else None
-    move = Move(
-        row.user_id,
-        row.bucket,
-        row.archive_id,
-        row.document_name,
-        row.source,
-        row.dest,
-        before,
-        After(row.after_url, row.compressed, pinned),
-        row.action,
-    )
+def work_move(row: Sequence[Any]) -> WorkMove:
+    """Return a move from a row of the work table: the columns of `moves` in their order."""
+    (
+        _run_id, seq, user_id, bucket, archive_id, document_name, source, dest, action, dest_store, dest_key,
+        before_url, before_is_compressed, before_digest, before_size, before_last_updated,
+        after_url, compressed, pinned, after_is_compressed, after_digest, after_size,
+        state, reason, detail, origin, keep, source_version, copy_version, copy_mark, read_back, restore, replaces,
+        _cleaned,
+    ) = row  # fmt: skip
+    before = Before(before_url, before_is_compressed, before_digest, before_size, before_last_updated)
+    after = After(after_url, compressed, Pinned(after_is_compressed, after_digest, after_size) if pinned else None)
     return WorkMove(
-        seq=row.seq,
-        move=move,
-        dest_store=row.dest_store,
-        dest_key=row.dest_key,
-        state=row.state,
-        origin=row.origin,
-        keep=row.keep,
-        after_is_compressed=row.after_is_compressed,
-        after_digest=row.after_digest,
-        after_size=row.after_size,
-        source_version=row.source_version,
-        copy_version=row.copy_version,
-        copy_mark=row.copy_mark,
-        original=_original.decode(row.read_back) if row.read_back else None,
-        restore=_original.decode(row.restore) if row.restore else None,
-        replaces=row.replaces,
-        reason=row.reason,
-        detail=row.detail,
+        seq=seq,
+        move=Move(user_id, bucket, archive_id, document_name, source, dest, before, after, action),
+        dest_store=dest_store,
+        dest_key=dest_key,
+        state=state,
+        origin=origin,
+        keep=keep,
+        after_is_compressed=after_is_compressed,
+        after_digest=after_digest,
+        after_size=after_size,
+        source_version=source_version,
+        copy_version=copy_version,
+        copy_mark=copy_mark,
+        original=_original.decode(read_back) if read_back else None,
+        restore=_original.decode(restore) if restore else None,
+        replaces=replaces,
+        reason=reason,
+        detail=detail,
     )
 
 

@@ -22,13 +22,22 @@ _PIECE_BYTES = 1 << 16
 _HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack("!ii", 0, 0)
 _NULL = struct.pack("!i", -1)
 _END = -1
+_LENGTH_BYTES = 4
+_NARROW, _WIDE = struct.Struct("!ii"), struct.Struct("!iq")
 
 
-def copy_in(connection: Connection, table: str, names: Sequence[str], rows: Iterable[Sequence[Value]]) -> None:
-    """Put rows into columns of a table; integers are of four bytes. Raises `DBAPIError` as a statement would."""
+def copy_in(
+    connection: Connection, table: str, names: Sequence[str], rows: Iterable[Sequence[Value]], *, wide: bool = False
+) -> None:
+    """Put rows into columns of a table. Raises `DBAPIError` as a statement would.
+
+    Integer columns are of four bytes each, or if ``wide`` of eight.
+    """
     listed = ", ".join(f'"{name}"' for name in names)
     with _cursor(connection) as cursor:
-        cursor.copy_expert(f"COPY {table} ({listed}) FROM STDIN (FORMAT binary)", BinaryCopy(rows), _PIECE_BYTES)
+        cursor.copy_expert(
+            f"COPY {table} ({listed}) FROM STDIN (FORMAT binary)", BinaryCopy(rows, wide=wide), _PIECE_BYTES
+        )
 
 
 def copy_out(connection: Connection, query: str, values: Sequence[Any], types: Sequence[type]) -> Iterator[list[Any]]:
@@ -77,8 +86,8 @@ def _cursor(connection: Connection) -> Iterator[Any]:
 class BinaryCopy:
     """Rows as a file to read from, for ``COPY ... FROM STDIN (FORMAT binary)``."""
 
-    def __init__(self, rows: Iterable[Sequence[Value]]) -> None:
-        self._pieces = _pieces(rows)
+    def __init__(self, rows: Iterable[Sequence[Value]], *, wide: bool = False) -> None:
+        self._pieces = _pieces(rows, _WIDE if wide else _NARROW)
         self._rest = b""
 
     def read(self, size: int) -> bytes:
@@ -89,7 +98,7 @@ class BinaryCopy:
         return answer
 
 
-def _pieces(rows: Iterable[Sequence[Value]]) -> Iterator[bytes]:
+def _pieces(rows: Iterable[Sequence[Value]], integer: struct.Struct) -> Iterator[bytes]:
     yield _HEADER
     for row in rows:
         head = struct.pack("!h", len(row))
@@ -99,17 +108,17 @@ def _pieces(rows: Iterable[Sequence[Value]]) -> Iterator[bytes]:
                 yield from chunks_of(value)
                 head = b""
             else:
-                head += _field(value)
+                head += _field(value, integer)
         yield head
     yield struct.pack("!h", _END)
 
 
-def _field(value: str | bytes | bool | int | None) -> bytes:  # noqa: FBT001 - a column's value
+def _field(value: str | bytes | bool | int | None, integer: struct.Struct) -> bytes:  # noqa: FBT001 - a column's value
     if value is None:
         return _NULL
     if isinstance(value, bool):
         return struct.pack("!i?", 1, value)
     if isinstance(value, int):
-        return struct.pack("!ii", 4, value)
+        return integer.pack(integer.size - _LENGTH_BYTES, value)
     data = value.encode() if isinstance(value, str) else value
     return struct.pack("!i", len(data)) + data
