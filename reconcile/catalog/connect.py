@@ -273,8 +273,8 @@ def _explain(error: DBAPIError) -> CatalogError:
     if code != insufficient_privilege:
         return CatalogError(f"the database refused a statement: {line}")
     target = line.rpartition(" ")[2].strip('"')
-    if "temporary tables" in line:
-        grant = f"GRANT TEMPORARY ON DATABASE {target} TO <the role you connect as>"
+    if "sequence" in line:
+        grant = f"GRANT USAGE ON SEQUENCE {target} TO <the role you connect as>"
     elif "schema" in line:
         grant = f"GRANT CREATE, USAGE ON SCHEMA {target} TO <the role you connect as>"
     else:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from attrs import frozen
 
 from reconcile.errors import DocumentError
-from reconcile.payload import LARGEST, md5
+from reconcile.payload import LARGEST, SPOOL_BYTES, md5
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.evidence import check_content, encode, found_copy
 from reconcile.running.worktables import ADOPTED, FAILED, INTENDED, STAGED, WRITTEN, WorkMove
-from reconcile.stores import Content, Stat, Store, Write
+from reconcile.stores import Content, Stat, Store, Transfer, Transferred, Write
 from reconcile.stores.addresses import Key
 
 
@@ -20,7 +20,7 @@ class Copy:
     work: WorkMove
     source_key: Key
     dest_key: Key
-    content: Content | None = None
+    content: Content | Transferred | None = None
     write: Write | None = None
     compressed: bool = False
 
@@ -42,6 +42,25 @@ class Outcome:
     origin: str | None = None
     stat: Stat | None = None
     error: DocumentError | None = None
+
+
+def transfer_of(copy: Copy) -> Transfer | None:
+    """Return what a server could do by itself: nothing, unless the bytes stay as the catalog knows them."""
+    before, after, restore = copy.work.move.before, copy.work.move.after, copy.work.restore
+    compressed = bool(after.pinned.is_compressed) if after.pinned else after.compressed
+    same_bytes = compressed == bool(before.is_compressed)
+    is_known = before.digest is not None and before.size is not None and before.size <= SPOOL_BYTES
+    if not (same_bytes and is_known) or (restore is not None and restore.md5 != before.digest):
+        return None
+    return Transfer(copy.source_key, copy.dest_key, before.digest or "", restore.attributes if restore else {})
+
+
+def transferred(copy: Copy, done: Transferred) -> Outcome:
+    """Return what came of a copy that a server made."""
+    compressed = bool(copy.work.move.before.is_compressed)
+    return Outcome(
+        Copy(copy.work, copy.source_key, copy.dest_key, done, compressed=compressed), STAGED, WRITTEN, done.stat
+    )
 
 
 def encoded(copy: Copy, content: Content | DocumentError, desired: DesiredState, largest: int = LARGEST) -> Copy:

@@ -7,6 +7,7 @@ are a batch each. A document that fails is recorded with its reason and hinders 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ from reconcile.errors import DocumentError, TooManyFailuresError
 from reconcile.logs import get_logger
 from reconcile.payload import LARGEST, SPOOL_BYTES, md5, recode
 from reconcile.planning.desired import DesiredState
-from reconcile.running.copies import Copy, Outcome, check_reproduced, encoded, found_there
+from reconcile.running.copies import Copy, Outcome, check_reproduced, encoded, found_there, transfer_of, transferred
 from reconcile.running.health import Health
 from reconcile.running.room import Room, make_room
 from reconcile.running.run import Run
@@ -38,7 +39,9 @@ from reconcile.running.worktables import (
     moves,
     same_row,
 )
-from reconcile.stores import Content, Stat, Store
+from reconcile.stores import Content, Stat, Store, Transferred
+from reconcile.stores.addresses import Key
+from reconcile.stores.shortcuts import shortcut
 
 BATCH_DOCUMENTS = 250
 MEMORY_BYTES = 256 << 20
@@ -172,6 +175,25 @@ class Stager:
         dest.tidy([copy.dest_key for copy in copies if copy.work.origin == INTENDED])
         present = dest.glance(list({copy.dest_key for copy in copies}))
         self._record_intent([c for c in copies if c.dest_key not in present and c.work.origin != INTENDED])
+        short = self._transferred(source, dest, [copy for copy in copies if copy.dest_key not in present])
+        return list(short.values()) + self._through_us(
+            source, dest, [c for c in copies if c.work.seq not in short], present
+        )
+
+    def _transferred(self, source: Store, dest: Store, copies: list[Copy]) -> dict[int, Outcome]:
+        """Have the stores copy by themselves what they can; return that by seq."""
+        by_server = shortcut(self.run.catalog, source, dest)
+        if by_server is None:
+            return {}
+        rows = Counter(copy.dest_key for copy in copies)  # several rows of one destination are for us to judge
+        wanted = {c.dest_key: t for c in copies if rows[c.dest_key] == 1 and (t := transfer_of(c)) is not None}
+        done = by_server(list(wanted.values()))
+        return {copy.work.seq: transferred(copy, done[copy.dest_key]) for copy in copies if copy.dest_key in done}
+
+    def _through_us(self, source: Store, dest: Store, copies: list[Copy], present: dict[Key, Stat]) -> list[Outcome]:
+        """Read, verify, encode and write what no shortcut took."""
+        if not copies:
+            return []
         read = source.read(list({copy.source_key for copy in copies}))
         outcomes, ready = [], []
         for copy in copies:
@@ -262,7 +284,7 @@ class Stager:
             row |= {"after_is_compressed": copy.compressed, "after_digest": stat.md5, "after_size": stat.size}
         return row
 
-    def _must_keep(self, copy: Copy, content: Content, stat: Stat) -> bool:
+    def _must_keep(self, copy: Copy, content: Content | Transferred, stat: Stat) -> bool:
         """Tell whether only the source itself can give back what it holds, byte for byte (R5)."""
         move = copy.work.move
         if self.run.record.undo_of is not None:

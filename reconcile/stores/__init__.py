@@ -13,10 +13,22 @@ from reconcile.stores.addresses import (
     SwiftAddress,
     TableAddress,
 )
-from reconcile.stores.base import Content, Known, Stat, Store, Write
+from reconcile.stores.base import Content, Known, Stat, Store, Transfer, Transferred, Write
 from reconcile.stores.identities import endpoint_identity, swift_identity
 
-__all__ = ["Address", "Content", "Known", "Location", "Stat", "Store", "Write", "address_of", "open_store"]
+__all__ = [
+    "Address",
+    "Content",
+    "Known",
+    "Location",
+    "Stat",
+    "Store",
+    "Transfer",
+    "Transferred",
+    "Write",
+    "address_of",
+    "open_store",
+]
 
 _LARGEST = {"db": GIB - 1, "db2": GIB // 2 - 1024}  # bytes: a text field; a bytea as hex in one statement
 

@@ -96,6 +96,27 @@ class Write:
 
 
 @frozen
+class Transfer:
+    """Content that a server is to copy by itself, byte for byte; ``attributes`` as in `Write`."""
+
+    source: Key
+    dest: Key
+    md5: str
+    attributes: Mapping[str, Any] = field(factory=dict)
+
+
+@frozen
+class Transferred:
+    """What came of a `Transfer`: ``stat`` of the confirmed copy; the rest tells of the source, as in `Content`."""
+
+    stat: Stat
+    md5: str
+    version: str | None
+    attributes: Mapping[str, Any] = field(factory=dict)
+    reproducible: bool = True
+
+
+@frozen
 class Known:
     """The content that a delete is about: its key and the version last seen there."""
 

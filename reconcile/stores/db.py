@@ -16,9 +16,11 @@ from reconcile.catalog.tables import archive_document
 from reconcile.errors import DocumentError
 from reconcile.payload import Data, chunks_of, gathered, md5
 from reconcile.stores.base import Content, Write
-from reconcile.stores.tables import TableStore, table_key
+from reconcile.stores.tables import InSql, TableStore, table_key
 
-_RESTORED = ("documentName", "created_at", "last_updated", "record_state_key", "record_state_val", "b64_encoded")
+_IN_BASE64 = (  # lines of 76 characters, each with its newline, as MIME has them
+    "CASE WHEN document = '' THEN '' ELSE rtrim(encode(document, 'base64'), E'\\n') || E'\\n' END"
+)
 _LINE_BYTES = 57  # give 76 characters
 _BASE64 = (string.ascii_letters + string.digits + "+/=").encode()
 _NOT_BASE64 = bytes(byte for byte in range(256) if byte not in _BASE64)
@@ -30,6 +32,15 @@ class DbStore(TableStore):
     table = archive_document
     key_columns = ("userId", "bucket", "archiveId")
     stored = "jsondata"
+    restored = ("documentName", "created_at", "last_updated", "record_state_key", "record_state_val", "b64_encoded")
+    sql = InSql(
+        document="CASE WHEN {0}.b64_encoded THEN decode({0}.jsondata, 'base64')"
+        " ELSE convert_to({0}.jsondata, 'UTF8') END",
+        version="md5({0}.jsondata)",
+        reproducible=f"({{0}}.b64_encoded IS NOT TRUE OR {{0}}.jsondata = {_IN_BASE64})",
+        is_document="true",
+        stored=f"CASE WHEN to_b64_encoded THEN {_IN_BASE64} ELSE convert_from(document, 'UTF8') END",
+    )
 
     def _content(self, row: Mapping[str, Any], raw: Data | None) -> Content:
         stored = b"" if raw is None else raw
@@ -39,13 +50,13 @@ class DbStore(TableStore):
         return Content(
             data,
             version=version,
-            attributes={name: row[name] for name in _RESTORED},
+            attributes={name: row[name] for name in self.restored},
             reproducible=raw is not None and (not as_base64 or md5(_to_base64(data)) == version),
             is_null=raw is None,
             md5=md5(data) if as_base64 else version,
         )
 
-    def _columns(self, write: Write) -> dict[str, Any]:
+    def columns_of(self, write: Write) -> dict[str, Any]:
         user_id, bucket, archive_id = table_key(write.key)
         now = int(time.time())
         columns = {
@@ -57,6 +68,9 @@ class DbStore(TableStore):
             "b64_encoded": _wants_base64(write),
         } | dict(write.attributes)
         return columns | {"userId": user_id, "bucket": bucket, "archiveId": archive_id}
+
+    def can_take(self, attributes: Mapping[str, Any]) -> bool:
+        return attributes.get("b64_encoded") is not None  # else only reading tells
 
     def _raw(self, write: Write) -> Data:
         raw = _to_base64(write.data) if _wants_base64(write) else write.data

@@ -12,9 +12,7 @@ from reconcile.catalog.tables import object_storage
 from reconcile.errors import DocumentError
 from reconcile.payload import Data, md5
 from reconcile.stores.base import Content, Write
-from reconcile.stores.tables import TableStore, table_key
-
-_RESTORED = ("object_metadata", "created_at", "last_updated")
+from reconcile.stores.tables import InSql, TableStore, table_key
 
 
 class Db2Store(TableStore):
@@ -23,6 +21,14 @@ class Db2Store(TableStore):
     table = object_storage
     key_columns = ("userId", "bucket", "key")
     stored = "content"
+    restored = ("object_metadata", "created_at", "last_updated")
+    sql = InSql(
+        document="{0}.content || ''::bytea",  # put together once, for digest and copy
+        version="md5({0}.content)",
+        reproducible="true",
+        is_document="{0}.version = ''",
+        stored="document",
+    )
 
     def _only_rows(self) -> sa.ColumnElement[bool]:
         return object_storage.c.version == ""
@@ -31,9 +37,9 @@ class Db2Store(TableStore):
         if raw is None:
             raise DocumentError("source_missing", "the row in object_storage has content NULL")
         digest = md5(raw)
-        return Content(raw, digest, {name: row[name] for name in _RESTORED}, md5=digest)
+        return Content(raw, digest, {name: row[name] for name in self.restored}, md5=digest)
 
-    def _columns(self, write: Write) -> dict[str, Any]:
+    def columns_of(self, write: Write) -> dict[str, Any]:
         user_id, bucket, archive_id = table_key(write.key)
         now = int(time.time())
         key = {"userId": user_id, "bucket": bucket, "key": archive_id, "version": ""}

@@ -12,13 +12,14 @@ from contextlib import suppress
 from typing import Any, ClassVar
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
+from attrs import frozen
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DataError, IntegrityError
+from sqlalchemy.exc import IntegrityError
 
 from reconcile.catalog import Catalog
 from reconcile.catalog.rows import streamed
-from reconcile.errors import BackendError, DocumentError
+from reconcile.errors import BackendError, CatalogError, DocumentError
 from reconcile.payload import SPOOL_BYTES, Data, chunks_of, gathered, md5
 from reconcile.stores.addresses import Address, Key
 from reconcile.stores.base import Content, Known, Stat, Store, Write
@@ -26,7 +27,22 @@ from reconcile.stores.binary_copy import copy_in, copy_out
 
 _SLICE_BYTES = 8 << 20
 _READ_AS = {sa.String: str, sa.LargeBinary: bytes, sa.Integer: int, sa.Boolean: bool}
-_SQL_TYPES = {sa.String: "text", sa.LargeBinary: "bytea", sa.Integer: "integer", sa.Boolean: "boolean"}
+_INSERT_ATTEMPTS = 5
+SQL_TYPES = {sa.String: "text", sa.LargeBinary: "bytea", sa.Integer: "integer", sa.Boolean: "boolean"}
+
+
+@frozen
+class InSql:
+    """How a table's row is a document, as PostgreSQL expressions over its alias ``{0}``.
+
+    ``reproducible`` and ``stored`` may name ``document``, the bytes; ``stored`` makes the column's value of them.
+    """
+
+    document: str
+    version: str
+    reproducible: str
+    is_document: str
+    stored: str
 
 
 class TableStore(Store):
@@ -35,6 +51,8 @@ class TableStore(Store):
     table: ClassVar[sa.Table]
     key_columns: ClassVar[tuple[str, str, str]]  # in the order user, bucket, archiveId
     stored: ClassVar[str]  # the column that holds the bytes or text
+    restored: ClassVar[tuple[str, ...]]  # the other columns that an undo gives back
+    sql: ClassVar[InSql]
 
     def __init__(self, address: Address, catalog: Catalog) -> None:
         super().__init__(address)
@@ -45,7 +63,7 @@ class TableStore(Store):
         """Return the content of a row whose column holds these bytes. Raises `DocumentError` ``undecodable``."""
 
     @abstractmethod
-    def _columns(self, write: Write) -> dict[str, Any]:
+    def columns_of(self, write: Write) -> dict[str, Any]:
         """Return the row to insert, but for the column that holds the bytes."""
 
     @abstractmethod
@@ -55,6 +73,10 @@ class TableStore(Store):
     @abstractmethod
     def _told_by_sql(self, column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
         """Return the expression where what the column holds is the document itself; NULL where only reading tells."""
+
+    def can_take(self, attributes: Mapping[str, Any]) -> bool:  # noqa: ARG002 - most need none
+        """Tell whether a row can be written in SQL alone, from a document and these attributes."""
+        return True
 
     def _only_rows(self) -> sa.ColumnElement[bool]:
         """Return the condition for rows that are documents at all."""
@@ -90,6 +112,8 @@ class TableStore(Store):
         }
 
     def read(self, keys: Sequence[Key]) -> dict[Key, Content | DocumentError]:
+        if not keys:
+            return {}
         answer: dict[Key, Content | DocumentError] = {
             key: DocumentError("source_missing", f"no row in {self.table.name}") for key in keys
         }
@@ -119,10 +143,10 @@ class TableStore(Store):
         columns = [_cast(column) for column in others]
         columns += [f'CASE WHEN {size} <= {SPOOL_BYTES} THEN "{stored.name}" END', f"{size}::bigint"]
         wanted = ", ".join(f'"{name}"' for name in self.key_columns)
-        only = self._only_rows().compile(connection, compile_kwargs={"literal_binds": True})
         text = (
             f"SELECT {', '.join(columns)} FROM {self.table.name}"  # noqa: S608 - names are the vendor's
-            f" WHERE ({wanted}) IN (SELECT * FROM unnest(%s::text[], %s::text[], %s::text[])) AND {only}"
+            f" WHERE ({wanted}) IN (SELECT * FROM unnest(%s::text[], %s::text[], %s::text[]))"
+            f" AND {self.sql.is_document.format(self.table.name)}"
         )
         names = [column.name for column in others] + [stored.name, "size"]
         types = [_READ_AS[type(column.type)] for column in others] + [bytes, int]
@@ -162,7 +186,7 @@ class TableStore(Store):
                 answer[write.key] = error
                 continue
             digests[write.key] = write.md5 if raw is write.data else md5(raw)
-            rows.append((self._columns(write), raw))
+            rows.append((self.columns_of(write), raw))
         if not rows:
             return answer
         with self._catalog.write(bulk=True) as connection:
@@ -182,35 +206,24 @@ class TableStore(Store):
         self, connection: Connection, rows: Sequence[tuple[dict[str, Any], Data]], keys: Sequence[Key]
     ) -> set[Key]:
         """Insert the rows whose keys are free; return the keys that are not."""
-        names = [*rows[0][0], self.stored]
-        if self._catalog.is_postgresql:
-            with suppress(IntegrityError, DataError), connection.begin_nested():  # a taken key ends it as a whole
-                copy_in(connection, self.table.name, names, ([*columns.values(), raw] for columns, raw in rows))
-                return set()
-        query = sa.select(*self._key()).where(self._is_one_of(keys))
-        before: set[Key] = {tuple(row) for row in connection.execute(query)}
-        if self._catalog.is_postgresql:
-            self._insert_by_passage(connection, names, rows)
-        else:
+        if not self._catalog.is_postgresql:
+            before = self._taken(connection, keys)
             values = [columns | {self.stored: self._value(b"".join(chunks_of(raw)))} for columns, raw in rows]
             connection.execute(sqlite.insert(self.table).on_conflict_do_nothing(), values)
-        return before
+            return before
+        taken: set[Key] = set()
+        for _attempt in range(_INSERT_ATTEMPTS):  # a key that is taken ends a COPY as a whole
+            free = [row for key, row in zip(keys, rows, strict=True) if key not in taken]
+            names = [*rows[0][0], self.stored]
+            with suppress(IntegrityError), connection.begin_nested():
+                copy_in(connection, self.table.name, names, ([*columns.values(), raw] for columns, raw in free))
+                return taken
+            taken = self._taken(connection, keys)
+        raise CatalogError(f"rows keep coming into {self.table.name} at the keys that are about to be written")
 
-    def _insert_by_passage(
-        self, connection: Connection, names: Sequence[str], rows: Sequence[tuple[dict[str, Any], Data]]
-    ) -> None:
-        """Insert by way of a temporary table of the session, whose types are ours to know, and which takes any key."""
-        types = (f'"{name}" {_SQL_TYPES[type(self.table.c[name].type)]}' for name in names)
-        passage = sa.table(
-            f"reconcile_{self.table.name}", *(sa.column(name, self.table.c[name].type) for name in names)
-        )
-        connection.exec_driver_sql("SET LOCAL client_min_messages = warning")
-        connection.exec_driver_sql(
-            f"CREATE TEMPORARY TABLE IF NOT EXISTS {passage.name} ({', '.join(types)}) ON COMMIT DELETE ROWS"
-        )
-        copy_in(connection, passage.name, names, ([*columns.values(), raw] for columns, raw in rows))
-        insert = postgresql.insert(self.table).from_select(names, sa.select(*passage.c))
-        connection.execute(insert.on_conflict_do_nothing())
+    def _taken(self, connection: Connection, keys: Sequence[Key]) -> set[Key]:
+        query = sa.select(*self._key()).where(self._is_one_of(keys))
+        return {tuple(row) for row in connection.execute(query)}
 
     def _value(self, raw: bytes) -> str | bytes:
         return raw.decode() if isinstance(self.table.c[self.stored].type, sa.String) else raw

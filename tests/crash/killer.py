@@ -35,7 +35,7 @@ _WRITES = (
     "reconcile.stores.base:DocumentStore.write",
 )
 _INSIDE_WRITES = (
-    "reconcile.stores.tables:TableStore._copy",
+    "reconcile.stores.tables:copy_in",
     "reconcile.stores.localfs:FileStore._name",
     "reconcile.stores.s3:S3Store._put_object",
 )

@@ -1,0 +1,100 @@
+"""The shortest path inside one PostgreSQL database: content goes from table to table without coming through us.
+
+One statement takes a batch: it reads and decodes each source, compares its MD5 with the one expected, inserts it
+where the key is free, and has the MD5 of what was inserted returned. Documents that it does not take, for whatever
+reason, go the ordinary way, which then finds the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy.exc import DataError, IntegrityError
+
+from reconcile.catalog import Catalog
+from reconcile.errors import CatalogError
+from reconcile.stores.addresses import Key
+from reconcile.stores.base import Stat, Transfer, Transferred, Write
+from reconcile.stores.tables import SQL_TYPES, TableStore, table_key
+
+
+class _Unexpected(Exception):  # noqa: N818 - ends a transaction
+    """What was inserted is not what was read."""
+
+
+def copy_inside(
+    catalog: Catalog, source: TableStore, dest: TableStore, transfers: Sequence[Transfer]
+) -> dict[Key, Transferred]:
+    """Copy documents whose bytes do not change; return those that were, each by its key at the destination."""
+    chosen = [transfer for transfer in transfers if dest.can_take(transfer.attributes)]
+    if not chosen:
+        return {}
+    rows = [_row(number, transfer, dest) for number, transfer in enumerate(chosen)]
+    restored = list(source.restored)
+    try:
+        with catalog.write(bulk=True) as connection:
+            values = (msgspec.json.encode(rows).decode(),)
+            result = connection.exec_driver_sql(_statement(source, dest, list(rows[0]), restored), values)
+            found = {chosen[row[0]].dest: _transferred(row, chosen[row[0]], restored) for row in result}
+    except (_Unexpected, CatalogError) as error:
+        if isinstance(error, CatalogError) and not isinstance(error.__cause__, DataError | IntegrityError):
+            raise
+        return {}  # a row that cannot be decoded ends the statement for all
+    return found
+
+
+def _row(number: int, transfer: Transfer, dest: TableStore) -> dict[str, Any]:
+    columns = dest.columns_of(Write(transfer.dest, b"", transfer.md5, transfer.attributes))
+    user_id, bucket, archive_id = table_key(transfer.source)
+    head = {"n": number, "user": user_id, "bucket": bucket, "archive": archive_id, "expected": transfer.md5}
+    return head | {f"to_{name}": value for name, value in columns.items()}
+
+
+def _transferred(row: Sequence[Any], transfer: Transfer, restored: Sequence[str]) -> Transferred:
+    _number, size, version, reproducible, confirmed, stored, mark, *attributes = row
+    if confirmed != transfer.md5:
+        raise _Unexpected
+    return Transferred(
+        stat=Stat(size, confirmed, stored, mark=mark),
+        md5=transfer.md5,
+        version=version,
+        attributes=dict(zip(restored, attributes, strict=True)),
+        reproducible=reproducible,
+    )
+
+
+def _statement(source: TableStore, dest: TableStore, names: Sequence[str], restored: Sequence[str]) -> str:
+    """Return the statement; all names in it are ours or the vendor's."""
+    columns = [name.removeprefix("to_") for name in names if name.startswith("to_")]
+    types = {"n": "integer"} | {f"to_{name}": SQL_TYPES[type(dest.table.c[name].type)] for name in columns}
+    wanted = ", ".join(f'"{name}" {types.get(name, "text")}' for name in names)
+    source_key = " AND ".join(
+        f's."{column}" = w."{name}"' for column, name in zip(source.key_columns, names[1:4], strict=True)
+    )
+    dest_key = " AND ".join(f'r."to_{name}" = i."{name}"' for name in dest.key_columns)
+    into = ", ".join(f'"{name}"' for name in [*columns, dest.stored])
+    out_of = ", ".join(f'r."to_{name}"' for name in columns)
+    attributes = ", ".join(f's."{name}" AS "of_{name}"' for name in restored)
+    returned = ", ".join(f'r."of_{name}"' for name in restored)
+    returned_key = ", ".join(f't."{name}"' for name in dest.key_columns)
+    return f"""
+        WITH wanted AS (SELECT * FROM json_to_recordset(%s::json) AS w({wanted})),
+        read AS MATERIALIZED (
+            SELECT w.*, {attributes}, d.document, md5(d.document) AS md5,
+                   {source.sql.version.format("s")} AS version, {source.sql.reproducible.format("s")} AS reproducible
+            FROM wanted w JOIN {source.table.name} s ON {source_key} AND {source.sql.is_document.format("s")}
+            CROSS JOIN LATERAL (SELECT {source.sql.document.format("s")} AS document OFFSET 0) d
+        ),
+        inserted AS (
+            INSERT INTO {dest.table.name} AS t ({into})
+            SELECT {out_of}, {dest.sql.stored} FROM read r
+            WHERE r.md5 = r.expected AND r.n IN (SELECT n FROM read GROUP BY n HAVING count(*) = 1)
+            ON CONFLICT DO NOTHING
+            RETURNING {returned_key}, md5({dest.sql.document.format("t")}) AS confirmed,
+                      {dest.sql.version.format("t")} AS stored, t.xmin::text AS mark
+        )
+        SELECT r.n, octet_length(r.document), r.version, r.reproducible, i.confirmed, i.stored, i.mark, {returned}
+        FROM inserted i JOIN read r ON {dest_key}
+    """  # noqa: S608
