@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from attrs import define, evolve, field
 
-from tests.archives import md5, new_sqlite
+from tests.archives import Place, md5, new_sqlite
 from tests.cli.runner import Result, reconcile
 from tests.contract.test_faults import broken, busy, denied, reset, throttled
 from tests.servers.proxy import FaultProxy, Forward, Request, Response, Rule
@@ -294,6 +295,29 @@ def test_a_listing_leaves_keys_out(to_s3: Scene) -> None:
     assert to_s3.apply(rule).code == 0
     to_s3.world.undo()
     assert to_s3.world.tables() == to_s3.before
+
+
+def test_what_no_listing_shows_is_adopted_and_stays(to_s3: Scene, swift: SwiftServer) -> None:
+    """R3: copies that were there before the run are not its own to delete, though it learnt of them by writing."""
+    place = Place(to_s3.world.folder, to_s3.world.url, swift)
+    bucket = yaml.safe_load(to_s3.dest.read_text())["services"]["catalog"]["object_store"]
+    where = {"Bucket": bucket["storage_driver"]["config"]["bucket"]}
+    client = place.client()
+    assert to_s3.apply().code == 0
+    names = [entry["Key"] for entry in client.list_objects_v2(**where)["Contents"]]
+    there = {name: client.get_object(Key=name, **where)["Body"].read() for name in names}
+    to_s3.world.undo()
+    for name, data in there.items():
+        client.put_object(Key=name, Body=data, ContentType="binary/octet-stream", **where)
+
+    def rule(request: Request, forward: Forward) -> Response:
+        response = forward(request)
+        return evolve(response, body=_CONTENTS.sub(b"", response.body))
+
+    assert to_s3.apply(rule).code == 0
+    to_s3.world.undo()
+    assert to_s3.world.tables() == to_s3.before
+    assert {entry["Key"] for entry in client.list_objects_v2(**where)["Contents"]} == set(there)
 
 
 def test_slow_answers(to_s3: Scene) -> None:
