@@ -1,8 +1,9 @@
 """Driver ``localfs``: files below a data dir, written so that a crash leaves the whole file or none.
 
 A file is written under a temporary name in its own directory, synced, linked to its final name (which
-fails if that exists), its directory synced, and read back. New files and directories take owner, group
-and mode of the data dir, so that services running as another user can read them.
+fails if that exists), its directory synced, and read back; a batch of them with one sync for all, where that is as
+good. New files and directories take owner, group and mode of the data dir, so that services running as another user
+can read them.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import errno
 import hashlib
 import os
 import stat as stat_module
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cached_property, partial
 from io import BufferedReader
 from pathlib import Path
 from typing import IO
@@ -23,6 +25,7 @@ from reconcile.errors import BackendError, DocumentError, MissingStoreError
 from reconcile.payload import Data, chunks_in, chunks_of, gathered
 from reconcile.stores.addresses import FileAddress, Key
 from reconcile.stores.base import Content, DocumentStore, Known, Stat, Write
+from reconcile.stores.syncing import sync_batch, sync_directory, syncs_batches
 
 _WHOLE_STORE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.EMFILE}
 _PRUNED = 100  # times in a row that a new directory may be pruned under us
@@ -43,7 +46,7 @@ class FileStore(DocumentStore):
         with self._whole_store_errors():
             if create and not self._root.exists() and self._root.parent.is_dir():
                 self._root.mkdir(mode=0o755)
-                self._sync_directory(self._root.parent)
+                sync_directory(self._root.parent)
         if not self._root.is_dir():
             raise MissingStoreError(
                 f"{self._root}: the data dir is not there",
@@ -83,7 +86,7 @@ class FileStore(DocumentStore):
         with self._whole_store_errors():
             for directory in directories:
                 with suppress(FileNotFoundError, NotADirectoryError):  # another thread pruned it, and synced above
-                    self._sync_directory(self._prune(directory))
+                    sync_directory(self._prune(directory))
 
     def _prune(self, directory: Path) -> Path:
         """Remove directories that have become empty; return the first that stays."""
@@ -114,16 +117,66 @@ class FileStore(DocumentStore):
                 raise DocumentError("source_missing", f"no file {self._path(key)}") from None
         return Content(data, version=_stat(status).version)
 
+    def write(self, writes: Sequence[Write]) -> dict[Key, Stat | DocumentError]:
+        if len(writes) == 1 or not self._syncs_batches:
+            return super().write(writes)
+        try:
+            answer = self._each_outcome(self._laid, writes, {})
+            self._sync()
+            answer = self._each_outcome(self._named, writes, answer)
+            self._sync()
+            return self._each_outcome(self._confirmed, writes, answer)
+        except BaseException:
+            self.tidy([write.key for write in writes])
+            raise
+
+    def _each_outcome(
+        self, step: Callable[[Write], Stat | None], writes: Sequence[Write], answer: dict[Key, Stat | DocumentError]
+    ) -> dict[Key, Stat | DocumentError]:
+        """Take a step with every document that has no answer yet."""
+        todo = [write for write in writes if write.key not in answer]
+        outcomes = zip(todo, self._each(partial(self._outcome, step), todo), strict=True)
+        return answer | {write.key: outcome for write, outcome in outcomes if outcome is not None}
+
+    @cached_property
+    def _syncs_batches(self) -> bool:
+        return syncs_batches(self._root)
+
+    def _sync(self) -> None:
+        with self._whole_store_errors():
+            sync_batch(self._root)
+
     def _put(self, write: Write) -> Stat:
+        self._laid(write, synced=True)
+        found = self._named(write)
+        if found is not None:
+            return found
         with self._errors(write.key):
-            path = self._safe_path(write.key)
+            sync_directory(self._path(write.key).parent)
+        return self._confirmed(write)
+
+    def _laid(self, write: Write, *, synced: bool = False) -> None:
+        """Write the file under its temporary name."""
+        with self._errors(write.key):
+            self._write_new(self._temporary(self._safe_path(write.key)), write.data, synced=synced)
+
+    def _named(self, write: Write) -> Stat | None:
+        """Give the file its final name; return what is there already if it is the same."""
+        with self._errors(write.key):
+            path = self._path(write.key)
             temporary = self._temporary(path)
-            self._write_synced(temporary, write.data)
             try:
                 self._name(temporary, path)
+            except DocumentError as occupied:
+                return evolve(self._found(occupied, write), found=True)
             finally:
                 temporary.unlink(missing_ok=True)
-            self._sync_directory(path.parent)
+        return None
+
+    def _confirmed(self, write: Write) -> Stat:
+        """Read the file back."""
+        with self._errors(write.key):
+            path = self._path(write.key)
             with path.open("rb") as file:
                 if _md5_in(file) != write.md5:
                     path.unlink()
@@ -167,15 +220,16 @@ class FileStore(DocumentStore):
             with suppress(FileExistsError, FileNotFoundError):  # another thread made it, or pruned what is above
                 path.mkdir()
                 self._own(path, self._mode() | stat_module.S_IXUSR)
-                self._sync_directory(path.parent)
+                sync_directory(path.parent)
 
-    def _write_synced(self, path: Path, data: Data) -> None:
+    def _write_new(self, path: Path, data: Data, *, synced: bool) -> None:
         with self._opened(path) as file:
             self._own(path, self._mode() & 0o666)
             for chunk in chunks_of(data):
                 file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
+            if synced:
+                file.flush()
+                os.fsync(file.fileno())
 
     def _opened(self, path: Path) -> IO[bytes]:
         """Open a new file, its directories made first; another thread may be pruning them as empty just then."""
@@ -206,14 +260,6 @@ class FileStore(DocumentStore):
 
     def _mode(self) -> int:
         return stat_module.S_IMODE(self._owner.st_mode) if self._owner else 0o755
-
-    @staticmethod
-    def _sync_directory(directory: Path) -> None:
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
     @contextmanager
     def _errors(self, key: Key) -> Iterator[None]:

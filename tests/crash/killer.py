@@ -33,6 +33,7 @@ PHASES = "reconcile.running.phases"
 _WRITES = (
     "reconcile.stores.tables:TableStore.write",
     "reconcile.stores.base:DocumentStore.write",
+    "reconcile.stores.localfs:FileStore.write",
 )
 _INSIDE_WRITES = (
     "reconcile.stores.tables:copy_in",

@@ -125,13 +125,13 @@ def judge_undo(world: World, _patch: Patch) -> None:
 def judge_resume(world: World, patch: Patch) -> None:
     """R6: what is confirmed is not copied again."""
     written: list[object] = []
-    original = FileStore._put
+    original = FileStore._laid
 
-    def put(self: FileStore, write: Any) -> Any:
+    def laid(self: FileStore, write: Any, **how: Any) -> Any:
         written.append(write.key)
-        return original(self, write)
+        return original(self, write, **how)
 
-    patch.setattr(FileStore, "_put", put)
+    patch.setattr(FileStore, "_laid", laid)
     world.plan(source(world), dest(world))
     with pytest.MonkeyPatch.context() as patched:
         kill_at(patched, Switcher, "look_again")

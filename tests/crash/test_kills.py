@@ -17,6 +17,7 @@ from attrs import frozen
 from reconcile.planning.planfile import undo_path
 from reconcile.running import copies, stage
 from reconcile.stores.base import DocumentStore
+from reconcile.stores.localfs import FileStore
 from reconcile.stores.tables import TableStore
 from tests.archives import Place
 from tests.crash.killer import NOT_IN_UNDO, POINTS
@@ -111,7 +112,7 @@ CONFIRMED = "SELECT after_url FROM reconcile_moves WHERE state = 'staged'"
 def record_writes(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """Return a set that fills with the archiveIds of what stores are given to write from now on."""
     seen: set[str] = set()
-    for store in (TableStore, DocumentStore):
+    for store in (TableStore, DocumentStore, FileStore):
 
         def write(self: Any, writes: Any, original: Any = store.write) -> Any:
             seen.update(digests[item.md5] for item in writes if item.md5 in digests)
