@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 DEMO ?= demo
+ROUTES ?=
 
 SOAK_ROUNDS ?= 100
 SOAK_EXAMPLES ?= 2000
 
-.PHONY: demo test test-all soak lint fmt clean
+.PHONY: demo test test-all soak bench lint fmt clean
 .DELETE_ON_ERROR:
 
 $(VENV)/installed: pyproject.toml
@@ -37,6 +38,10 @@ test-all: $(VENV)/installed-dev
 soak: $(VENV)/installed-dev
 	SOAK_ROUNDS=$(SOAK_ROUNDS) SOAK_EXAMPLES=$(SOAK_EXAMPLES) \
 		$(BIN)/pytest -n $(JOBS) -s tests/crash/test_random.py tests/crash/test_state_machine.py tests/faults/test_hostile.py
+
+# Each route beside a serial reference and a bare ceiling; ROUTES="'db to s3'" measures one.
+bench: $(VENV)/installed-dev
+	$(BIN)/python -m benchmarks.routes $(ROUTES)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
