@@ -34,14 +34,14 @@ def main(who: str, spec: Spec) -> None:
         "documents": spec.documents,
         "seconds": time.monotonic() - started if seconds is None else seconds,
         "cpu_seconds": time.process_time() - cpu,
-        "peak_mib": _peak_mib(),
+        "peak_mib": peak_mib(),
         "statements": counts["statements"],
         "requests": counts["requests"],
     }
     print(json.dumps(figures))  # noqa: T201
 
 
-def _peak_mib() -> float:
+def peak_mib() -> float:
     """Return this process's own high-water mark; that of ``getrusage`` begins with its parent's size."""
     status = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM:"))

@@ -114,7 +114,7 @@ def apply(catalog: Catalog, plan: PlanFile, desired: DesiredState, options: RunO
                 plan.path,
                 digest,
                 plan.header,
-                lambda _connection: _checked_rows(plan, desired),
+                lambda _connection: checked_rows(plan, desired),
                 keep_source=options.keep_source or plan.header.policy.keep_source,
             )
         return Phases(run, desired, options, control, lock).execute()
@@ -147,7 +147,7 @@ def _make_destinations(catalog: Catalog, plan: PlanFile, desired: DesiredState) 
         open_store(desired.places[name].backend, catalog, plan.header.plan_id).prepare(create=True)
 
 
-def _checked_rows(plan: PlanFile, desired: DesiredState) -> Iterator[dict[str, Any]]:
+def checked_rows(plan: PlanFile, desired: DesiredState) -> Iterator[dict[str, Any]]:
     """Yield the plan's moves as rows of the work table, each worked out again from its row and the configs."""
     total = 0
     for move in plan.moves():
