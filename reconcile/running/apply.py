@@ -152,7 +152,8 @@ def checked_rows(plan: PlanFile, desired: DesiredState) -> Iterator[dict[str, An
     total = 0
     for move in plan.moves():
         decision = desired.decide(move.row())
-        if decision != evolve(move, action=None):
+        planned = move if move.action is None else evolve(move, action=None)
+        if decision != planned:
             raise PlanFileError(
                 f"{plan.path}: the move of {'/'.join(move.document)} is not what the configs lead to",
                 hint="the plan was changed, or made by another version; make a new one with reconcile plan",

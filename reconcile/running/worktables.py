@@ -102,7 +102,6 @@ STAGING, SWITCHED, DONE, UNDOING, UNDONE = "staging", "switched", "done", "undoi
 UNFINISHED = (STAGING,)
 
 _LOAD_ROWS = 5000
-_COLUMNS = [column.name for column in moves.columns]
 
 
 @frozen
@@ -156,19 +155,22 @@ def load(connection: Connection, run_id: str, plan_moves: Iterator[dict[str, Any
     """Insert moves in bulk, numbered in the order of the plan; return how many."""
     total = 0
     for batch in in_batches(plan_moves, _LOAD_ROWS):
-        rows = [row | {"run_id": run_id, "seq": total + index} for index, row in enumerate(batch)]
         if connection.dialect.name == "postgresql":
-            copy_in(connection, moves.name, _COLUMNS, ([row[name] for name in _COLUMNS] for row in rows), wide=True)
+            rows = ([run_id, seq, *row.values()] for seq, row in enumerate(batch, total))
+            copy_in(connection, moves.name, ["run_id", "seq", *_NO_MOVE], rows, wide=True)
         else:
-            connection.execute(moves.insert(), rows)
-        total += len(rows)
+            connection.execute(
+                moves.insert(), [row | {"run_id": run_id, "seq": s} for s, row in enumerate(batch, total)]
+            )
+        total += len(batch)
     return total
 
 
 def move_row(move: Move, dest: Location) -> dict[str, Any]:
     """Return the row of a move that is still to be done; ``dest`` is where its copy will be."""
     before, after, pinned = move.before, move.after, move.after.pinned
-    return _NO_MOVE | {
+    return {
+        **_NO_MOVE,
         "user_id": move.userId,
         "bucket": move.bucket,
         "archive_id": move.archiveId,
@@ -195,7 +197,8 @@ def move_row(move: Move, dest: Location) -> dict[str, Any]:
 
 def blocker_row(blocker: Blocker) -> dict[str, Any]:
     """Return the row of a document that is left where it is, for status and for the switch's look at new rows."""
-    return _NO_MOVE | {
+    return {
+        **_NO_MOVE,
         "user_id": blocker.userId,
         "bucket": blocker.bucket,
         "archive_id": blocker.archiveId,
@@ -208,8 +211,11 @@ def blocker_row(blocker: Blocker) -> dict[str, Any]:
     }
 
 
+_WRITTEN_LATER = {
+    *("run_id", "seq", "origin", "source_version", "copy_version", "copy_mark", "read_back", "cleaned"),
+}
 _NO_MOVE: dict[str, Any] = dict.fromkeys(
-    column.name for column in moves.columns if column.name not in ("run_id", "seq")
+    column.name for column in moves.columns if column.name not in _WRITTEN_LATER
 ) | {"pinned": False, "keep": False}
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,9 @@ Document = tuple[str, str, str]  # userId, logical bucket, archiveId
 Key = str | tuple[str, str, str]  # what names content inside a store
 
 GIB = 1024**3
+
+_PLAIN = re.compile(r"[A-Za-z0-9_.:/=+-]*")  # a path of these alone is parsed to itself, which saves the parsing
+_PLAIN_HOST = re.compile(r"[a-z0-9_.-]+")
 
 
 @frozen
@@ -129,6 +133,8 @@ class ObjectAddress(Address):
         return [key] if url.startswith(head + self.prefix) and key else []
 
     def services_can_read(self, document: Document) -> bool:
+        if _PLAIN_HOST.fullmatch(self.container) and _PLAIN.fullmatch(self.key(document)):
+            return True
         parts = _urlparse(self.url(document))
         if parts is None:
             return False

@@ -22,7 +22,7 @@ _PIECE_BYTES = 1 << 16
 _HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack("!ii", 0, 0)
 _NULL = struct.pack("!i", -1)
 _END = -1
-_LENGTH_BYTES = 4
+_COUNT, _LENGTH, _BOOLEAN = struct.Struct("!h"), struct.Struct("!i"), struct.Struct("!i?")
 _NARROW, _WIDE = struct.Struct("!ii"), struct.Struct("!iq")
 
 
@@ -92,33 +92,35 @@ class BinaryCopy:
 
     def read(self, size: int) -> bytes:
         """Return at most so many bytes; none at the end."""
-        while len(self._rest) < size and (piece := next(self._pieces, b"")):
-            self._rest += piece
-        answer, self._rest = self._rest[:size], self._rest[size:]
-        return answer
+        held, length = [self._rest], len(self._rest)
+        while length < size and (piece := next(self._pieces, b"")):
+            held.append(piece)
+            length += len(piece)
+        data = b"".join(held)
+        self._rest = data[size:]
+        return data[:size]
 
 
 def _pieces(rows: Iterable[Sequence[Value]], integer: struct.Struct) -> Iterator[bytes]:
     yield _HEADER
     for row in rows:
-        head = struct.pack("!h", len(row))
+        parts = [_COUNT.pack(len(row))]
         for value in row:
-            if isinstance(value, Spool):
-                yield head + struct.pack("!i", len(value))
-                yield from chunks_of(value)
-                head = b""
+            if value is None:
+                parts.append(_NULL)
+            elif isinstance(value, str):
+                data = value.encode()
+                parts += (_LENGTH.pack(len(data)), data)
+            elif isinstance(value, bool):
+                parts.append(_BOOLEAN.pack(1, value))
+            elif isinstance(value, int):
+                parts.append(integer.pack(integer.size - _LENGTH.size, value))
+            elif isinstance(value, bytes):
+                parts += (_LENGTH.pack(len(value)), value)
             else:
-                head += _field(value, integer)
-        yield head
-    yield struct.pack("!h", _END)
-
-
-def _field(value: str | bytes | bool | int | None, integer: struct.Struct) -> bytes:  # noqa: FBT001 - a column's value
-    if value is None:
-        return _NULL
-    if isinstance(value, bool):
-        return struct.pack("!i?", 1, value)
-    if isinstance(value, int):
-        return integer.pack(integer.size - _LENGTH_BYTES, value)
-    data = value.encode() if isinstance(value, str) else value
-    return struct.pack("!i", len(data)) + data
+                yield b"".join([*parts, _LENGTH.pack(len(value))])
+                yield from chunks_of(value)
+                parts = []
+        if parts:  # nothing would be the end
+            yield b"".join(parts)
+    yield _COUNT.pack(_END)
