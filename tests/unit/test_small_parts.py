@@ -10,8 +10,9 @@ import pytest
 
 from reconcile.errors import DocumentError
 from reconcile.logs import printable
-from reconcile.payload import compress, decompress, recode
+from reconcile.payload import Spool, compress, decompress, recode
 from reconcile.secret import Secret, scrub, without_userinfo
+from reconcile.stores.binary_copy import BinaryCopy
 
 
 def test_recode() -> None:
@@ -61,3 +62,18 @@ def test_a_move_within_the_database_loads_no_cloud_library() -> None:
     code = "import reconcile.verbs, sys; print(' '.join(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"boto3", "obstore", "swiftclient"} & set(loaded)
+
+
+@pytest.mark.parametrize("size", [1, 7, 1 << 16])
+def test_a_binary_copy_is_whole_however_it_is_read(size: int) -> None:
+    spool = Spool()
+    spool.append(b"spooled")
+    rows = [["text", spool], [None, b"bytes"], [spool, True, 5]]
+    source, data = BinaryCopy(rows), b""
+    while piece := source.read(size):
+        data += piece
+    assert data == (
+        b"PGCOPY\n\xff\r\n\0" + bytes(8) + b"\0\2" + b"\0\0\0\4text" + b"\0\0\0\7spooled"
+        b"\0\2" + b"\xff" * 4 + b"\0\0\0\5bytes"
+        b"\0\3" + b"\0\0\0\7spooled" + b"\0\0\0\1\1" + b"\0\0\0\4\0\0\0\5" + b"\xff\xff"
+    )
