@@ -43,6 +43,11 @@ class Outcome:
     stat: Stat | None = None
     error: DocumentError | None = None
 
+    @property
+    def is_occupied(self) -> bool:
+        """Whether the store found other content at the destination."""
+        return self.error is not None and self.error.reason == "destination_occupied"
+
 
 def transfer_of(copy: Copy) -> Transfer | None:
     """Return what a server could do by itself: nothing, unless the bytes stay as the catalog knows them."""

@@ -176,9 +176,14 @@ class Stager:
         present = dest.glance(list({copy.dest_key for copy in copies}))
         self._record_intent([c for c in copies if c.dest_key not in present and c.work.origin != INTENDED])
         short = self._transferred(source, dest, [copy for copy in copies if copy.dest_key not in present])
-        return list(short.values()) + self._through_us(
-            source, dest, [c for c in copies if c.work.seq not in short], present
-        )
+        outcomes = self._through_us(source, dest, [c for c in copies if c.work.seq not in short], present)
+        missed = [o.copy for o in outcomes if o.is_occupied and o.copy.dest_key not in present]
+        if missed:  # the glance did not show what is in the way, a look does
+            seen = dest.look([copy.dest_key for copy in missed], digest=True)
+            missed = [copy for copy in missed if copy.dest_key in seen]
+            judged = {o.copy.work.seq: o for o in self._through_us(source, dest, missed, seen)}
+            outcomes = [judged.get(outcome.copy.work.seq, outcome) for outcome in outcomes]
+        return outcomes + list(short.values())
 
     def _transferred(self, source: Store, dest: Store, copies: list[Copy]) -> dict[int, Outcome]:
         """Have the stores copy by themselves what they can; return that by seq."""

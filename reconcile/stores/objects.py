@@ -19,6 +19,7 @@ class ObjectStore(DocumentStore):
     default_workers: ClassVar[int] = 32
     page: ClassVar[int]  # names that one listing request gives
     delete_page: ClassVar[int]  # keys that one deleting request takes
+    lists_at_once: ClassVar[bool]  # a listing shows what was written before it, as a rule
 
     def __init__(self, address: ObjectAddress) -> None:
         super().__init__(address)
@@ -43,16 +44,16 @@ class ObjectStore(DocumentStore):
             raise BackendError(error.detail, hint="check the config's settings, and what the server is") from None
 
     def look(self, keys: Sequence[Key], *, digest: bool = False) -> dict[Key, Stat]:
-        found = self._listed(sorted(map(str, keys))) if len(keys) >= _WORTH_LISTING else {}
+        found = self._listed(sorted(map(str, keys)))[0] if len(keys) >= _WORTH_LISTING else {}
         unseen = [key for key in keys if key not in found or (digest and found[key].md5 is None)]
         return found | super().look(unseen, digest=digest)
 
     def glance(self, keys: Sequence[Key]) -> dict[Key, Stat]:
-        if len(keys) < _WORTH_LISTING:
+        if len(keys) < _WORTH_LISTING or not self.lists_at_once:
             return self.look(keys, digest=True)
-        seen = self._listed(sorted(map(str, keys)))
-        without_digest = [key for key, stat in seen.items() if stat.md5 is None]
-        return seen | super().look(without_digest, digest=True)
+        seen, all_of_them = self._listed(sorted(map(str, keys)))
+        unsure = [key for key in keys if (seen[key].md5 is None if key in seen else not all_of_them)]
+        return seen | super().look(unsure, digest=True)
 
     def delete(self, known: Sequence[Known]) -> dict[Key, DocumentError | None]:
         present = self.look([content.key for content in known])
@@ -98,13 +99,16 @@ class ObjectStore(DocumentStore):
                 f"listing failed: {error.detail}", hint="check what the server is, and its log"
             ) from None
 
-    def _listed(self, keys: list[str]) -> dict[Key, Stat]:
-        """Learn from a listing what is there, a page of names a request; gives up where keys are far apart."""
-        wanted, found, last = set(keys), dict[Key, Stat](), keys[0]
+    def _listed(self, keys: list[str]) -> tuple[dict[Key, Stat], bool]:
+        """Learn from a listing what is there, a page of names a request; gives up where keys are far apart.
+
+        Returns what was seen, and whether the listing was read as far as the last key.
+        """
+        wanted, found, last = set(keys), dict[Key, Stat](), keys[0][:-1]  # a listing begins after a name
         for _page in range(1 + 2 * len(keys) // self.page):
             entries, more = self._page_after(last, "")
             found.update((name, stat) for name, stat in entries if name in wanted)
             last = entries[-1][0] if entries else last
             if not more or last >= keys[-1]:
-                break
-        return found
+                return found, True
+        return found, False

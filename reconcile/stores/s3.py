@@ -44,6 +44,7 @@ class S3Store(ObjectStore):
 
     page: ClassVar[int] = 1000
     delete_page: ClassVar[int] = 1000
+    lists_at_once: ClassVar[bool] = True
 
     def __init__(self, address: ObjectAddress, settings: S3Settings) -> None:
         super().__init__(address)

@@ -33,6 +33,7 @@ class SwiftStore(ObjectStore):
     """One container of one account."""
 
     page: ClassVar[int] = 10_000
+    lists_at_once: ClassVar[bool] = False  # containers are updated when the server comes to it
     delete_page: ClassVar[int] = 1000
 
     def __init__(self, address: ObjectAddress, backend: Backend) -> None:

@@ -310,14 +310,34 @@ def test_what_no_listing_shows_is_adopted_and_stays(to_s3: Scene, swift: SwiftSe
     for name, data in there.items():
         client.put_object(Key=name, Body=data, ContentType="binary/octet-stream", **where)
 
-    def rule(request: Request, forward: Forward) -> Response:
-        response = forward(request)
-        return evolve(response, body=_CONTENTS.sub(b"", response.body))
-
-    assert to_s3.apply(rule).code == 0
+    assert to_s3.apply(nothing_listed).code == 0
     to_s3.world.undo()
     assert to_s3.world.tables() == to_s3.before
     assert {entry["Key"] for entry in client.list_objects_v2(**where)["Contents"]} == set(there)
+
+
+def nothing_listed(request: Request, forward: Forward) -> Response:
+    response = forward(request)
+    return evolve(response, body=_CONTENTS.sub(b"", response.body))
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_what_no_listing_shows_is_still_judged(to_s3: Scene, swift: SwiftServer, overwrite: bool) -> None:
+    """Other content in the way is not replaced, but if the plan says so (R3)."""
+    place = Place(to_s3.world.folder, to_s3.world.url, swift)
+    section = yaml.safe_load(to_s3.dest.read_text())["services"]["catalog"]["object_store"]
+    bucket = section["storage_driver"]["config"]["bucket"]
+    assert to_s3.apply().code == 0
+    names = [entry["Key"] for entry in place.client().list_objects_v2(Bucket=bucket)["Contents"]]
+    to_s3.world.undo()
+    for name in names:
+        place.client().put_object(Bucket=bucket, Key=name, Body=b"other")
+    to_s3.world.plan(to_s3.source, to_s3.dest, "o.json", overwrite=overwrite)
+    (to_s3.world.folder / "o.json").replace(to_s3.world.folder / "p.json")
+    result = to_s3.apply(nothing_listed)
+    assert result.code == (0 if overwrite else 1), result.all
+    assert "destination_occupied" in result.all or overwrite
+    assert to_s3.world.read(to_s3.dest if overwrite else to_s3.source) == to_s3.truth
 
 
 def test_slow_answers(to_s3: Scene) -> None:
