@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import boto3
 from attrs import frozen
+
+from benchmarks.archive import s3_client
 
 
 @frozen
@@ -33,13 +34,7 @@ class End:
 
     def client(self) -> Any:  # noqa: ANN401
         """Return a boto3 client of the endpoint."""
-        return boto3.client(
-            "s3",
-            endpoint_url=self.url,
-            aws_access_key_id=self.access_key,
-            aws_secret_access_key=self.secret_key,
-            region_name="us-east-1",
-        )
+        return s3_client(self)
 
     def objects(self) -> Any:  # noqa: ANN401
         """Return an obstore store of the bucket."""
