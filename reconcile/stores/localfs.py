@@ -24,7 +24,8 @@ from attrs import evolve
 from reconcile.errors import BackendError, DocumentError, MissingStoreError
 from reconcile.payload import Data, chunks_in, chunks_of, gathered
 from reconcile.stores.addresses import FileAddress, Key
-from reconcile.stores.base import Content, DocumentStore, Known, Stat, Write
+from reconcile.stores.base import Content, Known, Stat, Write
+from reconcile.stores.documents import DocumentStore
 from reconcile.stores.syncing import sync_batch, sync_directory, syncs_batches
 
 _WHOLE_STORE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.EMFILE}

@@ -8,7 +8,8 @@ from typing import ClassVar
 
 from reconcile.errors import BackendError, DocumentError
 from reconcile.stores.addresses import Key, ObjectAddress
-from reconcile.stores.base import DocumentStore, Known, Stat
+from reconcile.stores.base import Known, Stat
+from reconcile.stores.documents import DocumentStore
 
 _WORTH_LISTING = 16
 

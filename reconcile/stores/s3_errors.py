@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from reconcile.errors import BackendError, DocumentError, TransientError
 from reconcile.secret import scrub
-from reconcile.stores.base import seconds_asked
+from reconcile.stores.documents import seconds_asked
 
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>([A-Za-z0-9]{1,60})</Code>")

@@ -20,7 +20,8 @@ from reconcile.errors import BackendError, DocumentError, MissingStoreError, Tra
 from reconcile.payload import CHUNK_BYTES, Spool, gathered
 from reconcile.secret import Secret, scrub
 from reconcile.stores.addresses import Address, Key, ObjectAddress
-from reconcile.stores.base import Content, Stat, Write, seconds_asked
+from reconcile.stores.base import Content, Stat, Write
+from reconcile.stores.documents import seconds_asked
 from reconcile.stores.objects import ObjectStore
 
 _OWN_KEYS = ("container", "create_container", "anchore_key_prefix")  # the vendor's; all others are the client's

@@ -32,7 +32,7 @@ STAGE, SWITCH, CLEAN = "reconcile.running.stage", "reconcile.running.switch", "r
 PHASES = "reconcile.running.phases"
 _WRITES = (
     "reconcile.stores.tables:TableStore.write",
-    "reconcile.stores.base:DocumentStore.write",
+    "reconcile.stores.documents:DocumentStore.write",
     "reconcile.stores.localfs:FileStore.write",
 )
 _INSIDE_WRITES = (

@@ -26,7 +26,7 @@ from reconcile.running.run import Run
 from reconcile.running.stage import Stager
 from reconcile.running.switch import Switcher
 from reconcile.running.worktables import STAGED, moves, same_row
-from reconcile.stores.base import DocumentStore
+from reconcile.stores.documents import DocumentStore
 from reconcile.stores.localfs import FileStore
 from tests.archives import new_sqlite
 from tests.world import DB, World, localfs

@@ -16,7 +16,7 @@ from attrs import frozen
 
 from reconcile.planning.planfile import undo_path
 from reconcile.running import copies, stage
-from reconcile.stores.base import DocumentStore
+from reconcile.stores.documents import DocumentStore
 from reconcile.stores.localfs import FileStore
 from reconcile.stores.tables import TableStore
 from tests.archives import Place
