@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 from reconcile.catalog import Catalog
 from reconcile.catalog.lock import run_lock
 from reconcile.config import Config, load_config
-from reconcile.control import Control
+from reconcile.control import Control, calm_collector
 from reconcile.errors import ConfigError, PlanFileError, ReconcileError
 from reconcile.logs import printable
 from reconcile.planning.desired import DesiredState
@@ -95,7 +95,7 @@ def apply(catalog: Catalog, plan: PlanFile, desired: DesiredState, options: RunO
     refuse_blocked(plan, leave_blocked=options.leave_blocked)
     if not summary.moves.documents:
         return Outcome(run_id="", left=summary.blocked.documents, already="no document is to be moved")
-    with run_lock(catalog, options.lock_wait, control.check) as lock:
+    with calm_collector(), run_lock(catalog, options.lock_wait, control.check) as lock:
         create_work_tables(catalog)
         record = _latest(catalog, plan.header.plan_id)
         if record is not None and record.state == DONE:
@@ -180,7 +180,7 @@ def undo(
 
     A run that never switched has its staged copies dropped. Raises a `ReconcileError` as `apply` does.
     """
-    with run_lock(catalog, options.lock_wait, control.check) as lock:
+    with calm_collector(), run_lock(catalog, options.lock_wait, control.check) as lock:
         record = run_record(catalog, run_id)
         if record.state == UNDONE:
             return outcome_of(catalog, run_id, already="the run is undone already")

@@ -106,12 +106,12 @@ class Stager:
 
     def _report(self, outcomes: list[Outcome]) -> None:
         counts = {STAGED: 0, FAILED: 0, CHANGED: 0}
-        size = 0
+        size, logger = 0, log.bind(phase="stage")
         for outcome in outcomes:
             counts[outcome.state] += 1
             size += outcome.copy.work.move.before.size or 0
             self._health.count(outcome)
-            _log_document(outcome)
+            _log_document(logger, outcome)
         log.info("batch staged", phase="stage", documents=len(outcomes), bytes=size, **counts)
         self.control.progress.advance(len(outcomes), size)
         self._health.check()
@@ -305,10 +305,10 @@ class Stager:
         return md5(back) != content.md5
 
 
-def _log_document(outcome: Outcome) -> None:
+def _log_document(logger: Any, outcome: Outcome) -> None:  # noqa: ANN401 - structlog's
     move = outcome.copy.work.move
-    fields = {"phase": "stage", "user": move.userId, "bucket": move.bucket, "archiveId": move.archiveId}
+    fields = {"user": move.userId, "bucket": move.bucket, "archiveId": move.archiveId}
     if outcome.error is None:
-        log.debug("document staged", origin=outcome.origin, to=move.after.content_url, **fields)
+        logger.debug("document staged", origin=outcome.origin, to=move.after.content_url, **fields)
     else:
-        log.warning("document not staged", reason=outcome.error.reason, detail=outcome.error.detail, **fields)
+        logger.warning("document not staged", reason=outcome.error.reason, detail=outcome.error.detail, **fields)

@@ -21,6 +21,7 @@ from attrs import evolve
 from reconcile.errors import DocumentError, TransientError
 from reconcile.stores.addresses import Address, Key
 from reconcile.stores.base import Content, Known, Stat, Store, Write
+from reconcile.stores.gate import Gate
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -41,6 +42,7 @@ class DocumentStore(Store):
 
     def use(self, workers: int) -> None:
         self._workers = workers
+        self._gate = Gate(workers)
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="store")
 
     @abstractmethod
@@ -153,13 +155,33 @@ class DocumentStore(Store):
             return error
 
     def _again(self, verb: Callable[[Any], T], argument: object) -> T:
-        """Call a verb, trying again while the backend's trouble may pass."""
+        """Call a verb, trying again while the backend's trouble may pass.
+
+        The first attempt is made outside of the retry context, which costs as much as a small request.
+        """
+        try:
+            return self._attempt(verb, argument)
+        except TransientError as error:
+            first: TransientError | None = error
         for attempt in stamina.retry_context(
             on=_wait_after, attempts=self.attempts, timeout=120, wait_initial=0.1, wait_max=5, wait_jitter=0.3
         ):
             with attempt:
-                return verb(argument)
+                if first is not None:
+                    failed, first = first, None
+                    raise failed
+                return self._attempt(verb, argument)
         raise AssertionError  # pragma: no cover - the context returns or raises
+
+    def _attempt(self, verb: Callable[[Any], T], argument: object) -> T:
+        """Call a verb once, when the server has room for one more request."""
+        with self._gate.passed():
+            try:
+                return verb(argument)
+            except TransientError as error:
+                if error.throttled:
+                    self._gate.narrow()
+                raise
 
 
 class _NothingLeft(Exception):  # noqa: N818 - it is none

@@ -69,10 +69,10 @@ class S3Store(ObjectStore):
             extra = {"CreateBucketConfiguration": where} if where else {}
             self._clients.boto.create_bucket(Bucket=self._settings.bucket, **extra)
 
-    def _list_after(self, name: str, prefix: str) -> tuple[list[tuple[str, Stat]], bool]:
+    def _list_after(self, name: str, prefix: str, names: int) -> tuple[list[tuple[str, Stat]], bool]:
         with translated(self._where):
             page = self._clients.boto.list_objects_v2(
-                Bucket=self._settings.bucket, StartAfter=name, Prefix=prefix, MaxKeys=self.page
+                Bucket=self._settings.bucket, StartAfter=name, Prefix=prefix, MaxKeys=names
             )
         entries = [(entry["Key"], self._stat_of(entry["Size"], entry["ETag"])) for entry in page.get("Contents", [])]
         return entries, bool(page.get("IsTruncated"))

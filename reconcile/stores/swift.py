@@ -26,6 +26,7 @@ from reconcile.stores.objects import ObjectStore
 
 _OWN_KEYS = ("container", "create_container", "anchore_key_prefix")  # the vendor's; all others are the client's
 _TRANSIENT = {408, 429, 498, 499, 500, 502, 503, 504}
+_THROTTLED = {429, 498, 503}
 _WAIT = "once it is well, the same command goes on where this one stopped; fewer --workers ask less of it"
 _CREDENTIALS = "check the authentication options of the config, and what they may do in this container"
 
@@ -64,13 +65,13 @@ class SwiftStore(ObjectStore):
             with self._translated():
                 self._connection.put_container(self._container)
 
-    def _list_after(self, name: str, prefix: str) -> tuple[list[tuple[str, Stat]], bool]:
+    def _list_after(self, name: str, prefix: str, names: int) -> tuple[list[tuple[str, Stat]], bool]:
         with self._translated():
             _headers, entries = self._connection.get_container(
-                self._container, marker=name or None, prefix=prefix or None, limit=self.page
+                self._container, marker=name or None, prefix=prefix or None, limit=names
             )
         found = [(entry["name"], Stat(entry["bytes"], entry["hash"], entry["hash"])) for entry in entries]
-        return found, len(entries) == self.page
+        return found, len(entries) == names
 
     def _stat(self, key: Key) -> Stat | None:
         try:
@@ -193,8 +194,11 @@ class SwiftStore(ObjectStore):
         if status in (401, 403) or (not status and "auth" in said.lower()):
             return BackendError(f"{self._where}: access denied ({said})", hint=_CREDENTIALS)
         if status in _TRANSIENT or not status:
-            asked = seconds_asked(error.http_response_headers or {})
-            return TransientError(f"{self._where}: the server is in trouble ({said})", hint=_WAIT, retry_after=asked)
+            asked, trouble = (
+                seconds_asked(error.http_response_headers or {}),
+                f"{self._where}: the server is in trouble ({said})",
+            )
+            return TransientError(trouble, hint=_WAIT, retry_after=asked, throttled=status in _THROTTLED)
         return DocumentError("refused", f"{self._where} refused it ({status})")
 
 

@@ -161,3 +161,13 @@ def test_a_pause_that_the_server_asks_for_is_made(
     assert original(TransientError("busy", retry_after=86_400.0)) == pytest.approx(30.15, abs=0.16)
     assert original(TransientError("busy")) is True
     assert original(BackendError("gone")) is False
+
+
+def test_a_server_that_throttles_is_sent_fewer_requests_at_once(store: tuple[Store, FaultProxy]) -> None:
+    subject, proxy = store
+    assert isinstance(subject, ObjectStore)
+    subject.use(8)
+    proxy.rule = Trouble(1, busy)
+    written = subject.write(writes(subject))
+    assert all(isinstance(stat, Stat) for stat in written.values())
+    assert subject._gate.width < 8
