@@ -30,13 +30,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from attrs import Factory, field, frozen
 
 from reconcile.errors import DocumentError
 from reconcile.payload import Data, md5
 from reconcile.stores.addresses import Address, Key
+
+if TYPE_CHECKING:
+    from reconcile.stores.shortcuts import Shortcut
 
 
 @frozen
@@ -84,27 +87,6 @@ class Write:
 
 
 @frozen
-class Transfer:
-    """Content that a server is to copy by itself, byte for byte; ``attributes`` as in `Write`."""
-
-    source: Key
-    dest: Key
-    md5: str
-    attributes: Mapping[str, Any] = field(factory=dict)
-
-
-@frozen
-class Transferred:
-    """What came of a `Transfer`: ``stat`` of the confirmed copy; the rest tells of the source, as in `Content`."""
-
-    stat: Stat
-    md5: str
-    version: str | None
-    attributes: Mapping[str, Any] = field(factory=dict)
-    reproducible: bool = True
-
-
-@frozen
 class Known:
     """The content that a delete is about: its key and the version last seen there."""
 
@@ -149,6 +131,10 @@ class Store(ABC):
 
     def tidy(self, keys: Sequence[Key]) -> None:  # noqa: B027 - most stores have nothing to do
         """Remove what a killed write may have left beside the keys. Most stores leave nothing."""
+
+    def shortcut_from(self, source: Store) -> Shortcut | None:  # noqa: ARG002 - most pairs have none
+        """Return how content of the source gets here without coming through us, None where it cannot."""
+        return None
 
     @abstractmethod
     def listing(self) -> Iterator[tuple[Key, Stat]]:

@@ -62,8 +62,12 @@ class DocumentStore(Store):
         """Delete the key; no error if it is gone."""
 
     def look(self, keys: Sequence[Key], *, digest: bool = False) -> dict[Key, Stat]:
-        stats = self._each(partial(self._look_at, digest=digest), keys)
+        stats = self.each(partial(self._look_at, digest=digest), keys)
         return {key: stat for key, stat in zip(keys, stats, strict=True) if stat is not None}
+
+    def stat(self, key: Key) -> Stat | None:
+        """Return what is at the key by asking for it by name. Raises `DocumentError` where the server does not tell."""
+        return self._again(self._stat, key)
 
     def _look_at(self, key: Key, *, digest: bool) -> Stat | None:
         stat = self._sure(self._stat, key)
@@ -74,17 +78,17 @@ class DocumentStore(Store):
         return Stat(in_doubt=True) if isinstance(stat, DocumentError) else stat
 
     def read(self, keys: Sequence[Key]) -> dict[Key, Content | DocumentError]:
-        return dict(zip(keys, self._each(partial(self._outcome, self._get), keys), strict=True))
+        return dict(zip(keys, self.each(partial(self.outcome, self._get), keys), strict=True))
 
     def write(self, writes: Sequence[Write]) -> dict[Key, Stat | DocumentError]:
-        answers = self._each(self._written, writes)
+        answers = self.each(self._written, writes)
         return {write.key: answer for write, answer in zip(writes, answers, strict=True)}
 
     def delete(self, known: Sequence[Known]) -> dict[Key, DocumentError | None]:
-        answers = self._each(partial(self._outcome, self._delete_known), known)
+        answers = self.each(partial(self.outcome, self._delete_known), known)
         return {content.key: answer for content, answer in zip(known, answers, strict=True)}
 
-    def _each(self, verb: Callable[[A], T], arguments: Sequence[A]) -> list[T]:
+    def each(self, verb: Callable[[A], T], arguments: Sequence[A]) -> list[T]:
         """Call a verb for every argument, many at once. The first error ends it, and is raised."""
         if min(self._workers, len(arguments)) <= 1:  # also from one of the threads themselves
             return [verb(argument) for argument in arguments]
@@ -118,7 +122,7 @@ class DocumentStore(Store):
                     raise
                 return evolve(self._found(error, write), found=attempt == 1)
 
-        return self._outcome(put, write)
+        return self.outcome(put, write)
 
     def _found(self, occupied: DocumentError, write: Write) -> Stat:
         """Return what is at the key if it is what was to be written; else raise."""
@@ -135,7 +139,7 @@ class DocumentStore(Store):
             raise DocumentError("content_changed", "what is there now is not the content that was copied")
         self._delete(known.key)
 
-    def _outcome(self, verb: Callable[[Any], T], argument: object) -> T | DocumentError:
+    def outcome(self, verb: Callable[[Any], T], argument: object) -> T | DocumentError:
         """Call a verb for one document. The server's trouble is that document's, until it has trouble with all."""
         try:
             result = self._sure(verb, argument)

@@ -76,7 +76,7 @@ class ObjectStore(DocumentStore):
             try:
                 answer |= self._again(self._delete_many, page)
             except DocumentError:  # a server that does not know the request
-                answer |= {key: self._outcome(self._delete, key) for key in page}
+                answer |= {key: self.outcome(self._delete, key) for key in page}
         return answer
 
     def listing(self) -> Iterator[tuple[Key, Stat]]:
