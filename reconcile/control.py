@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -17,7 +18,35 @@ from reconcile.errors import Interrupted
 T = TypeVar("T")
 R = TypeVar("R")
 
+_PAUSE_SECONDS = 0.2
 PIPELINES = 4  # batches in hand at once: enough for each to wait for something else
+
+
+class Pace:
+    """Lets so many documents a second begin, and no more. ``rate`` None: as many as come."""
+
+    def __init__(
+        self,
+        rate: float | None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._rate, self._clock, self._sleep = rate, clock, sleep
+        self._next = clock()
+
+    def batch(self, most: int) -> int:
+        """Return how many documents a batch may have, so that it stands for a second at most."""
+        return most if self._rate is None else max(1, min(most, int(self._rate)))
+
+    def wait(self, documents: int, check: Callable[[], None]) -> None:
+        """Wait until so many documents may begin. ``check`` is called meanwhile, and ends the waiting by raising."""
+        if self._rate is None:
+            return
+        begin = max(self._next, self._clock())
+        self._next = begin + documents / self._rate
+        while (rest := begin - self._clock()) > 0:
+            check()
+            self._sleep(min(rest, _PAUSE_SECONDS))
 
 
 class Progress(Protocol):
@@ -82,6 +111,13 @@ def calm_collector() -> Iterator[None]:
     finally:
         gc.set_threshold(*usual)
         gc.unfreeze()
+
+
+def paced(control: Control, pace: Pace, batches: Iterable[list[T]]) -> Iterator[list[T]]:
+    """Yield the batches, each when its documents may begin."""
+    for batch in batches:
+        pace.wait(len(batch), control.check)
+        yield batch
 
 
 def in_parallel(

@@ -111,6 +111,12 @@ class TransientError(BackendError):
         self.throttled = throttled
 
 
+class LimitReachedError(ReconcileError):
+    """A limit that the operator set ended the staging; work remains."""
+
+    exit_code = 12
+
+
 class Interrupted(ReconcileError):  # noqa: N818 - not a failure: the operator asked for it
     """SIGINT or SIGTERM: the batches in hand were finished, the run can be resumed."""
 

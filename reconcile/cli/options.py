@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from reconcile.catalog import DatabaseOptions
+from reconcile.running.budget import Budget
 from reconcile.running.phases import Share
 from reconcile.secret import Secret
+
+_DAY_SECONDS = 86_400
 
 F = TypeVar("F", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path, readable=False)
@@ -88,12 +93,45 @@ def _share(_context: click.Context, _parameter: click.Parameter, value: str | No
     return Share(float(found[1] or found[2]), percent=found[2] is not None)
 
 
-def _size(_context: click.Context, _parameter: click.Parameter, value: str) -> int:
+def _size(_context: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:
     """Read a number of bytes, or of KiB, MiB, GiB."""
+    if value is None:
+        return None
     found = re.fullmatch(r"(\d+) ?(?:([KMG])(?:i?B)?)?", value.strip(), re.IGNORECASE)
     if not found:
         raise click.BadParameter(f"{value!r} is no size; 1048576, 512K, 200MiB and 1G are")
     return int(found[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[(found[2] or "").upper()]
+
+
+def _duration(_context: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:
+    """Read ``45s``, ``90m``, ``2h30m`` as seconds."""
+    if value is None:
+        return None
+    found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", value.strip().lower())
+    if not found or not any(found.groups()):
+        raise click.BadParameter(f"{value!r} is no duration; 45s, 90m and 2h30m are")
+    hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    return hours * 3600 + minutes * 60 + seconds
+
+
+def _seconds_until(_context: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:
+    """Read a time of day as the seconds until it comes next, by this machine's clock."""
+    if value is None:
+        return None
+    try:
+        wanted = datetime.strptime(value.strip(), "%H:%M").time()  # noqa: DTZ007 - local, as people mean it
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no time of day; 04:30 is") from None
+    now = datetime.now().astimezone()
+    then = now.replace(hour=wanted.hour, minute=wanted.minute, second=0, microsecond=0)
+    return int((then - now).total_seconds()) % _DAY_SECONDS
+
+
+def budget_of(options: dict[str, Any]) -> Budget:
+    """Take what limits a staging out of a verb's keyword arguments."""
+    times = [seconds for name in ("until", "max_duration") if (seconds := options.pop(name)) is not None]
+    until = time.monotonic() + min(times) if times else None
+    return Budget(documents=options.pop("limit"), size=options.pop("max_bytes"), until=until)
 
 
 def run_options(command: F) -> F:
@@ -142,6 +180,23 @@ def run_options(command: F) -> F:
                 default="256MiB",
                 show_default=True,
                 help="Hold documents of no more than this at once.",
+            ),
+            option(
+                "--max-rate", type=click.FloatRange(0, min_open=True), metavar="N", help="Documents a second at most."
+            ),
+            option("--limit", type=click.IntRange(1), metavar="N", help="Stage at most N documents now (exit 12)."),
+            option("--max-bytes", metavar="SIZE", callback=_size, help="Stage at most this much now (exit 12)."),
+            option(
+                "--max-duration",
+                metavar="TIME",
+                callback=_duration,
+                help="Begin no more documents after this time, such as 2h30m (exit 12).",
+            ),
+            option(
+                "--until",
+                metavar="HH:MM",
+                callback=_seconds_until,
+                help="Begin no more documents after this time of day (exit 12).",
             ),
         )
     ):

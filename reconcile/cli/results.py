@@ -30,6 +30,9 @@ def _lines(outcome: Outcome, prepared: Prepared) -> Iterator[str]:
             yield f"  {outcome.left} copies were left alone: they are not, or not surely, what this run wrote"
             yield from (f"    {printable(name)}" for name in outcome.not_dropped)
         return
+    if outcome.staged:
+        yield from _staged(outcome, prepared)
+        return
     verb = "taken back" if is_undo else "moved"
     yield f"run {outcome.run_id}: {outcome.documents} documents {verb}"
     if outcome.left:
@@ -54,6 +57,20 @@ def _lines(outcome: Outcome, prepared: Prepared) -> Iterator[str]:
     yield ""
     yield f"next: put {prepared.desired.dest.path} in place as the services' config, then start them"
     yield from _way_back(outcome, prepared)
+
+
+def _staged(outcome: Outcome, prepared: Prepared) -> Iterator[str]:
+    assert prepared.plan is not None  # noqa: S101 - only a plan is staged alone
+    path = prepared.plan.path
+    yield f"run {outcome.run_id}: {outcome.documents} documents are staged and confirmed; nothing was switched"
+    if outcome.left:
+        yield f"  {outcome.left} documents are not among them: reconcile status {outcome.run_id}"
+    if outcome.changed:
+        yield f"  {outcome.changed} rows are no longer as the plan saw them: --refresh takes them along"
+    yield "  the catalog is untouched, and the services go on as they are"
+    yield f"next: stop the services, then reconcile apply {path} --refresh"
+    yield f"to check the copies before: reconcile verify {prepared.desired.dest.path} --run {outcome.run_id}"
+    yield f"to take them away again: reconcile undo {outcome.run_id}"
 
 
 def _way_back(outcome: Outcome, prepared: Prepared) -> Iterator[str]:

@@ -9,7 +9,7 @@ import click
 
 from reconcile import verbs
 from reconcile.catalog import Catalog
-from reconcile.cli.options import config_options, database_of, database_options, option, run_options
+from reconcile.cli.options import budget_of, config_options, database_of, database_options, option, run_options
 from reconcile.cli.results import show_outcome
 from reconcile.cli.screen import confirm, controlled
 from reconcile.config import load_config
@@ -58,8 +58,8 @@ def command(context: click.Context, /, what: str, **options: Any) -> None:  # no
             else:
                 confirm(f"Run {run_id} never switched. Drop the copies that it staged?", yes=False)
         names = ("workers", "lock_wait", "wait_for_services", "ignore_services")
-        limits = ("max_failures", "max_document_size", "memory")
-        run = RunOptions(**{name: options[name] for name in names + limits})
+        limits = ("max_failures", "max_document_size", "memory", "max_rate")
+        run = RunOptions(budget=budget_of(options), **{name: options[name] for name in names + limits})
         with controlled(quiet=context.obj) as control:
             outcome = verbs.undo(catalog, prepared, run, control)
     show_outcome(outcome, prepared)

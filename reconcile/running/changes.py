@@ -43,7 +43,7 @@ def plan_with_changes(catalog: Catalog, record: RunRecord, desired: DesiredState
 def _decisions(connection: Connection, record: RunRecord, desired: DesiredState) -> Iterator[Move | Blocker]:
     """Merge the catalog with the run's record; both come in the order of the row's key."""
     scope = Scope.of(record.header.scope)
-    recorded = staged_moves(connection, record.run_id)
+    recorded = staged_moves(connection, record)
     work = next(recorded, None)
     condition = sa.and_(scope.condition(), archive_metadata.c.content_url.is_not(None))
     for row in stream_rows(connection, condition):

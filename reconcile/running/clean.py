@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from attrs import define, field
 
 from reconcile.catalog.tables import archive_metadata
-from reconcile.control import Control, in_parallel
+from reconcile.control import Control, Pace, in_parallel, paced
 from reconcile.errors import BackendError, SupersededError
 from reconcile.logs import get_logger
 from reconcile.planning.desired import DesiredState
@@ -37,6 +37,7 @@ class Cleaner:
     stores: Mapping[str, Store]
     control: Control
     pipelines: int
+    pace: Pace = field(factory=lambda: Pace(None))
     _same_place: SamePlace = field(init=False)
     _referred: set[Location] = field(factory=set)
     _staged: set[Location] = field(factory=set)
@@ -56,8 +57,10 @@ class Cleaner:
             return
         self._find_same_places()
         self.control.progress.phase("clean", documents, size)
-        batches = self.run.batches(STAGED, _BATCH_DOCUMENTS, *to_do)
-        in_parallel(self.control, self.pipelines, batches, self._clean_batch, self._report)
+        batches = self.run.batches(STAGED, self.pace.batch(_BATCH_DOCUMENTS), *to_do)
+        in_parallel(
+            self.control, self.pipelines, paced(self.control, self.pace, batches), self._clean_batch, self._report
+        )
         if self._refused:
             raise BackendError(
                 f"the catalog is switched, but {len(self._refused)} sources could not be deleted; the first: "

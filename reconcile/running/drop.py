@@ -6,7 +6,7 @@ another run took over, and what a catalog row refers to stays.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 import sqlalchemy as sa
@@ -21,7 +21,6 @@ from reconcile.planning.desired import DesiredState
 from reconcile.running.references import referred_by_other_names, staged_by_others
 from reconcile.running.run import Run
 from reconcile.running.worktables import (
-    BLOCKED,
     CEDED,
     CHANGED,
     FAILED,
@@ -52,25 +51,29 @@ class Dropper:
     left: list[str] = field(factory=list)
     _not_ours: set[Location] = field(factory=set)
 
-    def drop(self) -> None:
-        """Delete the run's own copies. ``left`` names those that are no longer what was written, and stay."""
-        self._give_up_referred()
+    def drop(self, states: Sequence[str] = (STAGED, PLANNED, FAILED, CHANGED)) -> None:
+        """Delete the run's own copies, those of moves in these states.
+
+        ``left`` names those that are no longer what was written, and stay.
+        """
+        self._give_up_referred(states)
         addresses = [self.desired.places[name].address for name in self.stores]
         self._not_ours = referred_by_other_names(self.run, addresses) | staged_by_others(self.run)
         ours = moves.c.origin.in_((INTENDED, WRITTEN))
         counts = self.run.counts()
-        documents = sum(count for state, (count, _size) in counts.items() if state != BLOCKED)
-        self.control.progress.phase("drop copies", documents, sum(size for _count, size in counts.values()))
-        for state in (STAGED, PLANNED, FAILED, CHANGED):
+        documents, size = (sum(counts.get(state, (0, 0))[part] for state in states) for part in (0, 1))
+        self.control.progress.phase("drop copies", documents, size)
+        for state in states:
             batches = self.run.batches(state, _BATCH_DOCUMENTS, ours)
             in_parallel(self.control, self.pipelines, batches, self._drop_batch, self._report)
 
-    def _give_up_referred(self) -> None:
+    def _give_up_referred(self, states: Sequence[str]) -> None:
         """Let go of copies that a catalog row refers to by now: they are not ours to delete (R3).
 
         Where a move keeps its URL, at another endpoint, its own row seems to refer to the copy: it is named as left.
         """
-        mine = sa.and_(moves.c.run_id == self.run.run_id, moves.c.origin.in_((INTENDED, WRITTEN)))
+        ours = sa.and_(moves.c.state.in_(states), moves.c.origin.in_((INTENDED, WRITTEN)))
+        mine = sa.and_(moves.c.run_id == self.run.run_id, ours)
         with self.run.catalog.snapshot() as connection:
             same = sa.select(moves).where(mine, moves.c.before_url == moves.c.after_url)
             self.left += [f"{row.user_id}/{row.bucket}/{row.archive_id}" for row in connection.execute(same)]
@@ -108,13 +111,13 @@ class Dropper:
         with self.run.writing() as connection:
             self.run.update_moves(
                 connection,
-                [{"seq": work.seq, "state": PLANNED, "origin": None} for work in gone],
+                [{"seq": w.seq, "state": CHANGED if w.state == CHANGED else PLANNED, "origin": None} for w in gone],
             )
         return gone, left
 
     def _is_ours(self, work: WorkMove, stat: Stat, source: str) -> bool:
         """Tell whether what is there is what we wrote, or would have written."""
-        if work.state == STAGED and work.after_digest is not None:
+        if work.origin == WRITTEN and work.after_digest is not None:
             return self._holds(work, stat, work.after_digest)
         return self._is_the_planned_document(work) or self._is_the_source_encoded(work, stat, source)
 

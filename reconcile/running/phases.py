@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -14,19 +15,28 @@ from attrs import define, evolve, field, frozen
 from reconcile.catalog import Catalog, Scope
 from reconcile.catalog.lock import RunLock
 from reconcile.catalog.services import database_now
-from reconcile.control import PIPELINES, Control
-from reconcile.errors import BackendError, PlanFileError, ReconcileError, StageFailedError, TooManyFailuresError
+from reconcile.control import PIPELINES, Control, Pace
+from reconcile.errors import (
+    BackendError,
+    LimitReachedError,
+    PlanFileError,
+    ReconcileError,
+    StageFailedError,
+    TooManyFailuresError,
+)
 from reconcile.logs import get_logger, printable
 from reconcile.payload import LARGEST
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.planfile import undo_path
 from reconcile.planning.planner import unreadable_with
+from reconcile.running.budget import Budget
 from reconcile.running.clean import Cleaner
+from reconcile.running.refresh import Refresher
 from reconcile.running.run import Run, find_runs
 from reconcile.running.stage import MEMORY_BYTES, Limits, Stager
-from reconcile.running.switch import Switcher, wait_for_quiet
+from reconcile.running.switch import Switcher, stale, wait_for_quiet
 from reconcile.running.undo import mark_undone, write_undo_plan
-from reconcile.running.worktables import BLOCKED, CHANGED, DONE, FAILED, KEPT, STAGED, STAGING, moves
+from reconcile.running.worktables import BLOCKED, CHANGED, DONE, FAILED, KEPT, PLANNED, STAGED, STAGING, moves
 from reconcile.secret import scrub
 from reconcile.stores import Store, open_store
 
@@ -53,6 +63,8 @@ class RunOptions:
     """How a run goes. Waits are in seconds, sizes in bytes.
 
     ``workers`` is how many requests are on their way to a store at once; None means what it does best with.
+    ``stage_only`` ends before the switch; ``refresh`` takes along what is new or changed since the plan. ``max_rate``
+    is in documents a second.
     """
 
     keep_source: bool = False
@@ -66,6 +78,10 @@ class RunOptions:
     max_failures: Share | None = None
     max_document_size: int = LARGEST
     memory: int = MEMORY_BYTES
+    stage_only: bool = False
+    refresh: bool = False
+    budget: Budget = field(factory=Budget)
+    max_rate: float | None = None
 
     @property
     def pipelines(self) -> int:
@@ -78,11 +94,14 @@ class Outcome:
     """What a run came to. ``kept`` counts sources that stay although the plan would have them deleted.
 
     ``not_dropped`` names copies that the undo of a run that never switched left alone, as no longer its own.
-    ``unreadable`` counts documents of the whole archive that services with the new config cannot read.
+    ``unreadable`` counts documents of the whole archive that services with the new config cannot read. ``staged``: the
+    run ended before its switch, as it was asked to; ``changed`` counts rows that are not as the plan saw them any more.
     """
 
     run_id: str
     documents: int = 0
+    staged: bool = False
+    changed: int = 0
     left: int = 0
     kept: int = 0
     unreadable: int = 0
@@ -111,7 +130,10 @@ class Phases:
             self.control.watch = self.lock.watch
             self._open_stores()
             if self.run.record.state == STAGING:
-                self._stage_and_switch()
+                self._stage()
+                if self.options.stage_only:
+                    return self._staged()
+                self._switch()
             self._clean()
             return self._finish()
         except ReconcileError as error:
@@ -153,19 +175,67 @@ class Phases:
                     hint="is the data dir mounted? Nothing was done",
                 )
 
-    def _stage_and_switch(self) -> None:
+    def _stage(self) -> None:
+        """Stage what the budget allows. Raises `LimitReachedError` if that is not all."""
         if not self.is_undo:
             self._check_undo_path()
         self.run.retry_unstaged()
-        stager = Stager(self.run, self.desired, self._stores, self.control, self.options.pipelines, self._limits())
-        switcher = Switcher(self.run, self.desired, self._stores, self.control, self.options.pipelines)
+        if self.options.refresh:
+            self._refresh()
+        with self._few_failures():
+            self._stager().stage()
+        self._refuse_unfinished()
+        self._judge()
+
+    def _refresh(self) -> None:
+        found = Refresher(self.run, self.desired, self._stores, self.control, self.options.pipelines).refresh()
+        self.control.progress.say(found.describe())
+        if {name for pair in self.run.backend_pairs() for name in pair} - self._stores.keys():
+            self._open_stores()
+        blocked = self.run.counts().get(BLOCKED, (0, 0))[0]
+        if found.blocked and not self.options.leave_blocked:
+            lines = [f"  {name}" for name in found.blocked[:_SHOWN]]
+            raise ReconcileError(
+                f"{blocked} documents are blocked, {len(found.blocked)} of them since the plan was made; nothing was"
+                " switched:\n" + "\n".join(lines),
+                hint="mend the causes and run the same command again, or give --leave-blocked to leave those documents",
+            )
+
+    @contextmanager
+    def _few_failures(self) -> Iterator[None]:
         try:
-            stager.stage()
-            self._judge(switcher)
-            switcher.look_again(stager)
+            yield
         except TooManyFailuresError as error:
             raise self._stage_failed(f"{error.message}: staging stopped", hint=_FEWER) from None
-        self._judge(switcher)
+
+    def _stager(self) -> Stager:
+        return Stager(self.run, self.desired, self._stores, self.control, self.options.pipelines, self._limits())
+
+    def _refuse_unfinished(self) -> None:
+        """Raise `LimitReachedError` if the budget ended the staging before its end."""
+        budget, counts = self.options.budget, self.run.counts()
+        if budget.reached is None or PLANNED not in counts:
+            return
+        staged, left = counts.get(STAGED, (0, 0))[0], counts[PLANNED][0]
+        raise LimitReachedError(
+            f"staging was ended by {budget.reached}: {staged} documents are staged and stay so, {left} are still to be"
+            " staged; nothing was switched",
+            hint="the same command goes on where this one stopped;"
+            f" reconcile verify {self.desired.dest.path} --run {self.run.run_id} checks what is staged",
+        )
+
+    def _staged(self) -> Outcome:
+        """End after staging; rows that changed meanwhile are for a refresh to take along."""
+        counts = self.run.counts()
+        log.info("staged", phase="stage", documents=counts.get(STAGED, (0, 0))[0])
+        outcome = outcome_of(self.catalog, self.run.run_id)
+        return evolve(outcome, staged=True, changed=counts.get(CHANGED, (0, 0))[0])
+
+    def _switch(self) -> None:
+        switcher = Switcher(self.run, self.desired, self._stores, self.control, self.options.pipelines)
+        with self._few_failures():
+            switcher.look_again(self._stager())
+        self._judge()
         if not self.is_undo:
             self._write_undo_plan()
         if not self.options.ignore_services:
@@ -180,12 +250,12 @@ class Phases:
             ignore_services=self.options.ignore_services,
         )
 
-    def _judge(self, switcher: Switcher) -> None:
+    def _judge(self) -> None:
         """Raise unless every move is staged, or those that failed may be left."""
         counts = self.run.counts()
-        if CHANGED in counts:
+        if CHANGED in counts and not self.options.stage_only:
             with self.catalog.read() as connection:
-                raise switcher.stale(connection)
+                raise stale(self.run, connection)
         if FAILED in counts and not self.options.leave_failed:
             raise self._stage_failed(f"{counts[FAILED][0]} documents could not be staged")
         with self.run.writing() as connection:
@@ -195,7 +265,14 @@ class Phases:
         total = sum(count for state, (count, _size) in self.run.counts().items() if state != BLOCKED)
         failures = self.options.max_failures.of(total) if self.options.max_failures else None
         options = self.options
-        return Limits(failures, options.max_document_size, options.memory, options.leave_failed)
+        return Limits(
+            failures,
+            options.max_document_size,
+            options.memory,
+            options.leave_failed,
+            options.budget,
+            Pace(options.max_rate),
+        )
 
     def _stage_failed(self, what: str, hint: str | None = None) -> StageFailedError:
         counts = self.run.counts()
@@ -232,7 +309,8 @@ class Phases:
 
     def _clean(self) -> None:
         self.lock.check()
-        Cleaner(self.run, self.desired, self._stores, self.control, self.options.pipelines).clean()
+        pace = Pace(self.options.max_rate)
+        Cleaner(self.run, self.desired, self._stores, self.control, self.options.pipelines, pace).clean()
 
     def _finish(self) -> Outcome:
         with self.run.writing() as connection:

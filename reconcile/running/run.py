@@ -54,6 +54,7 @@ class RunRecord:
     undo_digest: str | None
     remark: str | None
     created_at: int
+    refreshed_at: int | None
     staged_at: int | None
     switched_at: int | None
     finished_at: int | None
@@ -73,6 +74,7 @@ def _record(row: Any) -> RunRecord:  # noqa: ANN401 - a SQLAlchemy row of `runs`
         undo_digest=row.undo_digest,
         remark=row.remark,
         created_at=row.created_at,
+        refreshed_at=row.refreshed_at,
         staged_at=row.staged_at,
         switched_at=row.switched_at,
         finished_at=row.finished_at,
@@ -211,23 +213,29 @@ class Run:
         with self.catalog.read() as connection:
             return list(connection.execute(query).scalars())
 
+    def index_places(self) -> None:
+        """Have moves found by their destination, which only matters beside other unfinished runs."""
+        using = " USING hash" if self.catalog.is_postgresql else ""
+        with self.writing(bulk=True) as connection:
+            connection.exec_driver_sql(
+                f"CREATE INDEX IF NOT EXISTS reconcile_moves_by_place ON reconcile_moves{using} (dest_key)"
+            )
+
     def take_over(self, connection: Connection, others: Sequence[str], copies: Sequence[WorkMove]) -> set[int]:
         """Take the ownership of copies that other unfinished runs wrote; return the seqs that are ours now."""
-        taken = set()
+        ours: dict[tuple[str, str], list[int]] = {}
         for copy in copies:
-            theirs = sa.and_(
-                moves.c.run_id.in_(others),
-                moves.c.dest_store == copy.dest_store,
-                moves.c.dest_key == copy.dest_key,
-                moves.c.origin.in_((INTENDED, WRITTEN)),
-            )
-            found = connection.execute(sa.select(moves.c.run_id, moves.c.seq).where(theirs)).all()
-            for run_id, seq in found:
-                connection.execute(
-                    sa.update(moves).where(moves.c.run_id == run_id, moves.c.seq == seq).values(origin=CEDED)
-                )
-                taken.add(copy.seq)
-        return taken
+            ours.setdefault((copy.dest_store, copy.dest_key), []).append(copy.seq)
+        query = sa.select(moves.c.run_id, moves.c.seq, moves.c.dest_store, moves.c.dest_key).where(
+            moves.c.run_id.in_(others),
+            moves.c.dest_key.in_({key for _store, key in ours}),
+            moves.c.origin.in_((INTENDED, WRITTEN)),
+        )
+        found = [row for row in connection.execute(query) if (row.dest_store, row.dest_key) in ours]
+        if found:
+            theirs = sa.tuple_(moves.c.run_id, moves.c.seq).in_([(row.run_id, row.seq) for row in found])
+            connection.execute(sa.update(moves).where(theirs).values(origin=CEDED))
+        return {seq for row in found for seq in ours[row.dest_store, row.dest_key]}
 
     def retry_unstaged(self) -> None:
         """Make failed and changed moves pending again, for a run that is resumed."""

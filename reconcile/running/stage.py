@@ -14,11 +14,12 @@ import sqlalchemy as sa
 from attrs import define, field, frozen
 
 from reconcile.catalog.tables import archive_metadata
-from reconcile.control import Control, in_parallel
+from reconcile.control import Control, Pace, in_parallel, paced
 from reconcile.errors import DocumentError, TooManyFailuresError
 from reconcile.logs import get_logger
 from reconcile.payload import LARGEST, SPOOL_BYTES, md5, recode
 from reconcile.planning.desired import DesiredState
+from reconcile.running.budget import Budget
 from reconcile.running.copies import Copy, Outcome, check_reproduced, encoded, found_there
 from reconcile.running.health import Health
 from reconcile.running.room import Room, make_room
@@ -52,15 +53,17 @@ log = get_logger()
 
 @frozen
 class Limits:
-    """When staging stops early: after so many failed documents (None: never).
+    """When staging stops early: after so many failed documents (None: never), or what ``budget`` allows.
 
-    ``largest`` is a document's bytes, ``memory`` those of all documents in hand.
+    ``largest`` is a document's bytes, ``memory`` those of all documents in hand, ``pace`` that of the documents.
     """
 
     failures: int | None = None
     largest: int = LARGEST
     memory: int = MEMORY_BYTES
     leave_failed: bool = False
+    budget: Budget = field(factory=Budget)
+    pace: Pace = field(factory=lambda: Pace(None))
 
 
 @define
@@ -80,8 +83,13 @@ class Stager:
     _failures: int = 0
 
     def stage(self) -> None:
-        """Stage every planned move. Raises `BackendError` when a whole store fails, `Interrupted` on a signal."""
+        """Stage every planned move, as far as the budget goes.
+
+        Raises `BackendError` when a whole store fails, `Interrupted` on a signal.
+        """
         self._others = self.run.unfinished_others()
+        if self._others:
+            self.run.index_places()
         self._room = Room.around(self.run, self._others, self.stores)
         counts = self.run.counts()
         documents, size = counts.get(PLANNED, (0, 0))
@@ -93,7 +101,9 @@ class Stager:
         self.control.progress.phase("stage", documents + done, size + done_size)
         if done:
             self.control.progress.advance(done, done_size)
-        batches = (part for batch in self.run.batches(PLANNED, BATCH_DOCUMENTS) for part in self._by_size(batch))
+        planned = self.run.batches(PLANNED, self.limits.pace.batch(BATCH_DOCUMENTS))
+        parts = (part for batch in self.limits.budget.spend(planned) for part in self._by_size(batch))
+        batches = paced(self.control, self.limits.pace, parts)
         in_parallel(self.control, self.pipelines, batches, self._stage_batch, self._report)
         self._health.check(at_end=not self.limits.leave_failed)
 

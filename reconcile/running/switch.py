@@ -181,33 +181,8 @@ class Switcher:
             )
         )
         if result.rowcount != expected:
-            raise self.stale(connection)
+            raise stale(self.run, connection)
         return int(expected)
-
-    def stale(self, connection: Connection) -> StaleError:
-        """Return the error that names rows which are no longer as the plan saw them."""
-        otherwise = sa.or_(archive_metadata.c.userId.is_(None), ~as_before(archive_metadata))
-        query = (
-            sa.select(moves, archive_metadata.c.content_url, archive_metadata.c.digest, archive_metadata.c.last_updated)
-            .outerjoin(archive_metadata, same_row(archive_metadata))
-            .where(moves.c.run_id == self.run.run_id, moves.c.state.in_((STAGED, CHANGED)), otherwise)
-            .order_by(moves.c.seq)
-        )
-        lines = []
-        for row in connection.execute(query):
-            name = printable(f"{row.user_id}/{row.bucket}/{row.archive_id}")
-            if row.content_url is None and row.last_updated is None:
-                lines.append(f"{name}: the row is gone")
-                continue
-            now = {"content_url": row.content_url, "digest": row.digest, "last_updated": row.last_updated}
-            then = {
-                "content_url": row.before_url,
-                "digest": row.before_digest,
-                "last_updated": row.before_last_updated,
-            }
-            differences = [f"{k} was {then[k]}, is {now[k]}" for k in now if now[k] != then[k]]
-            lines.append(f"{name}: {printable('; '.join(differences) or 'is_compressed or size differ')}")
-        return _stale(lines, "rows are no longer as the plan saw them", undo=self.run.record.undo_of is not None)
 
     def _record_tasks(self, connection: Connection) -> None:
         query = (
@@ -221,6 +196,32 @@ class Switcher:
         for source, dest, documents in connection.execute(query).all():
             drivers = places[source].backend.driver, places[dest].backend.driver
             record_task(connection, *drivers, documents, started)
+
+
+def stale(run: Run, connection: Connection) -> StaleError:
+    """Return the error that names rows which are no longer as the plan saw them."""
+    otherwise = sa.or_(archive_metadata.c.userId.is_(None), ~as_before(archive_metadata))
+    query = (
+        sa.select(moves, archive_metadata.c.content_url, archive_metadata.c.digest, archive_metadata.c.last_updated)
+        .outerjoin(archive_metadata, same_row(archive_metadata))
+        .where(moves.c.run_id == run.run_id, moves.c.state.in_((STAGED, CHANGED)), otherwise)
+        .order_by(moves.c.seq)
+    )
+    lines = []
+    for row in connection.execute(query):
+        name = printable(f"{row.user_id}/{row.bucket}/{row.archive_id}")
+        if row.content_url is None and row.last_updated is None:
+            lines.append(f"{name}: the row is gone")
+            continue
+        now = {"content_url": row.content_url, "digest": row.digest, "last_updated": row.last_updated}
+        then = {
+            "content_url": row.before_url,
+            "digest": row.before_digest,
+            "last_updated": row.before_last_updated,
+        }
+        differences = [f"{k} was {then[k]}, is {now[k]}" for k in now if now[k] != then[k]]
+        lines.append(f"{name}: {printable('; '.join(differences) or 'is_compressed or size differ')}")
+    return _stale(lines, "rows are no longer as the plan saw them", undo=run.record.undo_of is not None)
 
 
 def wait_for_quiet(run: Run, control: Control, seconds: int) -> list[Heartbeat]:
@@ -285,6 +286,6 @@ def _stale(lines: list[str], what: str, *, undo: bool) -> StaleError:
     hint = (
         "reconcile undo ... --with-changes takes them along as they are now"
         if undo
-        else "make a new plan and apply that: what this run has staged is adopted, nothing is copied twice"
+        else "apply --refresh takes them along; or make a new plan and apply that: what is staged is adopted"
     )
     return StaleError(f"{len(lines)} {what}; nothing was switched:\n  {shown}{more}", hint=hint)

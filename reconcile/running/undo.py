@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection
 
 from reconcile._version import __version__
 from reconcile.catalog import Catalog
-from reconcile.catalog.rows import streamed
+from reconcile.catalog.rows import in_byte_order, streamed
 from reconcile.catalog.services import database_now
 from reconcile.errors import PlanFileError, SupersededError
 from reconcile.planning.desired import DesiredState
@@ -83,9 +83,14 @@ def _other_side(place: str) -> str:
     return {"source": "dest", "dest": "source"}.get(side, side) + "." + role
 
 
-def staged_moves(connection: Connection, run_id: str) -> Iterator[WorkMove]:
-    """Yield the moves that a run switched or is about to, in the order of its plan."""
-    query = sa.select(moves).where(moves.c.run_id == run_id, moves.c.state == STAGED).order_by(moves.c.seq)
+def staged_moves(connection: Connection, record: RunRecord) -> Iterator[WorkMove]:
+    """Yield the moves that a run switched or is about to, in the order that plans have."""
+    query = sa.select(moves).where(moves.c.run_id == record.run_id, moves.c.state == STAGED)
+    if record.refreshed_at is None:
+        query = query.order_by(moves.c.seq)
+    else:  # what a refresh took along is behind the rest
+        key = (moves.c.user_id, moves.c.bucket, moves.c.archive_id, moves.c.document_name)
+        query = query.order_by(*(in_byte_order(connection, column) for column in key))
     result = connection.execute(query, execution_options=streamed(_READ_AHEAD))
     return (work_move(row) for row in result)
 
@@ -99,7 +104,7 @@ def write_undo_plan(catalog: Catalog, record: RunRecord, path: Path, desired: De
     mirrored = DesiredState(desired.dest, desired.source)
     with catalog.snapshot() as connection, new_plan(path, replace=True) as writer:
         taken_at = record.switched_at or database_now(connection)
-        for work in staged_moves(connection, record.run_id):
+        for work in staged_moves(connection, record):
             move = reverse(work)
             counts.add_move(move, mirrored)
             writer.add_move(move)
@@ -133,7 +138,7 @@ def undo_rows(
     A pinned move must be the reverse of what the run recorded, any other what the configs lead to (only in a
     plan with changes). Copies that the run adopted were there before it, and stay. Raises `PlanFileError`.
     """
-    recorded = staged_moves(connection, record.run_id)
+    recorded = staged_moves(connection, record)
     work = next(recorded, None)
     for move in plan.moves():
         while work is not None and work.move.row_key < move.row_key and plan.header.policy.with_changes:

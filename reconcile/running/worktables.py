@@ -41,6 +41,7 @@ runs = sa.Table(
     sa.Column("services_seen", sa.Text),
     sa.Column("remark", sa.Text),
     sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.Column("refreshed_at", sa.BigInteger),
     sa.Column("staged_at", sa.BigInteger),
     sa.Column("switched_at", sa.BigInteger),
     sa.Column("finished_at", sa.BigInteger),
@@ -151,16 +152,17 @@ def create_work_tables(catalog: Catalog) -> None:
             WORK.create_all(connection)
 
 
-def load(connection: Connection, run_id: str, plan_moves: Iterator[dict[str, Any]]) -> int:
-    """Insert moves in bulk, numbered in the order of the plan; return how many."""
+def load(connection: Connection, run_id: str, rows_of_moves: Iterator[dict[str, Any]], first: int = 0) -> int:
+    """Insert moves in bulk, numbered in their order from ``first`` on; return how many."""
     total = 0
-    for batch in in_batches(plan_moves, _LOAD_ROWS):
+    for batch in in_batches(rows_of_moves, _LOAD_ROWS):
+        start = first + total
         if connection.dialect.name == "postgresql":
-            rows = ([run_id, seq, *row.values()] for seq, row in enumerate(batch, total))
+            rows = ([run_id, seq, *row.values()] for seq, row in enumerate(batch, start))
             copy_in(connection, moves.name, ["run_id", "seq", *_NO_MOVE], rows, wide=True)
         else:
             connection.execute(
-                moves.insert(), [row | {"run_id": run_id, "seq": s} for s, row in enumerate(batch, total)]
+                moves.insert(), [row | {"run_id": run_id, "seq": s} for s, row in enumerate(batch, start)]
             )
         total += len(batch)
     return total

@@ -1,0 +1,144 @@
+"""Staging beside running services, and the refresh that takes along what they did meanwhile (R1, R3, R4, R5, R6)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reconcile import verbs
+from reconcile.errors import LimitReachedError, ReconcileError, StaleError, UsageError
+from reconcile.running.budget import Budget
+from reconcile.running.run import find_runs
+from tests.archives import Place, md5
+from tests.servers.moto import MotoServer
+from tests.world import DB, NOW, World, s3
+
+
+class Archive:
+    """A filled archive in driver db, a plan to move it to a bucket, and a service that goes on writing."""
+
+    def __init__(self, world: World, moto: MotoServer) -> None:
+        self.world, self.there = world, Place(world.folder, world.url, moto)
+        world.fill(20)
+        self.source = world.config("config", DB)
+        self.dest = world.config("dest", s3(moto, self.there.buckets[0]))
+        world.plan(self.source, self.dest)
+
+    def overwrite(self, archive_id: str, data: bytes) -> None:
+        """Write a document again, in place, as a service does."""
+        where = f"""WHERE "archiveId" = '{archive_id}'"""
+        self.world.sql(f"UPDATE archive_document SET jsondata = '{data.decode()}' {where}")
+        new = f"digest = '{md5(data)}', size = {len(data)}, last_updated = {NOW + 5}"
+        self.world.sql(f"UPDATE archive_metadata SET {new} {where}")
+
+    def remove(self, archive_id: str) -> None:
+        for table in ("archive_document", "archive_metadata"):
+            self.world.sql(f"""DELETE FROM {table} WHERE "archiveId" = '{archive_id}'""")
+
+    def change_all(self) -> dict[str, bytes]:
+        """Add, overwrite and remove documents; return all there are then."""
+        self.world.add("new-1", b'{"new": 1}', "aaa")
+        self.world.add("new-2", b'{"new": 2}', "zzz")
+        self.overwrite("sha256:0001", b'{"overwritten": true}')
+        self.remove("sha256:0004")
+        return self.read(self.source)
+
+    def read(self, config: Path) -> dict[str, Any]:
+        return self.world.read(config)
+
+
+@pytest.fixture
+def archive(world: World, moto: MotoServer) -> Archive:
+    return Archive(world, moto)
+
+
+def test_staging_alone_leaves_the_catalog(archive: Archive) -> None:
+    before = archive.world.tables()
+    outcome = archive.world.apply("p.json", stage_only=True)
+    assert (outcome.staged, outcome.documents) == (True, 20)
+    assert archive.world.tables() == before
+    assert len(archive.there.objects()) == 20
+
+
+def test_what_services_did_meanwhile_is_taken_along(archive: Archive) -> None:
+    archive.world.apply("p.json", stage_only=True)
+    wanted = archive.change_all()
+    before = archive.world.tables()
+    with pytest.raises(StaleError, match=r"overwritten|no longer as the plan|is gone|added"):
+        archive.world.apply("p.json")
+    assert archive.world.tables() == before
+
+    outcome = archive.world.apply("p.json", refresh=True)
+    assert outcome.documents == 21
+    assert archive.read(archive.dest) == wanted
+    assert len(archive.there.objects()) == 21  # nothing is left of what was overwritten or removed
+
+    archive.world.undo()
+    assert archive.world.tables() == before
+    assert not archive.there.objects()
+
+
+def test_staging_again_sees_that_rows_changed_and_goes_on(archive: Archive) -> None:
+    archive.world.apply("p.json", stage_only=True)
+    archive.change_all()
+    outcome = archive.world.apply("p.json", stage_only=True, refresh=True)
+    assert (outcome.documents, outcome.changed) == (21, 0)
+    archive.overwrite("new-1", b'{"new": "again"}')
+    wanted = archive.read(archive.source)
+    archive.world.apply("p.json", refresh=True)
+    assert archive.read(archive.dest) == wanted
+    assert len(archive.there.objects()) == 21
+
+
+def test_undo_with_changes_after_a_refresh(archive: Archive) -> None:
+    archive.world.apply("p.json", stage_only=True)
+    archive.change_all()
+    archive.world.apply("p.json", refresh=True)
+    with verbs.opened(verbs.DatabaseOptions(), verbs.load_config(archive.dest)) as catalog:
+        run = find_runs(catalog)[0].run_id
+        prepared = verbs.undo_plan_of(catalog, run, archive.dest, archive.source, with_changes=True)
+        verbs.undo(catalog, prepared)
+    assert not archive.there.objects()
+
+
+def test_a_copy_that_is_not_ours_stays_and_is_named(archive: Archive) -> None:
+    """What was at the destination before us is adopted, and never given up for a newer document (R3)."""
+    data = archive.read(archive.source)["sha256:0001"]
+    bucket = archive.there.buckets[0]
+    archive.there.client().create_bucket(Bucket=bucket)
+    archive.there.put(bucket, "team-a/analysis_data/sha256:0001", data)
+    archive.world.apply("p.json", stage_only=True)
+    archive.overwrite("sha256:0001", b'{"overwritten": true}')
+    with pytest.raises(ReconcileError, match="destination_occupied"):
+        archive.world.apply("p.json", refresh=True)
+    assert len(archive.there.objects()) == 20
+
+
+def test_what_comes_and_cannot_be_moved_is_refused_and_named(archive: Archive) -> None:
+    archive.world.apply("p.json", stage_only=True)
+    archive.world.row("lost", b"x", content_url=None)
+    with pytest.raises(ReconcileError, match="admin/policy_bundles/lost: no_content_url"):
+        archive.world.apply("p.json", refresh=True)
+    outcome = archive.world.apply("p.json", refresh=True, leave_blocked=True)
+    assert (outcome.documents, outcome.left) == (20, 1)
+
+
+def test_a_plan_with_a_limit_takes_nothing_along(archive: Archive) -> None:
+    archive.world.plan(archive.source, archive.dest, "few.json", limit=3)
+    with pytest.raises(UsageError, match="made with --limit"):
+        archive.world.apply("few.json", refresh=True)
+
+
+def test_limits_end_a_staging_and_the_same_command_goes_on(archive: Archive) -> None:
+    with pytest.raises(LimitReachedError, match=r"ended by --limit: 7 documents are staged .* 13 are still"):
+        archive.world.apply("p.json", budget=Budget(documents=7))
+    assert len(archive.there.objects()) == 7
+    with pytest.raises(LimitReachedError, match=r"--max-bytes"):
+        archive.world.apply("p.json", budget=Budget(size=1))
+    with pytest.raises(LimitReachedError, match=r"its time: 8 documents"):
+        archive.world.apply("p.json", budget=Budget(until=0))
+    outcome = archive.world.apply("p.json", max_rate=1000.0)
+    assert outcome.documents == 20
+    assert archive.read(archive.dest)

@@ -1,0 +1,97 @@
+"""What one command may stage, and how fast."""
+
+from __future__ import annotations
+
+import pytest
+
+from reconcile.control import Control, Pace, paced
+from reconcile.errors import Interrupted
+from reconcile.planning.model import After, Before, Move
+from reconcile.running.budget import Budget
+from reconcile.running.worktables import PLANNED, WorkMove
+
+
+def work(seq: int, size: int | None = 10, document: str | None = None) -> WorkMove:
+    before, after = Before("db://u/b/a", False, None, size, None), After("s3://x/a", False)
+    move = Move(
+        "u", "b", document or str(seq), f"{seq}.json", "source.object_store", "dest.object_store", before, after
+    )
+    return WorkMove(seq, move, "s", "k", PLANNED, None, False, *[None] * 9)
+
+
+def spent(budget: Budget, *sizes: int | None) -> list[int]:
+    batches = ([work(number, size)] for number, size in enumerate(sizes))
+    return [one.seq for batch in budget.spend(batches) for one in batch]
+
+
+def test_without_a_limit_everything_is_spent() -> None:
+    budget = Budget()
+    assert spent(budget, 1, None, 3) == [0, 1, 2]
+    assert budget.reached is None
+
+
+def test_documents_and_bytes() -> None:
+    budget = Budget(documents=2)
+    assert spent(budget, 1, 1, 1) == [0, 1]
+    assert budget.reached == "--limit"
+    budget = Budget(size=25)
+    assert spent(budget, 10, 15, 1) == [0, 1]
+    assert budget.reached == "--max-bytes"
+    assert spent(Budget(size=5), 10, 1) == [0]  # one document is always possible
+
+
+def test_a_limit_that_is_just_enough_is_not_reached() -> None:
+    budget = Budget(documents=3)
+    assert spent(budget, 1, 1, 1) == [0, 1, 2]
+    assert budget.reached is None
+
+
+def test_time() -> None:
+    now = [0.0]
+    budget = Budget(until=5, clock=lambda: now[0])
+
+    def batches() -> object:
+        for number in range(9):
+            yield [work(number)]
+            now[0] += 2
+
+    assert [batch[0].seq for batch in budget.spend(batches())] == [0, 1, 2]  # type: ignore[arg-type]
+    assert budget.reached == "its time"
+
+
+def test_rows_of_one_document_stay_together() -> None:
+    batch = [work(0, document="a"), work(1, document="a"), work(2, document="b")]
+    assert [one.seq for part in Budget(documents=1).spend([batch]) for one in part] == [0, 1]
+
+
+def test_a_pace_lets_so_many_documents_a_second_begin() -> None:
+    now, slept = [100.0], list[float]()
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        now[0] += seconds
+
+    pace = Pace(10, lambda: now[0], sleep)
+    assert pace.batch(250) == 10
+    begun = [now[0] for _batch in paced(Control(), pace, [[1] * 10, [1] * 5, [1] * 10])]
+    assert begun == pytest.approx([100, 101, 101.5])
+    assert max(slept) <= 0.2
+    now[0] += 60  # a slow batch earns no haste
+    pace.wait(10, lambda: None)
+    before = now[0]
+    pace.wait(10, lambda: None)
+    assert now[0] - before == pytest.approx(1)
+
+
+def test_a_signal_ends_the_waiting() -> None:
+    control, pace = Control(), Pace(0.001)
+    pace.wait(1, control.check)
+    control.signal = 2
+    with pytest.raises(Interrupted):
+        pace.wait(1, control.check)
+
+
+def test_without_a_rate_nothing_waits() -> None:
+    pace = Pace(None, sleep=lambda _seconds: pytest.fail("waited"))
+    assert pace.batch(250) == 250
+    pace.wait(10**9, lambda: None)
