@@ -12,6 +12,7 @@ from pathlib import Path
 from attrs import evolve, frozen
 
 from reconcile.catalog import Catalog, DatabaseOptions, connect
+from reconcile.catalog.tasks import Migration, migrations
 from reconcile.config import Config, load_config
 from reconcile.control import Control
 from reconcile.errors import ConfigError
@@ -23,6 +24,7 @@ from reconcile.running import apply as running
 from reconcile.running.changes import plan_with_changes
 from reconcile.running.phases import Outcome, RunOptions
 from reconcile.running.run import RunRecord, find_runs
+from reconcile.running.status import Status, status_of
 from reconcile.running.undo import write_undo_plan
 from reconcile.running.worktables import UNDONE
 
@@ -131,3 +133,14 @@ def last_run(catalog: Catalog, run_id: str | None = None) -> RunRecord | None:
         return running.run_record(catalog, run_id)
     found = find_runs(catalog)
     return found[0] if found else None
+
+
+def status(catalog: Catalog, run_id: str | None = None) -> Status | None:
+    """Return how far a run is, or the last one; None where there has been none. Disturbs no run."""
+    record = last_run(catalog, run_id)
+    return None if record is None else status_of(catalog, record)
+
+
+def all_runs(catalog: Catalog) -> tuple[list[RunRecord], list[Migration]]:
+    """Return all runs on record, and all migrations in the vendor's, the newest first."""
+    return find_runs(catalog), migrations(catalog)

@@ -16,7 +16,11 @@ from reconcile.secret import scrub
 
 _EXIT_USAGE = 64
 _EXIT_INTERRUPTED = 130
-_VERBS = ("plan", "show", "apply", "undo", "status", "drivers")
+_VERBS = (
+    *("plan", "show", "apply", "undo"),
+    *("status", "runs", ),
+    *("drivers"),
+)
 
 
 class Verbs(click.Group):
