@@ -17,9 +17,9 @@ from reconcile.secret import scrub
 _EXIT_USAGE = 64
 _EXIT_INTERRUPTED = 130
 _VERBS = (
-    *("plan", "show", "apply", "undo"),
-    *("status", "runs", ),
-    *("drivers"),
+    *("plan", "show", "diff", "apply", "undo"),
+    *("status", "runs", "clean", "forget"),
+    *("drivers", "completion"),
 )
 
 
@@ -71,7 +71,7 @@ def main() -> None:
     """Run the command line; every error becomes a message on stderr and an exit code."""
     configure("error")  # until the options are known
     try:
-        code = cli.main(standalone_mode=False)
+        code = cli.main(prog_name="reconcile", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         code = _EXIT_USAGE

@@ -106,3 +106,11 @@ def confirm(question: str, *, yes: bool) -> None:
         raise UsageError("nobody can be asked here: standard input is no terminal", hint="give --yes to go ahead")
     if not click.confirm(question, default=False, err=True):
         raise UsageError("not confirmed: nothing was changed")
+
+
+def confirm_by_name(question: str, name: str) -> None:
+    """Ask for a name to be typed. Raises `UsageError` where nobody can be asked, and on anything else."""
+    if not sys.stdin.isatty():
+        raise UsageError("nobody can be asked here: standard input is no terminal", hint="give --yes to go ahead")
+    if click.prompt(f"{question} Type {name} to confirm", default="", show_default=False, err=True) != name:
+        raise UsageError("not confirmed: nothing was changed")

@@ -20,7 +20,7 @@ from reconcile.planning.desired import DesiredState
 from reconcile.running.references import referred_by_other_names, staged_by_others
 from reconcile.running.run import Run
 from reconcile.running.same_place import SamePlace
-from reconcile.running.worktables import DELETED, KEPT, MARKED, STAGED, SWITCHED, WorkMove, moves, runs
+from reconcile.running.worktables import DELETED, KEPT, MARKED, STAGED, SWITCHED, WorkMove, moves, runs, same_row
 from reconcile.stores import Known, Location, Store
 
 _BATCH_DOCUMENTS = 500
@@ -47,6 +47,7 @@ class Cleaner:
         if self.run.record.keep_source:
             return
         self._keep_referred()
+        self._keep_moved_on()
         used = self._used("source")
         self._referred = referred_by_other_names(self.run, [self.desired.places[name].address for name in used])
         self._staged = staged_by_others(self.run)
@@ -89,6 +90,33 @@ class Cleaner:
                 .values(cleaned=KEPT, detail="a catalog row refers to it")
             )
 
+    def _keep_moved_on(self) -> None:
+        """Keep sources of documents that a later run moved, or at a place that one has to do with: they are its own."""
+        later = self.run.later_runs()
+        if not later:
+            return
+        theirs = moves.alias("theirs")
+        named = sa.and_(theirs.c.run_id.in_(later), theirs.c.state == STAGED)
+        key = ("user_id", "bucket", "archive_id", "document_name")
+        conditions: list[sa.ColumnElement[bool]] = [
+            sa.exists().where(named, *(theirs.c[name] == moves.c[name] for name in key)),
+            moves.c.before_url.in_(sa.select(theirs.c.before_url).where(named)),
+            moves.c.before_url.in_(sa.select(theirs.c.after_url).where(named)),
+        ]
+        with self.run.writing(bulk=True) as connection:
+            self.run.catalog.favour_hash_joins(connection)
+            for condition in conditions:
+                connection.execute(
+                    sa.update(moves)
+                    .where(
+                        moves.c.run_id == self.run.run_id,
+                        moves.c.state == STAGED,
+                        moves.c.cleaned.is_(None) | (moves.c.cleaned == MARKED),
+                        condition,
+                    )
+                    .values(cleaned=KEPT, detail="a later run has to do with it")
+                )
+
     def _used(self, column: str) -> set[str]:
         query = sa.select(moves.c[column]).where(moves.c.run_id == self.run.run_id, moves.c[column].is_not(None))
         with self.run.catalog.read() as connection:
@@ -113,8 +141,11 @@ class Cleaner:
     def _clean_batch(self, batch: list[WorkMove]) -> list[tuple[WorkMove, str, str | None]]:
         by_source: dict[str, dict[Any, list[WorkMove]]] = {}
         results: list[tuple[WorkMove, str, str | None]] = []
+        back = self._pointing_back(batch)
         for work in batch:
             key, why = self._deletable(work)
+            if work.seq in back:
+                why = "its catalog row refers to it again"
             if why:
                 results.append((work, KEPT, why))
             else:
@@ -133,6 +164,20 @@ class Cleaner:
                 connection, [{"seq": work.seq, "cleaned": state, "detail": why} for work, state, why in results]
             )
         return results
+
+    def _pointing_back(self, batch: list[WorkMove]) -> set[int]:
+        """Return the seqs whose own rows lead to the source again: a service with the old config wrote there."""
+        query = (
+            sa.select(moves.c.seq)
+            .join(archive_metadata, same_row(archive_metadata))
+            .where(
+                moves.c.run_id == self.run.run_id,
+                moves.c.seq.between(batch[0].seq, batch[-1].seq),
+                archive_metadata.c.content_url == moves.c.before_url,
+            )
+        )
+        with self.run.catalog.read() as connection:
+            return set(connection.execute(query).scalars())
 
     def _deletable(self, work: WorkMove) -> tuple[Any, str | None]:
         move = work.move

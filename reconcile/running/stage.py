@@ -294,7 +294,7 @@ class Stager:
         move = copy.work.move
         if self.run.record.undo_of is not None:
             return False
-        if self.run.record.keep_source or move.before.content_url == move.after.content_url:
+        if move.before.content_url == move.after.content_url:
             return True
         if not content.reproducible or (copy.write is not None and stat.md5 != copy.write.md5):
             return True
