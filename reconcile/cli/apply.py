@@ -25,6 +25,7 @@ from reconcile.running.phases import RunOptions
 @option("--leave-blocked", is_flag=True, help="Apply a plan with blockers; those documents stay where they are.")
 @option("--leave-failed", is_flag=True, help="Switch although documents could not be staged; those stay (exit 3).")
 @run_options
+@option("--format", "form", type=click.Choice(("text", "json")), default="text", show_default=True)
 @database_options
 @click.pass_context
 def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
@@ -64,5 +65,5 @@ def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
     )
     with controlled(quiet=context.obj) as control:
         outcome = verbs.apply(prepared, database, run, control)
-    show_outcome(outcome, prepared)
+    show_outcome(outcome, prepared, options["form"])
     context.exit(EXIT_INCOMPLETE if outcome.left else EXIT_DONE)
