@@ -47,28 +47,30 @@ def reconcile(*arguments: str | Path, cwd: Path, **environment: str) -> Result:
     return Result(done.returncode, done.stdout, done.stderr)
 
 
-def on_terminal(*arguments: str | Path, cwd: Path, columns: int = 80, typed: str = "", **environment: str) -> Result:
-    """Run ``reconcile`` at a terminal of so many columns; ``err`` is what the terminal shows, results go elsewhere."""
-    main, end = pty.openpty()
-    resize(main, columns)
+def on_terminal(
+    *arguments: str | Path, cwd: Path, columns: int = 80, typed: str = "", results: bool = False, **environment: str
+) -> Result:
+    """Run ``reconcile`` at a terminal of so many columns; ``err`` is what it shows, with the ``results`` or without."""
+    screen, end = pty.openpty()
+    resize(screen, columns)
     process = subprocess.Popen(
         [sys.executable, "-m", "reconcile", *map(str, arguments)],
         cwd=cwd,
         env=os.environ | {"TERM": "xterm-256color"} | environment,
         stdin=end,
-        stdout=subprocess.PIPE,
+        stdout=end if results else subprocess.PIPE,
         stderr=end,
         start_new_session=True,
     )
     os.close(end)
-    os.write(main, typed.encode())
+    os.write(screen, typed.encode())
     shown = b""
     with contextlib.suppress(OSError):  # EIO: the other end is closed
-        while piece := os.read(main, 4096):
+        while piece := os.read(screen, 4096):
             shown += piece
     out, _nothing = process.communicate(timeout=60)
-    os.close(main)
-    return Result(process.returncode, out.decode(), shown.decode())
+    os.close(screen)
+    return Result(process.returncode, (out or b"").decode(), shown.decode())
 
 
 def resize(terminal: int, columns: int) -> None:
