@@ -139,6 +139,10 @@ def _head(status: Status) -> Iterator[str]:
 
 def _lines(catalog: Catalog, status: Status) -> Iterator[str]:
     yield from _head(status)
+    if status.average is not None:
+        left = status.average.seconds_for(status.total.documents - status.done.documents)
+        about = "" if left is None else f", about {duration_text(left)} of staging left"
+        yield f"  rate     {status.average.documents_per_second:.0f} documents/s since it was begun{about}"
     yield from _troubles(catalog, status.record)
     yield f"next: {status.next_step}"
     for other in status.others:

@@ -144,7 +144,7 @@ class Cleaner:
         back = self._pointing_back(batch)
         for work in batch:
             key, why = self._deletable(work)
-            if work.seq in back:
+            if work.move.before.content_url in back:
                 why = "its catalog row refers to it again"
             if why:
                 results.append((work, KEPT, why))
@@ -165,10 +165,10 @@ class Cleaner:
             )
         return results
 
-    def _pointing_back(self, batch: list[WorkMove]) -> set[int]:
-        """Return the seqs whose own rows lead to the source again: a service with the old config wrote there."""
+    def _pointing_back(self, batch: list[WorkMove]) -> set[str]:
+        """Return the sources that their own rows lead to again: a service with the old config wrote there."""
         query = (
-            sa.select(moves.c.seq)
+            sa.select(moves.c.before_url)
             .join(archive_metadata, same_row(archive_metadata))
             .where(
                 moves.c.run_id == self.run.run_id,

@@ -91,6 +91,7 @@ def status_data(
     """Return a run's status as plain data; ``run`` is None where none is recorded."""
     if status is None:
         return {"format_version": OUTPUT_FORMAT, "run": None}
+    rate = rate or status.average
     left = status.total.documents - status.done.documents
     return {
         "format_version": OUTPUT_FORMAT,

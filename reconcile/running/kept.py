@@ -17,7 +17,7 @@ from reconcile.errors import ReconcileError
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.model import Tally
 from reconcile.running.apply import run_record
-from reconcile.running.phases import Phases, RunOptions
+from reconcile.running.phases import Phases, RunOptions, open_stores
 from reconcile.running.report import why_kept
 from reconcile.running.run import Run, RunRecord, executor
 from reconcile.running.status import next_step
@@ -90,6 +90,7 @@ def clean(
         why = nothing_to_do(catalog, kept, older_than)
         if why is not None:
             return Cleaned(run_id, stays=kept.stays, already=why)
+        open_stores(Run(catalog, kept.record, epoch=0), desired, options, create=False)  # before anything is recorded
         before = _deleted(catalog, run_id)
         outcome = Phases(_reopened(catalog, kept.record), desired, options, control, lock).execute()
         return Cleaned(run_id, _deleted(catalog, run_id) - before, why_kept(catalog, run_id), outcome.remark)

@@ -10,6 +10,7 @@ from attrs import frozen
 from reconcile.catalog import Catalog
 from reconcile.catalog.lock import lock_holder
 from reconcile.catalog.services import database_now
+from reconcile.pace import Rate
 from reconcile.planning.model import Tally
 from reconcile.running.run import RunRecord, find_runs
 from reconcile.running.worktables import (
@@ -60,6 +61,14 @@ class Status:
     def is_finished(self) -> bool:
         """Whether nothing of the run is left to do."""
         return self.record.state in (DONE, UNDONE)
+
+    @property
+    def average(self) -> Rate | None:
+        """The rate of staging since the run was begun; None where nobody is at work on that."""
+        seconds = self.at - self.record.created_at
+        if self.record.state != STAGING or self.holder is None or seconds <= 0:
+            return None
+        return Rate(self.done.documents / seconds, self.done.bytes / seconds)
 
     @property
     def next_step(self) -> str:

@@ -242,3 +242,30 @@ def test_a_plan_may_be_applied_again_after_an_undo_that_is_forgotten(lite: World
     assert run(lite, "forget", first, "--yes").code == 0
     assert lite.apply(plan).documents == 6
     assert len(lite.read(lite.config("after", DB2))) == 6
+
+
+def test_a_source_that_is_not_there_leaves_the_run_as_it_was(folder: Path) -> None:
+    """The data dir is not mounted: nothing is recorded, and the run stays done."""
+    world = World(folder, new_sqlite(folder))
+    world.fill(6)
+    archive = folder / "archive"
+    source = world.config("config", localfs(archive))
+    world.apply(world.plan(world.config("start", DB), source, "setup.json"))
+    world.config("dest", DB2)
+    run_id = kept(world)
+    archive.rename(folder / "elsewhere")
+    result = run(world, "clean", run_id, "--yes")
+    assert (result.code, "the data dir is not there" in result.err) == (1, True)
+    assert "sources kept by policy: all" in run(world, "status", run_id).out
+    (folder / "elsewhere").rename(archive)
+    assert "6 sources deleted" in run(world, "clean", run_id, "--yes").out
+
+
+def test_a_forgotten_plan_is_stale(lite: World) -> None:
+    """R4: nobody knows that it was applied, and its rows are no longer as it saw them."""
+    planned(lite)
+    lite.apply("p.json")
+    assert run(lite, "forget", last_run(lite), "--yes").code == 0
+    tables = lite.tables()
+    assert here("apply", "p.json", "--yes", cwd=lite.folder).code == 4
+    assert lite.tables() == tables

@@ -75,6 +75,7 @@ def test_status_tells_whether_anybody_is_at_work(world: World) -> None:
     with opened(world) as catalog, run_lock(catalog, 0):
         busy = data_of(run(world, "status", "--format", "json"), "status")
         assert busy["at_work"]
+        assert busy["rate"] is None or busy["rate"]["documents_per_second"] > 0
         assert "at work: the lock is held by " in run(world, "status").out
     world.apply("p.json")
     done = data_of(run(world, "status", "--format", "json"), "status")
