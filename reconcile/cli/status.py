@@ -134,7 +134,7 @@ def _head(status: Status) -> Iterator[str]:
     if record.remark:
         yield f"  remark   {printable(record.remark)}"
     if not status.is_finished:
-        yield f"  executor {record.executor} (host:process), {_at_work(status)}"
+        yield f"  executor {record.executor}, {_at_work(status)}"
 
 
 def _lines(catalog: Catalog, status: Status) -> Iterator[str]:
