@@ -99,12 +99,16 @@ class MissingStoreError(BackendError):
 class TransientError(BackendError):
     """A backend failed in a way that may pass: worth a retry, then as bad as any `BackendError`.
 
-    ``retry_after`` is what the server asked to be given, in seconds, if it said so.
+    ``retry_after`` is what the server asked to be given, in seconds, if it said so. ``throttled``: it gets too much
+    at once.
     """
 
-    def __init__(self, message: str, *, hint: str | None = None, retry_after: float | None = None) -> None:
+    def __init__(
+        self, message: str, *, hint: str | None = None, retry_after: float | None = None, throttled: bool = False
+    ) -> None:
         super().__init__(message, hint=hint)
         self.retry_after = retry_after
+        self.throttled = throttled
 
 
 class Interrupted(ReconcileError):  # noqa: N818 - not a failure: the operator asked for it

@@ -17,6 +17,7 @@ from reconcile.catalog.rows import count_elsewhere, names_in_use, stream_rows
 from reconcile.catalog.services import database_now
 from reconcile.config import Config
 from reconcile.config.model import ANALYSIS_ARCHIVE
+from reconcile.control import calm_collector
 from reconcile.errors import UsageError
 from reconcile.planning.checks import CrossChecks
 from reconcile.planning.desired import DesiredState
@@ -69,6 +70,7 @@ def make_plan(
     desired = DesiredState(source, dest, request.allow_unreadable)
     counts = Counts(source_is_dest=source.fingerprint() == dest.fingerprint(), probed=request.probe)
     with ExitStack() as stack:
+        stack.enter_context(calm_collector())
         with catalog.snapshot() as connection:
             check_scope(connection, request.scope)
             writer = stack.enter_context(new_plan(path))

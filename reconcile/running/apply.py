@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 from reconcile.catalog import Catalog
 from reconcile.catalog.lock import run_lock
 from reconcile.config import Config, load_config
-from reconcile.control import Control
+from reconcile.control import Control, calm_collector
 from reconcile.errors import ConfigError, PlanFileError, ReconcileError
 from reconcile.logs import printable
 from reconcile.planning.desired import DesiredState
@@ -23,7 +23,7 @@ from reconcile.planning.planner import new_id
 from reconcile.planning.render import backend_text
 from reconcile.running.drop import Dropper
 from reconcile.running.phases import Outcome, Phases, RunOptions, outcome_of
-from reconcile.running.run import Run, RunRecord, begin_run, find_runs, resume_run
+from reconcile.running.run import Run, RunRecord, backend_pairs, begin_run, count_linked, find_runs, resume_run
 from reconcile.running.undo import mark_undoing, mark_undone, undo_rows
 from reconcile.running.worktables import (
     DONE,
@@ -95,7 +95,7 @@ def apply(catalog: Catalog, plan: PlanFile, desired: DesiredState, options: RunO
     refuse_blocked(plan, leave_blocked=options.leave_blocked)
     if not summary.moves.documents:
         return Outcome(run_id="", left=summary.blocked.documents, already="no document is to be moved")
-    with run_lock(catalog, options.lock_wait, control.check) as lock:
+    with calm_collector(), run_lock(catalog, options.lock_wait, control.check) as lock:
         create_work_tables(catalog)
         record = _latest(catalog, plan.header.plan_id)
         if record is not None and record.state == DONE:
@@ -105,6 +105,8 @@ def apply(catalog: Catalog, plan: PlanFile, desired: DesiredState, options: RunO
                 f"run {record.run_id} of this plan is being undone", hint=f"reconcile undo {record.run_id}"
             )
         if record is not None and record.state != UNDONE:
+            if options.keep_source and not record.keep_source:
+                _refuse_linked(catalog, record)
             run = resume_run(catalog, record, keep_source=options.keep_source)
         else:
             _make_destinations(catalog, plan, desired)
@@ -118,6 +120,17 @@ def apply(catalog: Catalog, plan: PlanFile, desired: DesiredState, options: RunO
                 keep_source=options.keep_source or plan.header.policy.keep_source,
             )
         return Phases(run, desired, options, control, lock).execute()
+
+
+def _refuse_linked(catalog: Catalog, record: RunRecord) -> None:
+    """Raise `ReconcileError` where sources cannot be kept any more: files that are hard links of their copies."""
+    linked = count_linked(catalog, record.run_id)
+    if linked:
+        raise ReconcileError(
+            f"{linked} sources of run {record.run_id} are hard links of their copies: kept, they would be overwritten"
+            " together with them; nothing was done",
+            hint=f"go on without --keep-source, or reconcile undo {record.run_id} and apply with it from the start",
+        )
 
 
 def refuse_blocked(plan: PlanFile, *, leave_blocked: bool) -> None:
@@ -180,7 +193,7 @@ def undo(
 
     A run that never switched has its staged copies dropped. Raises a `ReconcileError` as `apply` does.
     """
-    with run_lock(catalog, options.lock_wait, control.check) as lock:
+    with calm_collector(), run_lock(catalog, options.lock_wait, control.check) as lock:
         record = run_record(catalog, run_id)
         if record.state == UNDONE:
             return outcome_of(catalog, run_id, already="the run is undone already")
@@ -271,11 +284,8 @@ def _drop(
 
 def _places_of_copies(catalog: Catalog, run_id: str) -> set[str]:
     """Return the places that a run's own copies came from and are at."""
-    query = sa.select(moves.c.source, moves.c.dest).where(
-        moves.c.run_id == run_id, moves.c.origin.in_((INTENDED, WRITTEN))
-    )
-    with catalog.snapshot() as connection:
-        return {name for pair in connection.execute(query.distinct()) for name in pair}
+    own = moves.c.origin.in_((INTENDED, WRITTEN))
+    return {name for pair in backend_pairs(catalog, run_id, own) for name in pair}
 
 
 def _give_back(connection: Connection, run_id: str) -> None:

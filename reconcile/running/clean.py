@@ -48,8 +48,8 @@ class Cleaner:
             return
         self._keep_referred()
         self._keep_moved_on()
-        used = self._used("source")
-        self._referred = referred_by_other_names(self.run, [self.desired.places[name].address for name in used])
+        sources = {source for source, _dest in self.run.backend_pairs()}
+        self._referred = referred_by_other_names(self.run, [self.desired.places[name].address for name in sources])
         self._staged = staged_by_others(self.run)
         to_do = (moves.c.cleaned.is_(None) | (moves.c.cleaned == MARKED), ~moves.c.keep)
         documents, size = self._count(*to_do)
@@ -117,20 +117,10 @@ class Cleaner:
                     .values(cleaned=KEPT, detail="a later run has to do with it")
                 )
 
-    def _used(self, column: str) -> set[str]:
-        query = sa.select(moves.c[column]).where(moves.c.run_id == self.run.run_id, moves.c[column].is_not(None))
-        with self.run.catalog.read() as connection:
-            return set(connection.execute(query.distinct()).scalars())
-
     def _find_same_places(self) -> None:
         """Find stores that are one place under two names: a marker written at one is seen at the other."""
         self._same_place = SamePlace(self.stores)
-        query = sa.select(moves.c.source, moves.c.dest).where(
-            moves.c.run_id == self.run.run_id, moves.c.state == STAGED
-        )
-        with self.run.catalog.read() as connection:
-            pairs = [tuple(row) for row in connection.execute(query.distinct())]
-        for source, dest in pairs:
+        for source, dest in self.run.backend_pairs(moves.c.state == STAGED):
             if self._same_place(source, dest):
                 why = f"{source} and {dest} are one place under two names; nothing is deleted there"
                 self.control.progress.say(why)

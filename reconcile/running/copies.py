@@ -5,11 +5,11 @@ from __future__ import annotations
 from attrs import frozen
 
 from reconcile.errors import DocumentError
-from reconcile.payload import LARGEST, SPOOL_BYTES, md5
+from reconcile.payload import LARGEST, md5
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.evidence import check_content, encode, found_copy
 from reconcile.running.worktables import ADOPTED, FAILED, INTENDED, STAGED, WRITTEN, WorkMove
-from reconcile.stores import Content, Stat, Store, Transfer, Transferred, Write
+from reconcile.stores import Content, Shortcut, Stat, Store, Transfer, Transferred, Write
 from reconcile.stores.addresses import Key
 
 
@@ -49,19 +49,21 @@ class Outcome:
         return self.error is not None and self.error.reason == "destination_occupied"
 
 
-def transfer_of(copy: Copy) -> Transfer | None:
-    """Return what a server could do by itself: nothing, unless the bytes stay as the catalog knows them."""
+def transfer_of(copy: Copy, way: Shortcut) -> Transfer | None:
+    """Return what could take a shortcut: nothing, unless the bytes stay as the catalog knows them."""
     before, after, restore = copy.work.move.before, copy.work.move.after, copy.work.restore
     compressed = bool(after.pinned.is_compressed) if after.pinned else after.compressed
     same_bytes = compressed == bool(before.is_compressed)
-    is_known = before.digest is not None and before.size is not None and before.size <= SPOOL_BYTES
+    is_known = before.digest is not None and before.size is not None and way.at_least <= before.size <= way.at_most
     if not (same_bytes and is_known) or (restore is not None and restore.md5 != before.digest):
         return None
     return Transfer(copy.source_key, copy.dest_key, before.digest or "", restore.attributes if restore else {})
 
 
-def transferred(copy: Copy, done: Transferred) -> Outcome:
-    """Return what came of a copy that a server made."""
+def transferred(copy: Copy, done: Transferred | DocumentError) -> Outcome:
+    """Return what came of a copy that did not come through us."""
+    if isinstance(done, DocumentError):
+        return Outcome(copy, FAILED, INTENDED, error=done)
     compressed = bool(copy.work.move.before.is_compressed)
     return Outcome(
         Copy(copy.work, copy.source_key, copy.dest_key, done, compressed=compressed), STAGED, WRITTEN, done.stat

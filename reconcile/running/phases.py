@@ -251,9 +251,7 @@ def _nothing() -> None:
 
 def open_stores(run: Run, desired: DesiredState, options: RunOptions, *, create: bool) -> dict[str, Store]:
     """Open every store that the run's moves name; raises `BackendError` for one that is not usable."""
-    query = sa.select(moves.c.source, moves.c.dest).where(moves.c.run_id == run.run_id, moves.c.source.is_not(None))
-    with run.catalog.read() as connection:
-        pairs = connection.execute(query.distinct()).all()
+    pairs = run.backend_pairs()
     dests = {dest for _source, dest in pairs}
     stores = {}
     for name in sorted(dests | {source for source, _dest in pairs}):

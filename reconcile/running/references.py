@@ -50,6 +50,15 @@ def referred_by_other_names(run: Run, addresses: Iterable[Address]) -> set[Locat
     return referred
 
 
+def referred_more_than_once(run: Run, addresses: Iterable[Address]) -> set[str | Location]:
+    """Return URLs that several rows share, and locations that a row refers to by another name than the rule's."""
+    columns = archive_metadata.c
+    shared = sa.select(columns.content_url).group_by(columns.content_url).having(sa.func.count() > 1)
+    with run.catalog.snapshot() as connection:
+        urls = set(connection.execute(shared).scalars())
+    return urls | referred_by_other_names(run, addresses)
+
+
 def staged_by_others(run: Run) -> set[Location]:
     """Return locations that other unfinished runs have staged, are staging, or have adopted."""
     others = run.unfinished_others()

@@ -104,6 +104,25 @@ def count_states(catalog: Catalog, run_id: str) -> dict[str, tuple[int, int]]:
         return {row[0]: (int(row[1]), int(row[2])) for row in connection.execute(query)}
 
 
+def backend_pairs(catalog: Catalog, run_id: str, *conditions: sa.ColumnElement[bool]) -> list[tuple[str, str]]:
+    """Return from which backends to which a run moves documents, those of moves that meet the conditions."""
+    query = sa.select(moves.c.source, moves.c.dest).where(
+        moves.c.run_id == run_id, moves.c.source.is_not(None), *conditions
+    )
+    with catalog.read(bulk=True) as connection:
+        return [(source, dest) for source, dest in connection.execute(query.distinct())]
+
+
+def count_linked(catalog: Catalog, run_id: str) -> int:
+    """Count the files whose copies are hard links of them: their versions tell, which hold the inode."""
+    both = sa.and_(moves.c.before_url.startswith("file://"), moves.c.after_url.startswith("file://"))
+    query = sa.select(sa.func.count()).where(
+        moves.c.run_id == run_id, both, moves.c.source_version == moves.c.copy_version, moves.c.cleaned.is_(None)
+    )
+    with catalog.read(bulk=True) as connection:
+        return int(connection.execute(query).scalar_one())
+
+
 @define
 class Run:
     """A run in the hands of this process: every write checks that it is still so."""
@@ -177,6 +196,10 @@ class Run:
     def update(self, connection: Connection, **values: Any) -> None:  # noqa: ANN401
         """Write columns of the run."""
         connection.execute(sa.update(runs).where(runs.c.run_id == self.run_id).values(**values))
+
+    def backend_pairs(self, *conditions: sa.ColumnElement[bool]) -> list[tuple[str, str]]:
+        """Return from which backends to which the run moves documents, those of moves that meet the conditions."""
+        return backend_pairs(self.catalog, self.run_id, *conditions)
 
     def counts(self) -> dict[str, tuple[int, int]]:
         """Return documents and bytes by the state of their moves."""

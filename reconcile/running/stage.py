@@ -7,7 +7,6 @@ are a batch each. A document that fails is recorded with its reason and hinders 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -20,10 +19,11 @@ from reconcile.errors import DocumentError, TooManyFailuresError
 from reconcile.logs import get_logger
 from reconcile.payload import LARGEST, SPOOL_BYTES, md5, recode
 from reconcile.planning.desired import DesiredState
-from reconcile.running.copies import Copy, Outcome, check_reproduced, encoded, found_there, transfer_of, transferred
+from reconcile.running.copies import Copy, Outcome, check_reproduced, encoded, found_there
 from reconcile.running.health import Health
 from reconcile.running.room import Room, make_room
 from reconcile.running.run import Run
+from reconcile.running.ways import Ways
 from reconcile.running.worktables import (
     ADOPTED,
     CHANGED,
@@ -41,7 +41,6 @@ from reconcile.running.worktables import (
 )
 from reconcile.stores import Content, Stat, Store, Transferred
 from reconcile.stores.addresses import Key
-from reconcile.stores.shortcuts import shortcut
 
 BATCH_DOCUMENTS = 250
 MEMORY_BYTES = 256 << 20
@@ -76,6 +75,7 @@ class Stager:
     limits: Limits = field(factory=Limits)
     _room: Room = field(init=False)
     _health: Health = field(init=False)
+    _ways: Ways = field(init=False)
     _others: list[str] = field(factory=list)
     _failures: int = 0
 
@@ -86,9 +86,10 @@ class Stager:
         counts = self.run.counts()
         documents, size = counts.get(PLANNED, (0, 0))
         done, done_size = counts.get(STAGED, (0, 0))
-        self._health = Health(self.desired, self._staged_places())
+        self._health = Health(self.desired, self._sound())
         if not documents:
             return
+        self._ways = Ways.of(self.run, self.desired, self.stores)
         self.control.progress.phase("stage", documents + done, size + done_size)
         if done:
             self.control.progress.advance(done, done_size)
@@ -96,22 +97,18 @@ class Stager:
         in_parallel(self.control, self.pipelines, batches, self._stage_batch, self._report)
         self._health.check(at_end=not self.limits.leave_failed)
 
-    def _staged_places(self) -> set[str]:
+    def _sound(self) -> set[str]:
         """Return the backends that documents of this run were staged from and to already."""
-        query = sa.select(moves.c.source, moves.c.dest).where(
-            moves.c.run_id == self.run.run_id, moves.c.state == STAGED
-        )
-        with self.run.catalog.snapshot() as connection:
-            return {name for pair in connection.execute(query.distinct()) for name in pair}
+        return {name for pair in self.run.backend_pairs(moves.c.state == STAGED) for name in pair}
 
     def _report(self, outcomes: list[Outcome]) -> None:
         counts = {STAGED: 0, FAILED: 0, CHANGED: 0}
-        size = 0
+        size, logger = 0, log.bind(phase="stage")
         for outcome in outcomes:
             counts[outcome.state] += 1
             size += outcome.copy.work.move.before.size or 0
             self._health.count(outcome)
-            _log_document(outcome)
+            _log_document(logger, outcome)
         log.info("batch staged", phase="stage", documents=len(outcomes), bytes=size, **counts)
         self.control.progress.advance(len(outcomes), size)
         self._health.check()
@@ -146,7 +143,7 @@ class Stager:
                 error = DocumentError("row_changed", "the catalog row is no longer as the plan saw it")
                 outcomes.append(Outcome(copy, CHANGED, work.origin, error=error))
         for (source, dest), copies in groups.items():
-            outcomes += self._stage_group(self.stores[source], self.stores[dest], copies)
+            outcomes += self._stage_group(source, dest, copies)
         self._record(outcomes)
         return outcomes
 
@@ -170,12 +167,13 @@ class Stager:
         with self.run.catalog.read() as connection:
             return set(connection.execute(query).scalars())
 
-    def _stage_group(self, source: Store, dest: Store, copies: list[Copy]) -> list[Outcome]:
+    def _stage_group(self, source_name: str, dest_name: str, copies: list[Copy]) -> list[Outcome]:
         """Copy what goes from one store to one other. Several rows of one destination are one copy."""
+        source, dest = self.stores[source_name], self.stores[dest_name]
         dest.tidy([copy.dest_key for copy in copies if copy.work.origin == INTENDED])
         present = dest.glance(list({copy.dest_key for copy in copies}))
         self._record_intent([c for c in copies if c.dest_key not in present and c.work.origin != INTENDED])
-        short = self._transferred(source, dest, [copy for copy in copies if copy.dest_key not in present])
+        short = self._ways.take(source_name, dest_name, [copy for copy in copies if copy.dest_key not in present])
         outcomes = self._through_us(source, dest, [c for c in copies if c.work.seq not in short], present)
         missed = [o.copy for o in outcomes if o.is_occupied and o.copy.dest_key not in present]
         if missed:  # the glance did not show what is in the way, a look does
@@ -184,16 +182,6 @@ class Stager:
             judged = {o.copy.work.seq: o for o in self._through_us(source, dest, missed, seen)}
             outcomes = [judged.get(outcome.copy.work.seq, outcome) for outcome in outcomes]
         return outcomes + list(short.values())
-
-    def _transferred(self, source: Store, dest: Store, copies: list[Copy]) -> dict[int, Outcome]:
-        """Have the stores copy by themselves what they can; return that by seq."""
-        by_server = shortcut(self.run.catalog, source, dest)
-        if by_server is None:
-            return {}
-        rows = Counter(copy.dest_key for copy in copies)  # several rows of one destination are for us to judge
-        wanted = {c.dest_key: t for c in copies if rows[c.dest_key] == 1 and (t := transfer_of(c)) is not None}
-        done = by_server(list(wanted.values()))
-        return {copy.work.seq: transferred(copy, done[copy.dest_key]) for copy in copies if copy.dest_key in done}
 
     def _through_us(self, source: Store, dest: Store, copies: list[Copy], present: dict[Key, Stat]) -> list[Outcome]:
         """Read, verify, encode and write what no shortcut took."""
@@ -305,10 +293,10 @@ class Stager:
         return md5(back) != content.md5
 
 
-def _log_document(outcome: Outcome) -> None:
+def _log_document(logger: Any, outcome: Outcome) -> None:  # noqa: ANN401 - structlog's
     move = outcome.copy.work.move
-    fields = {"phase": "stage", "user": move.userId, "bucket": move.bucket, "archiveId": move.archiveId}
+    fields = {"user": move.userId, "bucket": move.bucket, "archiveId": move.archiveId}
     if outcome.error is None:
-        log.debug("document staged", origin=outcome.origin, to=move.after.content_url, **fields)
+        logger.debug("document staged", origin=outcome.origin, to=move.after.content_url, **fields)
     else:
-        log.warning("document not staged", reason=outcome.error.reason, detail=outcome.error.detail, **fields)
+        logger.warning("document not staged", reason=outcome.error.reason, detail=outcome.error.detail, **fields)

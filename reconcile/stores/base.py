@@ -2,7 +2,7 @@
 
 A store is the physical place under a backend. Its verbs take batches, since what is cheap differs: a
 table wants one statement, a directory one sync, a bucket one listing. A driver whose server knows single
-objects only derives from `DocumentStore` and writes five small methods; the loop and the retries are here.
+objects only derives from `documents.DocumentStore` and writes five small methods; the loop and the retries are here.
 
 Promises that every driver keeps, and that the contract suite tests:
 
@@ -28,27 +28,18 @@ others either; one that will not serve several in a row is in trouble as a whole
 
 from __future__ import annotations
 
-import random
 from abc import ABC, abstractmethod
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import suppress
-from functools import partial
-from itertools import count
-from typing import Any, ClassVar, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import stamina
-from attrs import Factory, evolve, field, frozen
+from attrs import Factory, field, frozen
 
-from reconcile.errors import DocumentError, TransientError
+from reconcile.errors import DocumentError
 from reconcile.payload import Data, md5
 from reconcile.stores.addresses import Address, Key
 
-A = TypeVar("A")
-T = TypeVar("T")
-
-_LONGEST_PAUSE = 30.0  # seconds that a server's Retry-After is heeded for
+if TYPE_CHECKING:
+    from reconcile.stores.shortcuts import Shortcut
 
 
 @frozen
@@ -93,27 +84,6 @@ class Write:
     data: Data = field(repr=False)
     md5: str
     attributes: Mapping[str, Any] = field(factory=dict)
-
-
-@frozen
-class Transfer:
-    """Content that a server is to copy by itself, byte for byte; ``attributes`` as in `Write`."""
-
-    source: Key
-    dest: Key
-    md5: str
-    attributes: Mapping[str, Any] = field(factory=dict)
-
-
-@frozen
-class Transferred:
-    """What came of a `Transfer`: ``stat`` of the confirmed copy; the rest tells of the source, as in `Content`."""
-
-    stat: Stat
-    md5: str
-    version: str | None
-    attributes: Mapping[str, Any] = field(factory=dict)
-    reproducible: bool = True
 
 
 @frozen
@@ -162,164 +132,10 @@ class Store(ABC):
     def tidy(self, keys: Sequence[Key]) -> None:  # noqa: B027 - most stores have nothing to do
         """Remove what a killed write may have left beside the keys. Most stores leave nothing."""
 
+    def shortcut_from(self, source: Store) -> Shortcut | None:  # noqa: ARG002 - most pairs have none
+        """Return how content of the source gets here without coming through us, None where it cannot."""
+        return None
+
     @abstractmethod
     def listing(self) -> Iterator[tuple[Key, Stat]]:
         """Yield every key below the backend's prefix, in no particular order."""
-
-
-class DocumentStore(Store):
-    """A store whose server knows single objects: batches become loops, transient errors are tried again."""
-
-    attempts: ClassVar[int] = 5
-    documents_in_a_row: ClassVar[int] = 3  # so many that the server would not serve, and it is the server
-    _unserved = 0
-
-    def __init__(self, address: Address) -> None:
-        super().__init__(address)
-        self.use(self.default_workers)
-
-    def use(self, workers: int) -> None:
-        self._workers = workers
-        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="store")
-
-    @abstractmethod
-    def _stat(self, key: Key) -> Stat | None:
-        """Return what is at the key, None if nothing."""
-
-    @abstractmethod
-    def _get(self, key: Key) -> Content:
-        """Return the content. Raises `DocumentError` ``source_missing``."""
-
-    @abstractmethod
-    def _put(self, write: Write) -> Stat:
-        """Write if the key is empty. Raises `DocumentError` ``destination_occupied``."""
-
-    @abstractmethod
-    def _delete(self, key: Key) -> None:
-        """Delete the key; no error if it is gone."""
-
-    def look(self, keys: Sequence[Key], *, digest: bool = False) -> dict[Key, Stat]:
-        stats = self._each(partial(self._look_at, digest=digest), keys)
-        return {key: stat for key, stat in zip(keys, stats, strict=True) if stat is not None}
-
-    def _look_at(self, key: Key, *, digest: bool) -> Stat | None:
-        stat = self._sure(self._stat, key)
-        if isinstance(stat, Stat) and digest and stat.md5 is None:
-            content = self._sure(self._get, key)
-            if isinstance(content, Content):
-                stat = Stat(len(content.data), content.md5, content.version)
-        return Stat(in_doubt=True) if isinstance(stat, DocumentError) else stat
-
-    def read(self, keys: Sequence[Key]) -> dict[Key, Content | DocumentError]:
-        return dict(zip(keys, self._each(partial(self._outcome, self._get), keys), strict=True))
-
-    def write(self, writes: Sequence[Write]) -> dict[Key, Stat | DocumentError]:
-        answers = self._each(self._written, writes)
-        return {write.key: answer for write, answer in zip(writes, answers, strict=True)}
-
-    def delete(self, known: Sequence[Known]) -> dict[Key, DocumentError | None]:
-        answers = self._each(partial(self._outcome, self._delete_known), known)
-        return {content.key: answer for content, answer in zip(known, answers, strict=True)}
-
-    def _each(self, verb: Callable[[A], T], arguments: Sequence[A]) -> list[T]:
-        """Call a verb for every argument, many at once. The first error ends it, and is raised."""
-        if min(self._workers, len(arguments)) <= 1:  # also from one of the threads themselves
-            return [verb(argument) for argument in arguments]
-        todo = deque(enumerate(arguments))
-        answers: dict[int, T] = {}
-
-        def work() -> None:
-            with suppress(_NothingLeft):
-                while True:
-                    index, argument = _taken(todo)
-                    answers[index] = verb(argument)
-
-        threads = [self._threads.submit(work) for _thread in range(min(self._workers, len(arguments)))]
-        for thread in as_completed(threads):
-            if thread.exception() is not None:
-                todo.clear()
-        for thread in threads:
-            thread.result()
-        return [answers[index] for index in range(len(arguments))]
-
-    def _written(self, write: Write) -> Stat | DocumentError:
-        """Put; if the key is taken, by our own lost attempt or by the same content, that is as good."""
-        attempts = count(1)
-
-        def put(write: Write) -> Stat:
-            attempt = next(attempts)
-            try:
-                return self._put(write)
-            except DocumentError as error:
-                if error.reason != "destination_occupied":
-                    raise
-                return evolve(self._found(error, write), found=attempt == 1)
-
-        return self._outcome(put, write)
-
-    def _found(self, occupied: DocumentError, write: Write) -> Stat:
-        """Return what is at the key if it is what was to be written; else raise."""
-        stat = self.look([write.key], digest=True).get(write.key)
-        if stat is None or stat.md5 != write.md5:
-            raise occupied
-        return stat
-
-    def _delete_known(self, known: Known) -> None:
-        stat = self._stat(known.key)
-        if stat is None:
-            return
-        if stat.version != known.version:
-            raise DocumentError("content_changed", "what is there now is not the content that was copied")
-        self._delete(known.key)
-
-    def _outcome(self, verb: Callable[[Any], T], argument: object) -> T | DocumentError:
-        """Call a verb for one document. The server's trouble is that document's, until it has trouble with all."""
-        try:
-            result = self._sure(verb, argument)
-        except TransientError as error:
-            self._unserved += 1
-            if self._unserved >= self.documents_in_a_row:
-                raise
-            return DocumentError("unserved", error.message)
-        self._unserved = 0
-        return result
-
-    def _sure(self, verb: Callable[[Any], T], argument: object) -> T | DocumentError:
-        """Call a verb whose answer must not be guessed at: the server's trouble is raised."""
-        try:
-            return self._again(verb, argument)
-        except DocumentError as error:
-            return error
-
-    def _again(self, verb: Callable[[Any], T], argument: object) -> T:
-        """Call a verb, trying again while the backend's trouble may pass."""
-        for attempt in stamina.retry_context(
-            on=_wait_after, attempts=self.attempts, timeout=120, wait_initial=0.1, wait_max=5, wait_jitter=0.3
-        ):
-            with attempt:
-                return verb(argument)
-        raise AssertionError  # pragma: no cover - the context returns or raises
-
-
-class _NothingLeft(Exception):  # noqa: N818 - it is none
-    """Every argument is taken."""
-
-
-def _taken(todo: deque[tuple[int, A]]) -> tuple[int, A]:
-    try:
-        return todo.popleft()
-    except IndexError:
-        raise _NothingLeft from None
-
-
-def _wait_after(error: Exception) -> bool | float:
-    """Tell whether to try again: after the pause that the server asked for (``Retry-After``), else the usual one."""
-    if not isinstance(error, TransientError):
-        return False
-    return True if error.retry_after is None else min(error.retry_after, _LONGEST_PAUSE) + random.uniform(0, 0.3)  # noqa: S311
-
-
-def seconds_asked(headers: Mapping[str, str]) -> float | None:
-    """Return what ``Retry-After`` says in seconds; its other form, a date, counts for nothing."""
-    text = headers.get("retry-after") or ""
-    return float(text) if text.isascii() and text.isdigit() else None

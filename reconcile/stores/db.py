@@ -21,6 +21,13 @@ from reconcile.stores.tables import InSql, TableStore, table_key
 _IN_BASE64 = (  # lines of 76 characters, each with its newline, as MIME has them
     "CASE WHEN document = '' THEN '' ELSE rtrim(encode(document, 'base64'), E'\\n') || E'\\n' END"
 )
+_UTF8 = (  # as a pattern over bytes read as Latin-1; what has a NUL byte is no pattern's to judge
+    r"^([\x01-\x7f]|[\xc2-\xdf][\x80-\xbf]|\xe0[\xa0-\xbf][\x80-\xbf]|[\xe1-\xec\xee\xef][\x80-\xbf]{2}|\xed[\x80-\x9f][\x80-\xbf]"
+    r"|\xf0[\x90-\xbf][\x80-\xbf]{2}|[\xf1-\xf3][\x80-\xbf]{3}|\xf4[\x80-\x8f][\x80-\xbf]{2})*$"
+)
+_IS_BASE64 = (
+    f"CASE WHEN position('\\x00'::bytea IN document) = 0 THEN convert_from(document, 'LATIN1') !~ '{_UTF8}' END"
+)
 _LINE_BYTES = 57  # give 76 characters
 _BASE64 = (string.ascii_letters + string.digits + "+/=").encode()
 _NOT_BASE64 = bytes(byte for byte in range(256) if byte not in _BASE64)
@@ -40,6 +47,7 @@ class DbStore(TableStore):
         reproducible=f"({{0}}.b64_encoded IS NOT TRUE OR {{0}}.jsondata = {_IN_BASE64})",
         is_document="true",
         stored=f"CASE WHEN to_b64_encoded THEN {_IN_BASE64} ELSE convert_from(document, 'UTF8') END",
+        derived={"b64_encoded": _IS_BASE64},
     )
 
     def _content(self, row: Mapping[str, Any], raw: Data | None) -> Content:
@@ -69,14 +77,11 @@ class DbStore(TableStore):
         } | dict(write.attributes)
         return columns | {"userId": user_id, "bucket": bucket, "archiveId": archive_id}
 
-    def can_take(self, attributes: Mapping[str, Any]) -> bool:
-        return attributes.get("b64_encoded") is not None  # else only reading tells
-
     def _raw(self, write: Write) -> Data:
         raw = _to_base64(write.data) if _wants_base64(write) else write.data
         if len(raw) > self.address.max_size:
             raise DocumentError("too_big", f"{len(raw)} bytes as base64, a field holds {self.address.max_size}")
-        if self._catalog.is_postgresql and any(b"\0" in chunk for chunk in chunks_of(raw)):
+        if self.catalog.is_postgresql and any(b"\0" in chunk for chunk in chunks_of(raw)):
             raise DocumentError("nul_in_text", "it is text with a NUL character, which PostgreSQL text cannot hold")
         return raw
 

@@ -14,9 +14,10 @@ import msgspec
 from sqlalchemy.exc import DataError, IntegrityError
 
 from reconcile.catalog import Catalog
-from reconcile.errors import CatalogError
+from reconcile.errors import CatalogError, DocumentError
 from reconcile.stores.addresses import Key
-from reconcile.stores.base import Stat, Transfer, Transferred, Write
+from reconcile.stores.base import Stat, Write
+from reconcile.stores.shortcuts import Transfer, Transferred
 from reconcile.stores.tables import SQL_TYPES, TableStore, table_key
 
 
@@ -26,18 +27,17 @@ class _Unexpected(Exception):  # noqa: N818 - ends a transaction
 
 def copy_inside(
     catalog: Catalog, source: TableStore, dest: TableStore, transfers: Sequence[Transfer]
-) -> dict[Key, Transferred]:
+) -> dict[Key, Transferred | DocumentError]:
     """Copy documents whose bytes do not change; return those that were, each by its key at the destination."""
-    chosen = [transfer for transfer in transfers if dest.can_take(transfer.attributes)]
-    if not chosen:
-        return {}
-    rows = [_row(number, transfer, dest) for number, transfer in enumerate(chosen)]
+    rows = [_row(number, transfer, dest) for number, transfer in enumerate(transfers)]
     restored = list(source.restored)
     try:
         with catalog.write(bulk=True) as connection:
             values = (msgspec.json.encode(rows).decode(),)
             result = connection.exec_driver_sql(_statement(source, dest, list(rows[0]), restored), values)
-            found = {chosen[row[0]].dest: _transferred(row, chosen[row[0]], restored) for row in result}
+            found: dict[Key, Transferred | DocumentError] = {
+                transfers[row[0]].dest: _transferred(row, transfers[row[0]], restored) for row in result
+            }
     except (_Unexpected, CatalogError) as error:
         if isinstance(error, CatalogError) and not isinstance(error.__cause__, DataError | IntegrityError):
             raise
@@ -48,6 +48,7 @@ def copy_inside(
 def _row(number: int, transfer: Transfer, dest: TableStore) -> dict[str, Any]:
     columns = dest.columns_of(Write(transfer.dest, b"", transfer.md5, transfer.attributes))
     user_id, bucket, archive_id = table_key(transfer.source)
+    columns |= {name: transfer.attributes.get(name) for name in dest.sql.derived}
     head = {"n": number, "user": user_id, "bucket": bucket, "archive": archive_id, "expected": transfer.md5}
     return head | {f"to_{name}": value for name, value in columns.items()}
 
@@ -70,6 +71,11 @@ def _statement(source: TableStore, dest: TableStore, names: Sequence[str], resto
     columns = [name.removeprefix("to_") for name in names if name.startswith("to_")]
     types = {"n": "integer"} | {f"to_{name}": SQL_TYPES[type(dest.table.c[name].type)] for name in columns}
     wanted = ", ".join(f'"{name}" {types.get(name, "text")}' for name in names)
+    given = ", ".join(f'w."{name}"' for name in names if name.removeprefix("to_") not in dest.sql.derived)
+    derived = "".join(
+        f', coalesce(w."to_{name}", {expression}) AS "to_{name}"' for name, expression in dest.sql.derived.items()
+    )
+    is_derived = "".join(f' AND r."to_{name}" IS NOT NULL' for name in dest.sql.derived)
     source_key = " AND ".join(
         f's."{column}" = w."{name}"' for column, name in zip(source.key_columns, names[1:4], strict=True)
     )
@@ -82,7 +88,7 @@ def _statement(source: TableStore, dest: TableStore, names: Sequence[str], resto
     return f"""
         WITH wanted AS (SELECT * FROM json_to_recordset(%s::json) AS w({wanted})),
         read AS MATERIALIZED (
-            SELECT w.*, {attributes}, d.document, md5(d.document) AS md5,
+            SELECT {given}{derived}, {attributes}, d.document, md5(d.document) AS md5,
                    {source.sql.version.format("s")} AS version, {source.sql.reproducible.format("s")} AS reproducible
             FROM wanted w JOIN {source.table.name} s ON {source_key} AND {source.sql.is_document.format("s")}
             CROSS JOIN LATERAL (SELECT {source.sql.document.format("s")} AS document OFFSET 0) d
@@ -90,7 +96,7 @@ def _statement(source: TableStore, dest: TableStore, names: Sequence[str], resto
         inserted AS (
             INSERT INTO {dest.table.name} AS t ({into})
             SELECT {out_of}, {dest.sql.stored} FROM read r
-            WHERE r.md5 = r.expected AND r.n IN (SELECT n FROM read GROUP BY n HAVING count(*) = 1)
+            WHERE r.md5 = r.expected AND r.n IN (SELECT n FROM read GROUP BY n HAVING count(*) = 1){is_derived}
             ON CONFLICT DO NOTHING
             RETURNING {returned_key}, md5({dest.sql.document.format("t")}) AS confirmed,
                       {dest.sql.version.format("t")} AS stored, t.xmin::text AS mark

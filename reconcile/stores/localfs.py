@@ -24,7 +24,9 @@ from attrs import evolve
 from reconcile.errors import BackendError, DocumentError, MissingStoreError
 from reconcile.payload import Data, chunks_in, chunks_of, gathered
 from reconcile.stores.addresses import FileAddress, Key
-from reconcile.stores.base import Content, DocumentStore, Known, Stat, Write
+from reconcile.stores.base import Content, Known, Stat, Store, Write
+from reconcile.stores.documents import DocumentStore
+from reconcile.stores.shortcuts import Shortcut
 from reconcile.stores.syncing import sync_batch, sync_directory, syncs_batches
 
 _WHOLE_STORE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.EMFILE}
@@ -72,14 +74,14 @@ class FileStore(DocumentStore):
         emptied = set()
         for key in keys:
             with suppress(FileNotFoundError, NotADirectoryError, DocumentError), self._errors(key):
-                path = self._safe_path(key)
+                path = self.safe_path(key)
                 emptied.add(path.parent)
                 self._temporary(path).unlink()
         self._prune_all(emptied)
 
     def delete(self, known: Sequence[Known]) -> dict[Key, DocumentError | None]:
         answer = super().delete(known)
-        self._prune_all({self._path(content.key).parent for content in known})
+        self._prune_all({self.path(content.key).parent for content in known})
         return answer
 
     def _prune_all(self, directories: set[Path]) -> None:
@@ -103,18 +105,18 @@ class FileStore(DocumentStore):
     def _stat(self, key: Key) -> Stat | None:
         with self._errors(key):
             try:
-                return _stat(self._safe_path(key).lstat())
+                return _stat(self.safe_path(key).lstat())
             except (FileNotFoundError, NotADirectoryError):
                 return None
 
     def _get(self, key: Key) -> Content:
         with self._errors(key):
             try:
-                with self._safe_path(key).open("rb") as file:
+                with self.safe_path(key).open("rb") as file:
                     data = gathered(chunks_in(file))
                     status = os.fstat(file.fileno())
             except (FileNotFoundError, NotADirectoryError):
-                raise DocumentError("source_missing", f"no file {self._path(key)}") from None
+                raise DocumentError("source_missing", f"no file {self.path(key)}") from None
         return Content(data, version=_stat(status).version)
 
     def write(self, writes: Sequence[Write]) -> dict[Key, Stat | DocumentError]:
@@ -135,7 +137,7 @@ class FileStore(DocumentStore):
     ) -> dict[Key, Stat | DocumentError]:
         """Take a step with every document that has no answer yet."""
         todo = [write for write in writes if write.key not in answer]
-        outcomes = zip(todo, self._each(partial(self._outcome, step), todo), strict=True)
+        outcomes = zip(todo, self.each(partial(self.outcome, step), todo), strict=True)
         return answer | {write.key: outcome for write, outcome in outcomes if outcome is not None}
 
     @cached_property
@@ -152,18 +154,18 @@ class FileStore(DocumentStore):
         if found is not None:
             return found
         with self._errors(write.key):
-            sync_directory(self._path(write.key).parent)
+            sync_directory(self.path(write.key).parent)
         return self._confirmed(write)
 
     def _laid(self, write: Write, *, synced: bool = False) -> None:
         """Write the file under its temporary name."""
         with self._errors(write.key):
-            self._write_new(self._temporary(self._safe_path(write.key)), write.data, synced=synced)
+            self._write_new(self._temporary(self.safe_path(write.key)), write.data, synced=synced)
 
     def _named(self, write: Write) -> Stat | None:
         """Give the file its final name; return what is there already if it is the same."""
         with self._errors(write.key):
-            path = self._path(write.key)
+            path = self.path(write.key)
             temporary = self._temporary(path)
             try:
                 self._name(temporary, path)
@@ -176,7 +178,7 @@ class FileStore(DocumentStore):
     def _confirmed(self, write: Write) -> Stat:
         """Read the file back."""
         with self._errors(write.key):
-            path = self._path(write.key)
+            path = self.path(write.key)
             with path.open("rb") as file:
                 if _md5_in(file) != write.md5:
                     path.unlink()
@@ -185,14 +187,43 @@ class FileStore(DocumentStore):
 
     def _delete(self, key: Key) -> None:
         with self._errors(key):
-            self._safe_path(key).unlink(missing_ok=True)
+            self.safe_path(key).unlink(missing_ok=True)
 
-    def _path(self, key: Key) -> Path:
+    def path(self, key: Key) -> Path:
+        """Return where the key's file is."""
         return self._root / str(key)
 
-    def _safe_path(self, key: Key) -> Path:
+    def shortcut_from(self, source: Store) -> Shortcut | None:
+        from reconcile.stores.links import Links  # noqa: PLC0415 - which is made of two of these
+
+        if not isinstance(source, FileStore) or not self.is_beside(source):
+            return None
+        return Links(source, self).shortcut()
+
+    def is_beside(self, other: FileStore) -> bool:
+        """Tell whether both data dirs are on one file system."""
+        return self._owner is not None and other._owner is not None and self._owner.st_dev == other._owner.st_dev
+
+    def place(self, key: Key) -> Path:
+        """Return the path with its directories made, for a new name of a file."""
+        path = self.safe_path(key)
+        self._make_directories(path.parent)
+        return path
+
+    def make_durable(self, keys: Sequence[Key]) -> None:
+        """Sync files that have their names, and the names."""
+        if self._syncs_batches:
+            self._sync()
+            return
+        for key in keys:
+            with self._errors(key):
+                with self.safe_path(key).open("rb") as file:
+                    os.fsync(file.fileno())
+                sync_directory(self.path(key).parent)
+
+    def safe_path(self, key: Key) -> Path:
         """Return a path on which no symbolic link stands, which could lead out of the data dir, or into another's."""
-        path = self._path(key)
+        path = self.path(key)
         with suppress(FileNotFoundError, NotADirectoryError):
             kind = path.lstat().st_mode
             if stat_module.S_ISLNK(kind):
@@ -269,7 +300,7 @@ class FileStore(DocumentStore):
             except OSError as error:
                 if error.errno in _WHOLE_STORE or not self._root.is_dir():
                     raise
-                raise DocumentError("refused", f"{self._path(key)}: {error.strerror}") from None
+                raise DocumentError("refused", f"{self.path(key)}: {error.strerror}") from None
 
     @contextmanager
     def _whole_store_errors(self) -> Iterator[None]:

@@ -8,7 +8,8 @@ from typing import ClassVar
 
 from reconcile.errors import BackendError, DocumentError
 from reconcile.stores.addresses import Key, ObjectAddress
-from reconcile.stores.base import DocumentStore, Known, Stat
+from reconcile.stores.base import Known, Stat
+from reconcile.stores.documents import DocumentStore
 
 _WORTH_LISTING = 16
 
@@ -30,8 +31,8 @@ class ObjectStore(DocumentStore):
         """Do what `prepare` promises; transient errors are tried again."""
 
     @abstractmethod
-    def _list_after(self, name: str, prefix: str) -> tuple[list[tuple[str, Stat]], bool]:
-        """Return a page of the listing in the order of names, beginning after this one, and whether more follows."""
+    def _list_after(self, name: str, prefix: str, names: int) -> tuple[list[tuple[str, Stat]], bool]:
+        """Return a page of so many names in their order, beginning after this one, and whether more follows."""
 
     @abstractmethod
     def _delete_many(self, keys: list[str]) -> dict[Key, DocumentError | None]:
@@ -75,20 +76,20 @@ class ObjectStore(DocumentStore):
             try:
                 answer |= self._again(self._delete_many, page)
             except DocumentError:  # a server that does not know the request
-                answer |= {key: self._outcome(self._delete, key) for key in page}
+                answer |= {key: self.outcome(self._delete, key) for key in page}
         return answer
 
     def listing(self) -> Iterator[tuple[Key, Stat]]:
         last, more = "", True
         while more:
-            entries, more = self._page_after(last, self._prefix)
+            entries, more = self._page_after(last, self._prefix, self.page)
             yield from entries
             last = entries[-1][0] if entries else last
 
-    def _page_after(self, last: str, prefix: str) -> tuple[list[tuple[str, Stat]], bool]:
+    def _page_after(self, last: str, prefix: str, names: int) -> tuple[list[tuple[str, Stat]], bool]:
         """Return a page of the listing. What goes wrong with it is no single document's."""
         try:
-            return self._again(lambda name: self._list_after(name, prefix), last)
+            return self._again(lambda name: self._list_after(name, prefix, names), last)
         except FileNotFoundError:
             raise BackendError(
                 f"{self.address.identity}: it is not there (any more)",
@@ -100,13 +101,15 @@ class ObjectStore(DocumentStore):
             ) from None
 
     def _listed(self, keys: list[str]) -> tuple[dict[Key, Stat], bool]:
-        """Learn from a listing what is there, a page of names a request; gives up where keys are far apart.
+        """Learn from a listing what is there, as many names a request as keys; gives up where those are far apart.
 
         Returns what was seen, and whether the listing was read as far as the last key.
         """
         wanted, found, last = set(keys), dict[Key, Stat](), keys[0][:-1]  # a listing begins after a name
-        for _page in range(1 + 2 * len(keys) // self.page):
-            entries, more = self._page_after(last, "")
+        names, left = min(self.page, len(keys) + 1), self.page + 2 * len(keys)
+        while left > 0:
+            entries, more = self._page_after(last, "", names)
+            left -= names
             found.update((name, stat) for name, stat in entries if name in wanted)
             last = entries[-1][0] if entries else last
             if not more or last >= keys[-1]:

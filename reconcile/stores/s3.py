@@ -27,10 +27,12 @@ from reconcile.errors import DocumentError, MissingStoreError
 from reconcile.logs import get_logger
 from reconcile.payload import CHUNK_BYTES, Spool, chunks_of, gathered
 from reconcile.stores.addresses import Address, Key, ObjectAddress
-from reconcile.stores.base import Content, Stat, Write
+from reconcile.stores.base import Content, Stat, Store, Write
+from reconcile.stores.between import BetweenBuckets
 from reconcile.stores.objects import ObjectStore
 from reconcile.stores.s3_client import S3Clients, S3Settings
 from reconcile.stores.s3_errors import UnsupportedRequestError, translated
+from reconcile.stores.shortcuts import Shortcut, Transfer
 
 CONTENT_TYPE = "binary/octet-stream"  # the vendor's
 _MD5_ETAG = re.compile(r'"?([0-9a-f]{32})"?')
@@ -48,7 +50,7 @@ class S3Store(ObjectStore):
 
     def __init__(self, address: ObjectAddress, settings: S3Settings) -> None:
         super().__init__(address)
-        self._settings = settings
+        self.settings = settings
         self._clients = S3Clients(settings)
         self._learning = threading.Lock()
         self._heeds_conditions: bool | None = None
@@ -58,21 +60,21 @@ class S3Store(ObjectStore):
         with translated(self._where):
             if self._bucket_exists():
                 return
-            if not (create and self._settings.create_bucket):
+            if not (create and self.settings.create_bucket):
                 raise MissingStoreError(
                     f"{self._where}: the bucket is not there",
                     hint="make it, or set create_bucket: true in the destination config",
-                    made_by_apply=self._settings.create_bucket,
+                    made_by_apply=self.settings.create_bucket,
                 )
             region = self._clients.boto.meta.region_name
             where = {} if region in (None, "us-east-1", "aws-global") else {"LocationConstraint": region}
             extra = {"CreateBucketConfiguration": where} if where else {}
-            self._clients.boto.create_bucket(Bucket=self._settings.bucket, **extra)
+            self._clients.boto.create_bucket(Bucket=self.settings.bucket, **extra)
 
-    def _list_after(self, name: str, prefix: str) -> tuple[list[tuple[str, Stat]], bool]:
+    def _list_after(self, name: str, prefix: str, names: int) -> tuple[list[tuple[str, Stat]], bool]:
         with translated(self._where):
             page = self._clients.boto.list_objects_v2(
-                Bucket=self._settings.bucket, StartAfter=name, Prefix=prefix, MaxKeys=self.page
+                Bucket=self.settings.bucket, StartAfter=name, Prefix=prefix, MaxKeys=names
             )
         entries = [(entry["Key"], self._stat_of(entry["Size"], entry["ETag"])) for entry in page.get("Contents", [])]
         return entries, bool(page.get("IsTruncated"))
@@ -83,7 +85,7 @@ class S3Store(ObjectStore):
         try:
             with translated(self._where):
                 if _is_odd(str(key)):
-                    head = self._clients.boto.head_object(Bucket=self._settings.bucket, Key=key)
+                    head = self._clients.boto.head_object(Bucket=self.settings.bucket, Key=key)
                     return self._stat_of(head["ContentLength"], head["ETag"])
                 meta = obstore.head(self._clients.objects, str(key))
                 return self._stat_of(meta["size"], meta["e_tag"])
@@ -96,7 +98,7 @@ class S3Store(ObjectStore):
         try:
             with translated(self._where):
                 if _is_odd(str(key)):
-                    answer = self._clients.boto.get_object(Bucket=self._settings.bucket, Key=key)
+                    answer = self._clients.boto.get_object(Bucket=self.settings.bucket, Key=key)
                     return Content(gathered(answer["Body"].iter_chunks()), version=answer["ETag"])
                 got = obstore.get(self._clients.objects, str(key))
                 small = got.meta["size"] <= CHUNK_BYTES
@@ -123,7 +125,7 @@ class S3Store(ObjectStore):
         """Write where nothing is, as far as a look beforehand tells."""
         present = self.look([write.key for write in writes])
         there = [write for write in writes if write.key in present]
-        answers = self._each(partial(self._outcome, self._found_before), there)
+        answers = self.each(partial(self.outcome, self._found_before), there)
         found = {write.key: answer for write, answer in zip(there, answers, strict=True)}
         return found | super().write([write for write in writes if write.key not in present])
 
@@ -184,7 +186,7 @@ class S3Store(ObjectStore):
         extra: dict[str, str] = {"IfNoneMatch": "*"} if conditional else {}
         sha256 = "" if self._etag_is_md5 else _sha256(write)
         answer = self._clients.boto.put_object(
-            Bucket=self._settings.bucket,
+            Bucket=self.settings.bucket,
             Key=write.key,
             Body=write.data.file() if isinstance(write.data, Spool) else write.data,
             ContentType=CONTENT_TYPE,
@@ -203,24 +205,41 @@ class S3Store(ObjectStore):
 
     def _delete(self, key: Key) -> None:
         with translated(self._where):
-            self._clients.boto.delete_object(Bucket=self._settings.bucket, Key=key)
+            self._clients.boto.delete_object(Bucket=self.settings.bucket, Key=key)
 
     def _delete_many(self, keys: list[str]) -> dict[Key, DocumentError | None]:
         with translated(self._where):
             answer = self._clients.boto.delete_objects(
-                Bucket=self._settings.bucket, Delete={"Objects": [{"Key": key} for key in keys], "Quiet": True}
+                Bucket=self.settings.bucket, Delete={"Objects": [{"Key": key} for key in keys], "Quiet": True}
             )
         return {
             error["Key"]: DocumentError("refused", f"{self._where} did not delete it: {error.get('Code')}")
             for error in answer.get("Errors", [])
         }
 
+    def shortcut_from(self, source: Store) -> Shortcut | None:
+        if not isinstance(source, S3Store) or not self.settings.same_server(source.settings):
+            return None
+        return BetweenBuckets(source, self, partial(self._copy_object, source)).shortcut()
+
+    def _copy_object(self, source: S3Store, transfer: Transfer) -> Stat:
+        with translated(self._where):
+            answer = self._clients.boto.copy_object(
+                Bucket=self.settings.bucket,
+                Key=transfer.dest,
+                CopySource={"Bucket": source.settings.bucket, "Key": transfer.source},
+                CopySourceIfMatch=f'"{transfer.md5}"',
+                ContentType=CONTENT_TYPE,
+                MetadataDirective="REPLACE",
+            )
+        return self._stat_of(None, answer["CopyObjectResult"]["ETag"])
+
     def _bucket_exists(self) -> bool:
         from botocore.exceptions import ClientError  # noqa: PLC0415
 
         try:
-            head = self._clients.boto.head_bucket(Bucket=self._settings.bucket)
-            if not self._settings.url:
+            head = self._clients.boto.head_bucket(Bucket=self.settings.bucket)
+            if not self.settings.url:
                 self._clients.bucket_region = head.get("BucketRegion")
         except ClientError as error:
             if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:  # noqa: PLR2004
@@ -228,12 +247,12 @@ class S3Store(ObjectStore):
             raise
         return True
 
-    def _stat_of(self, size: int, etag: str | None) -> Stat:
+    def _stat_of(self, size: int | None, etag: str | None) -> Stat:
         return Stat(size, _md5_of(etag) if self._etag_is_md5 else None, etag)
 
     @property
     def _where(self) -> str:
-        return f"bucket {self._settings.bucket} at {self.address.identity.removeprefix('s3:').rpartition('/')[0]}"
+        return f"bucket {self.settings.bucket} at {self.address.identity.removeprefix('s3:').rpartition('/')[0]}"
 
 
 def _is_odd(key: str) -> bool:

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from attrs import define
+from attrs import define, evolve
 
 from reconcile.config import Backend
 from reconcile.errors import ConfigError
@@ -37,6 +37,10 @@ class S3Settings:
     access_key: str | None
     secret_key: str | None
     create_bucket: bool
+
+    def same_server(self, other: S3Settings) -> bool:
+        """Tell whether the other's bucket is at the same server, and reached with the same credentials."""
+        return evolve(self, bucket="", create_bucket=False) == evolve(other, bucket="", create_bucket=False)
 
     @classmethod
     def of(cls, backend: Backend) -> S3Settings:

@@ -8,11 +8,12 @@ from contextlib import contextmanager
 
 from reconcile.errors import BackendError, DocumentError, TransientError
 from reconcile.secret import scrub
-from reconcile.stores.base import seconds_asked
+from reconcile.stores.documents import seconds_asked
 
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>([A-Za-z0-9]{1,60})</Code>")
 _TRANSIENT = {408, 429, 500, 502, 503, 504}
+_THROTTLED = {429, 503}
 _DENIED = {401, 403}
 _CREDENTIAL_CODES = {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId"}
 _WRONG_PLACE = {
@@ -83,5 +84,6 @@ def _error(where: str, status: int, code: str, retry_after: float | None = None)
     if code in _WRONG_PLACE:
         return BackendError(f"{where}: the server refuses the bucket ({said})", hint="check bucket, region and url")
     if status in _TRANSIENT or code in ("SlowDown", "RequestTimeout"):
-        return TransientError(f"{where}: the server is in trouble ({said})", hint=_WAIT, retry_after=retry_after)
+        trouble, throttled = f"{where}: the server is in trouble ({said})", status in _THROTTLED or code == "SlowDown"
+        return TransientError(trouble, hint=_WAIT, retry_after=retry_after, throttled=throttled)
     return DocumentError("refused", f"{where} refused it ({said})")

@@ -1,28 +1,52 @@
-"""Which pairs of stores can copy between themselves, so that the bytes need not come through us."""
+"""Copies that a server or file system makes by itself, so that the bytes need not come through us.
+
+A destination says what it can take from a source (`Store.shortcut_from`). What it has copied it has also verified;
+what it leaves goes the ordinary way, which then finds the reason.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from reconcile.catalog import Catalog
+from attrs import field, frozen
+
+from reconcile.errors import DocumentError
+from reconcile.payload import SPOOL_BYTES
 from reconcile.stores.addresses import Key
-from reconcile.stores.base import Store, Transfer, Transferred
-
-Shortcut = Callable[[Sequence[Transfer]], dict[Key, Transferred]]
+from reconcile.stores.base import Stat
 
 
-def shortcut(catalog: Catalog, source: Store, dest: Store) -> Shortcut | None:
-    """Return what copies from one store to the other, or None where only reading and writing does.
+@frozen
+class Transfer:
+    """Content that is to be copied byte for byte; ``md5`` is what it must have, ``attributes`` are as in `Write`."""
 
-    It returns what it copied and verified, by the key at the destination, and leaves the rest to the ordinary way.
+    source: Key
+    dest: Key
+    md5: str
+    attributes: Mapping[str, Any] = field(factory=dict)
+
+
+@frozen
+class Transferred:
+    """What came of a `Transfer`: ``stat`` of the confirmed copy; the rest tells of the source, as in `Content`."""
+
+    stat: Stat
+    md5: str
+    version: str | None
+    attributes: Mapping[str, Any] = field(factory=dict)
+    reproducible: bool = True
+
+
+@frozen
+class Shortcut:
+    """One way of copying. ``copy`` answers by the key at the destination, and leaves out what it did not touch.
+
+    A `DocumentError` in its answer says that something may have been written there. It is the shorter way for documents
+    of ``at_least`` to ``at_most`` bytes. ``shares_bytes``: source and copy are one until one of them is deleted.
     """
-    tables = {"db", "db2"}
-    if catalog.is_postgresql and {source.address.scheme, dest.address.scheme} == tables:
-        from reconcile.stores.inside import copy_inside  # noqa: PLC0415
-        from reconcile.stores.tables import TableStore  # noqa: PLC0415
 
-        assert isinstance(source, TableStore)  # noqa: S101 - that is what their scheme says
-        assert isinstance(dest, TableStore)  # noqa: S101
-        return partial(copy_inside, catalog, source, dest)
-    return None
+    copy: Callable[[Sequence[Transfer]], dict[Key, Transferred | DocumentError]]
+    at_least: int = 0
+    at_most: int = SPOOL_BYTES
+    shares_bytes: bool = False

@@ -12,6 +12,7 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, ClassVar
 from urllib.parse import quote
 
@@ -20,11 +21,15 @@ from reconcile.errors import BackendError, DocumentError, MissingStoreError, Tra
 from reconcile.payload import CHUNK_BYTES, Spool, gathered
 from reconcile.secret import Secret, scrub
 from reconcile.stores.addresses import Address, Key, ObjectAddress
-from reconcile.stores.base import Content, Stat, Write, seconds_asked
+from reconcile.stores.base import Content, Stat, Store, Write
+from reconcile.stores.between import BetweenBuckets
+from reconcile.stores.documents import seconds_asked
 from reconcile.stores.objects import ObjectStore
+from reconcile.stores.shortcuts import Shortcut, Transfer
 
 _OWN_KEYS = ("container", "create_container", "anchore_key_prefix")  # the vendor's; all others are the client's
 _TRANSIENT = {408, 429, 498, 499, 500, 502, 503, 504}
+_THROTTLED = {429, 498, 503}
 _WAIT = "once it is well, the same command goes on where this one stopped; fewer --workers ask less of it"
 _CREDENTIALS = "check the authentication options of the config, and what they may do in this container"
 
@@ -38,9 +43,9 @@ class SwiftStore(ObjectStore):
 
     def __init__(self, address: ObjectAddress, backend: Backend) -> None:
         super().__init__(address)
-        self._container = address.container
+        self.container = address.container
         self._create = bool(backend.settings.get("create_container"))
-        self._options = {
+        self.options = {
             key: value.reveal() if isinstance(value, Secret) else value
             for key, value in backend.settings.items()
             if key not in _OWN_KEYS
@@ -52,7 +57,7 @@ class SwiftStore(ObjectStore):
         self._can_delete_many = self._bulk_delete_is_offered()
         try:
             with self._translated():
-                self._connection.head_container(self._container)
+                self._connection.head_container(self.container)
         except FileNotFoundError:
             if not (create and self._create):
                 raise MissingStoreError(
@@ -61,27 +66,27 @@ class SwiftStore(ObjectStore):
                     made_by_apply=self._create,
                 ) from None
             with self._translated():
-                self._connection.put_container(self._container)
+                self._connection.put_container(self.container)
 
-    def _list_after(self, name: str, prefix: str) -> tuple[list[tuple[str, Stat]], bool]:
+    def _list_after(self, name: str, prefix: str, names: int) -> tuple[list[tuple[str, Stat]], bool]:
         with self._translated():
             _headers, entries = self._connection.get_container(
-                self._container, marker=name or None, prefix=prefix or None, limit=self.page
+                self.container, marker=name or None, prefix=prefix or None, limit=names
             )
         found = [(entry["name"], Stat(entry["bytes"], entry["hash"], entry["hash"])) for entry in entries]
-        return found, len(entries) == self.page
+        return found, len(entries) == names
 
     def _stat(self, key: Key) -> Stat | None:
         try:
             with self._translated():
-                return _stat(self._connection.head_object(self._container, key))
+                return _stat(self._connection.head_object(self.container, key))
         except FileNotFoundError:
             return None
 
     def _get(self, key: Key) -> Content:
         try:
             with self._translated():
-                headers, body = self._connection.get_object(self._container, key, resp_chunk_size=CHUNK_BYTES)
+                headers, body = self._connection.get_object(self.container, key, resp_chunk_size=CHUNK_BYTES)
                 data = gathered(body)
         except FileNotFoundError:
             raise DocumentError("source_missing", f"no object {key!r} in {self._where}") from None
@@ -93,7 +98,7 @@ class SwiftStore(ObjectStore):
         try:
             with self._translated():
                 etag = self._connection.put_object(
-                    self._container,
+                    self.container,
                     write.key,
                     contents=write.data.file() if isinstance(write.data, Spool) else write.data,
                     content_length=len(write.data),
@@ -111,7 +116,7 @@ class SwiftStore(ObjectStore):
     def _delete(self, key: Key) -> None:
         try:
             with self._translated():
-                self._connection.delete_object(self._container, key)
+                self._connection.delete_object(self.container, key)
         except FileNotFoundError:
             pass
 
@@ -121,7 +126,7 @@ class SwiftStore(ObjectStore):
             for key in keys:
                 self._delete(key)
             return {}
-        body = "\n".join(quote(f"/{self._container}/{key}", safe="/") for key in keys).encode()
+        body = "\n".join(quote(f"/{self.container}/{key}", safe="/") for key in keys).encode()
         headers = {"Content-Type": "text/plain", "Accept": "application/json"}
         with self._translated():
             _headers, answer = self._connection.post_account(
@@ -134,12 +139,29 @@ class SwiftStore(ObjectStore):
                 self._delete(key)
             return {}
         refused = "the server did not delete it: "
-        by_path = {quote(f"/{self._container}/{key}", safe="/"): key for key in keys}
+        by_path = {quote(f"/{self.container}/{key}", safe="/"): key for key in keys}
         return {
             by_path.get(path, path): DocumentError("refused", refused + status)
             for path, status in errors
             if not status.startswith("404")
         }
+
+    def shortcut_from(self, source: Store) -> Shortcut | None:
+        if not isinstance(source, SwiftStore) or self.options != source.options:
+            return None
+        return BetweenBuckets(source, self, partial(self._copy_object, source)).shortcut()
+
+    def _copy_object(self, source: SwiftStore, transfer: Transfer) -> Stat:
+        with self._translated():
+            etag = self._connection.put_object(
+                self.container,
+                transfer.dest,
+                contents=b"",
+                content_length=0,
+                content_type="application/octet-stream",
+                headers={"X-Copy-From": quote(f"/{source.container}/{transfer.source}"), "X-Fresh-Metadata": "true"},
+            )
+        return Stat(None, etag.strip('"'), etag.strip('"'))
 
     def _bulk_delete_is_offered(self) -> bool:
         try:
@@ -152,12 +174,12 @@ class SwiftStore(ObjectStore):
 
     @property
     def _where(self) -> str:
-        return f"container {self._container}"
+        return f"container {self.container}"
 
     @property
     def _connection(self) -> Any:  # noqa: ANN401 - swiftclient has no types
         if not hasattr(self._local, "connection"):
-            self._local.connection = _connect(self._options)
+            self._local.connection = _connect(self.options)
         return self._local.connection
 
     @contextmanager
@@ -192,8 +214,11 @@ class SwiftStore(ObjectStore):
         if status in (401, 403) or (not status and "auth" in said.lower()):
             return BackendError(f"{self._where}: access denied ({said})", hint=_CREDENTIALS)
         if status in _TRANSIENT or not status:
-            asked = seconds_asked(error.http_response_headers or {})
-            return TransientError(f"{self._where}: the server is in trouble ({said})", hint=_WAIT, retry_after=asked)
+            asked, trouble = (
+                seconds_asked(error.http_response_headers or {}),
+                f"{self._where}: the server is in trouble ({said})",
+            )
+            return TransientError(trouble, hint=_WAIT, retry_after=asked, throttled=status in _THROTTLED)
         return DocumentError("refused", f"{self._where} refused it ({status})")
 
 

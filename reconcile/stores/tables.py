@@ -9,10 +9,11 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, ClassVar
 
 import sqlalchemy as sa
-from attrs import frozen
+from attrs import field, frozen
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
@@ -24,6 +25,7 @@ from reconcile.payload import SPOOL_BYTES, Data, chunks_of, gathered, md5
 from reconcile.stores.addresses import Address, Key
 from reconcile.stores.base import Content, Known, Stat, Store, Write
 from reconcile.stores.binary_copy import copy_in, copy_out
+from reconcile.stores.shortcuts import Shortcut
 
 _SLICE_BYTES = 8 << 20
 _READ_AS = {sa.String: str, sa.LargeBinary: bytes, sa.Integer: int, sa.Boolean: bool}
@@ -35,7 +37,8 @@ SQL_TYPES = {sa.String: "text", sa.LargeBinary: "bytea", sa.Integer: "integer", 
 class InSql:
     """How a table's row is a document, as PostgreSQL expressions over its alias ``{0}``.
 
-    ``reproducible`` and ``stored`` may name ``document``, the bytes; ``stored`` makes the column's value of them.
+    ``reproducible``, ``stored`` and ``derived`` may name ``document``, the bytes. ``stored`` makes the column's value
+    of them, ``derived`` those of other columns where they are not given; where one is NULL, only reading tells.
     """
 
     document: str
@@ -43,6 +46,7 @@ class InSql:
     reproducible: str
     is_document: str
     stored: str
+    derived: Mapping[str, str] = field(factory=dict)
 
 
 class TableStore(Store):
@@ -56,7 +60,7 @@ class TableStore(Store):
 
     def __init__(self, address: Address, catalog: Catalog) -> None:
         super().__init__(address)
-        self._catalog = catalog
+        self.catalog = catalog
 
     @abstractmethod
     def _content(self, row: Mapping[str, Any], raw: Data | None) -> Content:
@@ -74,16 +78,21 @@ class TableStore(Store):
     def _told_by_sql(self, column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
         """Return the expression where what the column holds is the document itself; NULL where only reading tells."""
 
-    def can_take(self, attributes: Mapping[str, Any]) -> bool:  # noqa: ARG002 - most need none
-        """Tell whether a row can be written in SQL alone, from a document and these attributes."""
-        return True
-
     def _only_rows(self) -> sa.ColumnElement[bool]:
         """Return the condition for rows that are documents at all."""
         return sa.true()
 
+    def shortcut_from(self, source: Store) -> Shortcut | None:
+        from reconcile.stores.inside import copy_inside  # noqa: PLC0415 - which is made of two of these
+
+        if not isinstance(source, TableStore) or source.table is self.table or source.catalog is not self.catalog:
+            return None
+        if not self.catalog.is_postgresql:
+            return None
+        return Shortcut(partial(copy_inside, self.catalog, source, self))
+
     def prepare(self, *, create: bool) -> None:  # noqa: ARG002 - the services make their own tables
-        if not self._catalog.has_table(self.table):
+        if not self.catalog.has_table(self.table):
             raise BackendError(
                 f"the database has no table {self.table.name}, which driver {self.address.scheme} keeps content in",
                 hint="the services make it when they first start on this database",
@@ -94,7 +103,7 @@ class TableStore(Store):
         is_null, size = self.table.c[self.stored].is_(None), self._told_by_sql(self._size())
         version = sa.func.md5(self._as_bytes()) if digest else sa.null()
         columns = (is_null, size, self._told_by_sql(version), version, self._mark())
-        with self._catalog.read(bulk=digest) as connection:
+        with self.catalog.read(bulk=digest) as connection:
             for row in connection.execute(sa.select(*self._key(), *columns).where(self._is_one_of(keys))):
                 key = tuple(row[:3])
                 several = key in found
@@ -118,7 +127,7 @@ class TableStore(Store):
             key: DocumentError("source_missing", f"no row in {self.table.name}") for key in keys
         }
         seen = set()
-        with self._catalog.read() as connection:
+        with self.catalog.read() as connection:
             for row in self._rows(connection, keys):
                 key = tuple(row[name] for name in self.key_columns)
                 if key in seen:
@@ -135,7 +144,7 @@ class TableStore(Store):
         """Return rows with what their column holds, as bytes; none of it where it is too much, only its ``size``."""
         stored = self.table.c[self.stored]
         others = [column for column in self.table.c if column is not stored]
-        if not self._catalog.is_postgresql:
+        if not self.catalog.is_postgresql:
             whole = sa.case((self._size() <= SPOOL_BYTES, self._bytes_of_column())).label(self.stored)
             query = sa.select(*others, whole, self._size().label("size")).where(self._is_one_of(keys))
             return [dict(row) for row in connection.execute(query).mappings()]
@@ -161,7 +170,7 @@ class TableStore(Store):
 
     def _slices(self, connection: Connection, row: Mapping[str, Any]) -> Iterator[bytes]:
         same = [self.table.c[column.name] == row[column.name] for column in self.table.primary_key]
-        if self._catalog.is_postgresql:  # one statement, so that the server puts the value together once
+        if self.catalog.is_postgresql:  # one statement, so that the server puts the value together once
             whole = sa.select(self._bytes_of_column().op("||")(sa.literal_column("''")).label("value"))
             value = whole.where(*same).offset(0).subquery("whole")
             series = sa.func.generate_series(1, sa.func.octet_length(value.c.value), _SLICE_BYTES)
@@ -189,7 +198,7 @@ class TableStore(Store):
             rows.append((self.columns_of(write), raw))
         if not rows:
             return answer
-        with self._catalog.write(bulk=True) as connection:
+        with self.catalog.write(bulk=True) as connection:
             before = self._insert(connection, rows, list(digests))
             stored = self._digests(connection, list(digests))
         for write in writes:
@@ -206,7 +215,7 @@ class TableStore(Store):
         self, connection: Connection, rows: Sequence[tuple[dict[str, Any], Data]], keys: Sequence[Key]
     ) -> set[Key]:
         """Insert the rows whose keys are free; return the keys that are not."""
-        if not self._catalog.is_postgresql:
+        if not self.catalog.is_postgresql:
             before = self._taken(connection, keys)
             values = [columns | {self.stored: self._value(b"".join(chunks_of(raw)))} for columns, raw in rows]
             connection.execute(sqlite.insert(self.table).on_conflict_do_nothing(), values)
@@ -233,14 +242,14 @@ class TableStore(Store):
         same = sa.tuple_(*self._key(), sa.func.md5(self._as_bytes())).in_(
             [(*content.key, content.version) for content in known]
         )
-        with self._catalog.write(bulk=True) as connection:
+        with self.catalog.write(bulk=True) as connection:
             connection.execute(sa.delete(self.table).where(same, self._only_rows()))
             left = set(self._digests(connection, keys))
         changed = "what is there now is not the content that was copied"
         return {key: DocumentError("content_changed", changed) if key in left else None for key in keys}
 
     def listing(self) -> Iterator[tuple[Key, Stat]]:
-        with self._catalog.snapshot() as connection:
+        with self.catalog.snapshot() as connection:
             query = sa.select(*self._key()).where(self._only_rows())
             for row in connection.execute(query, execution_options=streamed(5000)):
                 yield tuple(row), Stat()
@@ -252,7 +261,7 @@ class TableStore(Store):
 
     def _mark(self) -> sa.ColumnElement[str]:
         """Return what tells a row that was written again: ``xmin``; SQLite has nothing cheaper than the MD5."""
-        if self._catalog.is_postgresql:
+        if self.catalog.is_postgresql:
             return sa.cast(sa.cast(sa.literal_column(f"{self.table.name}.xmin"), sa.Text), sa.String)
         return sa.func.md5(self._as_bytes())
 
@@ -267,7 +276,7 @@ class TableStore(Store):
 
     def _size(self) -> sa.ColumnElement[Any]:
         """Return the length in bytes of what the column holds."""
-        if self._catalog.is_postgresql:
+        if self.catalog.is_postgresql:
             return sa.func.octet_length(self.table.c[self.stored])
         return sa.func.length(self._bytes_of_column())
 
@@ -275,7 +284,7 @@ class TableStore(Store):
         column = self.table.c[self.stored]
         if not isinstance(column.type, sa.String):
             return column
-        return sa.func.convert_to(column, "UTF8") if self._catalog.is_postgresql else sa.cast(column, sa.LargeBinary)
+        return sa.func.convert_to(column, "UTF8") if self.catalog.is_postgresql else sa.cast(column, sa.LargeBinary)
 
 
 def _cast(column: sa.Column[Any]) -> str:

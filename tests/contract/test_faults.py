@@ -11,7 +11,7 @@ import stamina
 
 from reconcile.errors import BackendError, TransientError
 from reconcile.payload import md5
-from reconcile.stores import Content, Known, Stat, Store, Write, base, open_store
+from reconcile.stores import Content, Known, Stat, Store, Write, documents, open_store
 from reconcile.stores.addresses import Document, Key
 from reconcile.stores.objects import ObjectStore
 from tests.contract.conftest import make_backend
@@ -139,13 +139,13 @@ def test_a_pause_that_the_server_asks_for_is_made(
     subject, proxy = store
     assert isinstance(subject, ObjectStore)
     asked: list[float | None] = []
-    original = base._wait_after
+    original = documents._wait_after
 
     def noted(error: Exception) -> bool | float:
         asked.append(error.retry_after if isinstance(error, TransientError) else None)
         return original(error)
 
-    monkeypatch.setattr(base, "_wait_after", noted)
+    monkeypatch.setattr(documents, "_wait_after", noted)
     answers = [("7", 7.0), ("Wed, 21 Oct 2026 07:28:00 GMT", None), ("-1", None)]
     for said, understood in answers:
 
@@ -161,3 +161,13 @@ def test_a_pause_that_the_server_asks_for_is_made(
     assert original(TransientError("busy", retry_after=86_400.0)) == pytest.approx(30.15, abs=0.16)
     assert original(TransientError("busy")) is True
     assert original(BackendError("gone")) is False
+
+
+def test_a_server_that_throttles_is_sent_fewer_requests_at_once(store: tuple[Store, FaultProxy]) -> None:
+    subject, proxy = store
+    assert isinstance(subject, ObjectStore)
+    subject.use(8)
+    proxy.rule = Trouble(1, busy)
+    written = subject.write(writes(subject))
+    assert all(isinstance(stat, Stat) for stat in written.values())
+    assert subject._gate.width < 8

@@ -32,7 +32,7 @@ STAGE, SWITCH, CLEAN = "reconcile.running.stage", "reconcile.running.switch", "r
 PHASES = "reconcile.running.phases"
 _WRITES = (
     "reconcile.stores.tables:TableStore.write",
-    "reconcile.stores.base:DocumentStore.write",
+    "reconcile.stores.documents:DocumentStore.write",
     "reconcile.stores.localfs:FileStore.write",
 )
 _INSIDE_WRITES = (
@@ -49,7 +49,11 @@ POINTS = {
     "moves half loaded": Point(("reconcile.running.apply:move_row", "reconcile.running.undo:move_row"), "before", 12),
     "loaded": Point((f"{PHASES}:Phases.execute",), "before"),
     "intent recorded": Point((f"{STAGE}:Stager._record_intent",), "after", 2),
-    "batch read": Point((f"{STAGE}:encoded",), "after", 10),
+    "batch read": Point((f"{STAGE}:encoded",), "after", 5),
+    "taken by a shortcut": Point(("reconcile.running.ways:Ways.take",), "after", 2),
+    "inside a shortcut": Point(
+        ("reconcile.stores.links:Links._linked", "reconcile.stores.between:BetweenBuckets._attempt"), "after", 2
+    ),
     "inside a write": Point(_INSIDE_WRITES, "after", 2),
     "written, not recorded": Point(_WRITES, "after", 2),
     "recorded": Point((f"{STAGE}:Stager._record",), "after", 2),
@@ -64,6 +68,7 @@ POINTS = {
     "before the end is recorded": Point((f"{PHASES}:Phases._finish",), "before"),
     "after the end is recorded": Point((f"{PHASES}:outcome_of",), "before"),
 }
+ONLY_ON = {"inside a shortcut": {"localfs_to_localfs", "s3_to_s3"}}
 NOT_IN_UNDO = {"undo plan half written", "undo plan written"}
 
 
@@ -93,10 +98,10 @@ def arm(point: Point) -> None:
 
 
 def main() -> None:
-    """Arm the point and run the command line with small batches, so that there are several."""
-    stage = import_module(STAGE)
-    stage.BATCH_DOCUMENTS = 7
+    """Arm the point and run the command line with several small batches, by a shortcut wherever there is one."""
+    import_module(STAGE).BATCH_DOCUMENTS = 7
     import_module(CLEAN)._BATCH_DOCUMENTS = 7
+    import_module("reconcile.stores.between").AT_LEAST = 0
     arm(POINTS[sys.argv[1]])
     sys.argv = ["reconcile", *sys.argv[2:]]
     from reconcile.cli.main import main as reconcile

@@ -26,7 +26,7 @@ from reconcile.running.run import Run
 from reconcile.running.stage import Stager
 from reconcile.running.switch import Switcher
 from reconcile.running.worktables import STAGED, moves, same_row
-from reconcile.stores.base import DocumentStore
+from reconcile.stores.documents import DocumentStore
 from reconcile.stores.localfs import FileStore
 from tests.archives import new_sqlite
 from tests.world import DB, World, localfs
@@ -214,7 +214,7 @@ def resume_forgets(patch: Patch) -> None:
 
     patch.setattr(Run, "retry_unstaged", broken)
     patch.setattr(FileStore, "look", lambda _self, _keys, digest=False: {})
-    patch.setattr(DocumentStore, "_written", lambda self, write: self._outcome(self._put, write))
+    patch.setattr(DocumentStore, "_written", lambda self, write: self.outcome(self._put, write))
     patch.setattr(FileStore, "_name", lambda _self, temporary, path: temporary.replace(path))
     patch.setattr(Switcher, "_look", lambda _self: 0)
 

@@ -16,11 +16,11 @@ from attrs import frozen
 
 from reconcile.planning.planfile import undo_path
 from reconcile.running import copies, stage
-from reconcile.stores.base import DocumentStore
+from reconcile.stores.documents import DocumentStore
 from reconcile.stores.localfs import FileStore
 from reconcile.stores.tables import TableStore
 from tests.archives import Place
-from tests.crash.killer import NOT_IN_UNDO, POINTS
+from tests.crash.killer import NOT_IN_UNDO, ONLY_ON, POINTS
 from tests.integration.test_equal_to_vendor import documents
 from tests.servers.moto import MotoServer
 from tests.world import COMPRESSED, DB, DB2, World, localfs, s3
@@ -69,6 +69,16 @@ def localfs_to_localfs(world: World, moto: MotoServer) -> Route:
     return Route(world, here, there, source, world.config("dest", COMPRESSED | localfs(there.data_dir)))
 
 
+def s3_to_s3(world: World, moto: MotoServer) -> Route:
+    route = db_to_s3(world, moto)
+    world.apply(world.plan(route.source, route.dest, "setup.json"))
+    world.sql("DROP TABLE reconcile_moves")
+    world.sql("DROP TABLE reconcile_runs")
+    there = Place(world.folder, world.url, moto)
+    dest = world.config("other", s3(moto, there.buckets[0]))
+    return Route(world, route.there, there, route.dest, dest)
+
+
 def split_to_single(world: World, moto: MotoServer) -> Route:
     here, there = Place(world.folder, world.url, moto), Place(world.folder, world.url, moto)
     world.fill(DOCUMENTS)
@@ -81,7 +91,7 @@ def split_to_single(world: World, moto: MotoServer) -> Route:
 
 
 ROUTES: dict[str, Callable[[World, MotoServer], Route]] = {
-    function.__name__: function for function in (db_to_s3, s3_to_db2, localfs_to_localfs, split_to_single)
+    function.__name__: function for function in (db_to_s3, s3_to_db2, s3_to_s3, localfs_to_localfs, split_to_single)
 }
 QUICK = {"db_to_s3"}
 
@@ -91,6 +101,7 @@ def cases(points: list[str]) -> list[object]:
         pytest.param(route, point, id=f"{route}-{point}", marks=[] if route in QUICK else [pytest.mark.matrix])
         for route in ROUTES
         for point in points
+        if route in ONLY_ON.get(point, ROUTES)
     ]
 
 

@@ -1,0 +1,76 @@
+"""Copies between two buckets or containers of one server, made by the server and confirmed by its ETag.
+
+Such a copy replaces what is at its key (servers do not heed conditions on that): each key is asked for by name just
+before. It takes three requests where reading and writing take two, so it is for documents whose bytes weigh more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import count
+
+from reconcile.errors import BackendError, DocumentError, TransientError
+from reconcile.logs import get_logger
+from reconcile.stores.addresses import Key
+from reconcile.stores.base import Known, Stat
+from reconcile.stores.objects import ObjectStore
+from reconcile.stores.shortcuts import Shortcut, Transfer, Transferred
+
+AT_LEAST = 256 << 10  # bytes; below, a request costs more than the bytes do
+
+CopyOne = Callable[[Transfer], Stat]
+
+log = get_logger()
+
+
+class BetweenBuckets:
+    """The way from one bucket to another. ``copy_one`` makes a copy, whatever is there, and tells what is confirmed."""
+
+    def __init__(self, source: ObjectStore, dest: ObjectStore, copy_one: CopyOne) -> None:
+        self._source, self._dest, self._copy_one = source, dest, copy_one
+        self._is_refused = False
+
+    def shortcut(self) -> Shortcut:
+        """Return the way."""
+        return Shortcut(self.copy, at_least=AT_LEAST, at_most=self._dest.address.max_size)
+
+    def copy(self, transfers: Sequence[Transfer]) -> dict[Key, Transferred | DocumentError]:
+        """Copy what can be copied. Raises `TransientError` once the server fails on several in a row."""
+        answers = self._dest.each(self._copied, transfers)
+        return {t.dest: answer for t, answer in zip(transfers, answers, strict=True) if answer is not None}
+
+    def _copied(self, transfer: Transfer) -> Transferred | DocumentError | None:
+        """Copy one document; None leaves it, and nothing of ours is at its key."""
+        if self._is_refused:
+            return None
+        there = self._source.stat(transfer.source)
+        if there is None or there.md5 != transfer.md5:
+            return None
+        answer = self._dest.outcome(partial(self._attempt, count(1)), transfer)
+        if answer is None or isinstance(answer, DocumentError):
+            return answer
+        if answer.md5 == transfer.md5:
+            return Transferred(Stat(there.size, transfer.md5, answer.version), transfer.md5, there.version)
+        left = self._dest.delete([Known(transfer.dest, answer.version or "")])[transfer.dest]
+        return (
+            None
+            if left is None
+            else DocumentError("not_confirmed", "the server's copy has other bytes than its source")
+        )
+
+    def _attempt(self, attempts: count[int], transfer: Transfer) -> Stat | None:
+        """Copy unless the key is taken; by a second attempt it may be that the first one's answer was lost."""
+        attempt, there = next(attempts), self._dest.stat(transfer.dest)
+        if there is not None:
+            return there if attempt > 1 and there.md5 == transfer.md5 else None
+        try:
+            return self._copy_one(transfer)
+        except (FileNotFoundError, DocumentError):  # the source is another by now, or the server does not know how
+            return None
+        except TransientError:
+            raise
+        except BackendError as error:
+            log.warning("the server does not copy by itself; documents are read and written", reason=error.message)
+            self._is_refused = True
+            return None
