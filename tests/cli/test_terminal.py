@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import json
+import os
+import pty
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -19,10 +23,11 @@ from reconcile.cli.bars import Bars
 from reconcile.logs import configure
 from tests.archives import new_sqlite
 from tests.cli.desk import filled, planned, stage_only
-from tests.cli.runner import here, on_terminal, reconcile
+from tests.cli.runner import here, on_terminal, reconcile, resize
 from tests.world import World
 
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+HOME = re.compile(r"\x1b\[[0-9;]*H")
 COLOUR = re.compile(r"\x1b\[(?:[0-9;]*;)?(?:3|4|9|10)[0-7](?:;[0-9;]*)?m")
 
 
@@ -33,7 +38,7 @@ def lite(folder: Path) -> World:
 
 def lines(shown: str) -> list[str]:
     """Return what a terminal was given, line by line, without what moves the cursor or colours."""
-    return [line for line in re.split(r"[\r\n]+", ESCAPE.sub("", shown)) if line]
+    return [line for line in re.split(r"[\r\n]+", ESCAPE.sub("", HOME.sub("\n", shown))) if line]
 
 
 @pytest.mark.parametrize("columns", [10, 20, 39, 60, 80, 200])
@@ -207,3 +212,38 @@ def test_other_shells_get_their_script(shell: str, folder: Path) -> None:
     assert result.code == 0
     assert "_RECONCILE_COMPLETE" in result.out
     assert here("completion", "tcsh", cwd=folder).code == 64
+
+
+def test_a_watch_survives_a_terminal_that_is_made_smaller(lite: World) -> None:
+    """And Ctrl-C at that terminal ends it, with the screen given back."""
+    stage_only(lite, planned(lite))
+    screen, end = pty.openpty()
+    resize(screen, 80)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "reconcile", "status", "--watch", "--interval", "0.1", "--source", "config.yaml"],
+        cwd=lite.folder,
+        env=os.environ | {"TERM": "xterm-256color"},
+        stdin=end,
+        stdout=end,
+        stderr=end,
+        start_new_session=True,
+    )
+    os.close(end)
+    read_until(screen, "6 of 6 documents")
+    resize(screen, 24)
+    read_until(screen, "6 of …")  # a frame of the new size: its first line is cut
+    frames = read_until(screen, "6 of …")
+    assert max(map(len, lines(frames))) <= 24
+    process.send_signal(signal.SIGINT)
+    rest = read_until(screen, "the run goes on")
+    assert "\x1b[?1049l" in rest
+    assert process.wait(60) == 130
+    os.close(screen)
+
+
+def read_until(screen: int, text: str) -> str:
+    shown = ""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    while text not in shown:
+        shown += decoder.decode(os.read(screen, 4096))
+    return shown
