@@ -24,7 +24,7 @@ from reconcile.running.run import RunRecord
 @option("--format", "form", type=click.Choice(("text", "json")), default="text", show_default=True)
 @database_options
 def command(form: str, **options: Any) -> None:  # noqa: ANN401
-    """List all runs, the newest first, and all migrations in the vendor's own record, its own among them.
+    """List all runs, the newest first, and all migrations in the vendor's own tables, where each run has its rows too.
 
     \b
       reconcile runs --source config.yaml
