@@ -9,7 +9,7 @@ ROUTES ?=
 SOAK_ROUNDS ?= 100
 SOAK_EXAMPLES ?= 2000
 
-.PHONY: demo test test-all soak bench lint fmt clean
+.PHONY: demo test test-all soak bench docs lint fmt clean
 .DELETE_ON_ERROR:
 
 $(VENV)/installed: pyproject.toml
@@ -42,6 +42,10 @@ soak: $(VENV)/installed-dev
 # Each route beside a serial reference and a bare ceiling; ROUTES="'db to s3'" measures one.
 bench: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks.routes $(ROUTES)
+
+# The command reference, from the help texts.
+docs: $(VENV)/installed
+	$(BIN)/python -m reconcile.cli.reference > docs/commands.md
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -22,7 +22,7 @@ _PAUSE_SECONDS = 0.2
 PIPELINES = 4  # batches in hand at once: enough for each to wait for something else
 
 
-class Pace:
+class RateLimit:
     """Lets so many documents a second begin, and no more. ``rate`` None: as many as come."""
 
     def __init__(
@@ -113,10 +113,10 @@ def calm_collector() -> Iterator[None]:
         gc.unfreeze()
 
 
-def paced(control: Control, pace: Pace, batches: Iterable[list[T]]) -> Iterator[list[T]]:
+def at_rate(control: Control, limit: RateLimit, batches: Iterable[list[T]]) -> Iterator[list[T]]:
     """Yield the batches, each when its documents may begin."""
     for batch in batches:
-        pace.wait(len(batch), control.check)
+        limit.wait(len(batch), control.check)
         yield batch
 
 

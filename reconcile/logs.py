@@ -37,7 +37,7 @@ def configure(level: str = "info", form: str | None = None, file: Path | None = 
     renderer: Any = structlog.processors.JSONRenderer(ensure_ascii=True)
     if form == "console":
         renderer = structlog.dev.ConsoleRenderer(
-            colors=on_terminal and "NO_COLOR" not in os.environ,
+            colors=on_terminal and not os.environ.get("NO_COLOR"),
             exception_formatter=structlog.dev.plain_traceback,
         )
     structlog.configure(

@@ -5,16 +5,18 @@ Each opens the catalog, does one thing, and closes it again. Errors are `reconci
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from attrs import evolve, frozen
 
-from reconcile.catalog import Catalog, DatabaseOptions, connect
+from reconcile.catalog import Catalog, DatabaseOptions, Scope, connect
+from reconcile.catalog.tasks import Migration, migrations
 from reconcile.config import Config, load_config
 from reconcile.control import Control
-from reconcile.errors import ConfigError
+from reconcile.errors import ConfigError, UsageError
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.model import PlanHeader
 from reconcile.planning.planfile import PlanFile, open_plan, undo_path
@@ -23,6 +25,7 @@ from reconcile.running import apply as running
 from reconcile.running.changes import plan_with_changes
 from reconcile.running.phases import Outcome, RunOptions
 from reconcile.running.run import RunRecord, find_runs
+from reconcile.running.status import Status, status_of
 from reconcile.running.undo import write_undo_plan
 from reconcile.running.worktables import UNDONE
 
@@ -61,6 +64,37 @@ def plan(
     source_config, dest_config = load_config(source), load_config(dest, destination=True)
     with opened(database or DatabaseOptions(), source_config) as catalog:
         return make_plan(catalog, source_config, dest_config, request or PlanRequest(), out, progress)
+
+
+@contextmanager
+def planned_again(
+    plan_file: PlanFile,
+    database: DatabaseOptions | None = None,
+    source: Path | None = None,
+    dest: Path | None = None,
+) -> Iterator[PlanFile]:
+    """Plan again, as a plan was made, for the block: its file is gone afterwards."""
+    header = plan_file.header
+    if header.undo_of is not None:
+        raise UsageError(
+            f"{plan_file.path}: an undo plan follows from the record of run {header.undo_of}, not from the catalog",
+            hint=f"reconcile undo {header.undo_of} checks it before it touches anything",
+        )
+    desired = running.configs_of(header, source, dest)
+    policy, summary = header.policy, header.summary
+    request = PlanRequest(
+        scope=Scope.of(header.scope),
+        limit=max(1, summary.moves.documents) if policy.limited else None,
+        keep_source=policy.keep_source,
+        allow_unreadable=policy.allow_unreadable,
+        overwrite=policy.overwrite,
+        probe=summary.probed,
+    )
+    with (
+        opened(database or DatabaseOptions(), desired.source) as catalog,
+        tempfile.TemporaryDirectory(prefix="reconcile-") as folder,
+    ):
+        yield make_plan(catalog, desired.source, desired.dest, request, Path(folder) / "again.json")
 
 
 def prepare(path: Path, source: Path | None = None, dest: Path | None = None) -> Prepared:
@@ -131,3 +165,14 @@ def last_run(catalog: Catalog, run_id: str | None = None) -> RunRecord | None:
         return running.run_record(catalog, run_id)
     found = find_runs(catalog)
     return found[0] if found else None
+
+
+def status(catalog: Catalog, run_id: str | None = None) -> Status | None:
+    """Return how far a run is, or the last one; None where there has been none. Disturbs no run."""
+    record = last_run(catalog, run_id)
+    return None if record is None else status_of(catalog, record)
+
+
+def all_runs(catalog: Catalog) -> tuple[list[RunRecord], list[Migration]]:
+    """Return all runs on record, and all migrations in the vendor's, the newest first."""
+    return find_runs(catalog), migrations(catalog)

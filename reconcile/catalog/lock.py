@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import IO
 
 import sqlalchemy as sa
@@ -109,7 +111,9 @@ def run_lock(catalog: Catalog, wait: float, check: Callable[[], None] = lambda: 
                 _refuse_pooler(catalog, connection)
             while not _try_advisory(connection):
                 if time.monotonic() >= deadline:
-                    raise LockedError(f"another run holds the lock: {_holder(connection)}", hint=_HINT)
+                    with connection.begin():
+                        holder = _holder(connection) or "it was given back just now"
+                    raise LockedError(f"another run holds the lock: {holder}", hint=_HINT)
                 check()
                 time.sleep(_POLL_SECONDS)
             try:
@@ -158,27 +162,56 @@ def _release(connection: Connection) -> None:
         connection.detach()
 
 
-def _holder(connection: Connection) -> str:
-    with connection.begin():
-        row = connection.execute(
-            sa.text(
-                "SELECT a.pid, a.application_name, a.client_addr::text, a.backend_start FROM pg_locks l"
-                " JOIN pg_stat_activity a USING (pid) WHERE l.locktype = 'advisory' AND l.granted"
-                " AND l.classid = :class AND l.objid = :id LIMIT 1"
-            ),
-            {"class": LOCK_CLASS, "id": LOCK_ID},
-        ).first()
+def lock_holder(catalog: Catalog) -> str | None:
+    """Return who holds the lock, for people; None if nobody does. Takes no lock, and so stands in nobody's way."""
+    if catalog.is_postgresql:
+        with catalog.read() as connection:
+            return _holder(connection)
+    try:
+        text = _lock_file(catalog).read_text(encoding="utf-8").strip()
+    except OSError:
+        return None
+    return text if text and _may_live(text) else None
+
+
+def _holder(connection: Connection) -> str | None:
+    row = connection.execute(
+        sa.text(
+            "SELECT a.pid, a.application_name, a.client_addr::text, a.backend_start FROM pg_locks l"
+            " JOIN pg_stat_activity a USING (pid) WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2"
+            " AND l.classid = :class AND l.objid = :id"
+            " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) LIMIT 1"
+        ),
+        {"class": LOCK_CLASS, "id": LOCK_ID},
+    ).first()
     if row is None:
-        return "it was given back just now"
+        return None
     name = row.application_name or "an unnamed program (the vendor's migration?)"
-    return (
-        f"{name}, database process {row.pid} from {row.client_addr or 'this host'}, since {row.backend_start:%F %T %Z}"
-    )
+    since = f", since {row.backend_start:%F %T %Z}" if row.backend_start else ""  # of another role: not told
+    return f"{name}, database process {row.pid} from {row.client_addr or 'this host'}{since}"
+
+
+def _lock_file(catalog: Catalog) -> Path:
+    return catalog.sqlite_path.with_name(catalog.sqlite_path.name + ".reconcile-lock")
+
+
+def _may_live(text: str) -> bool:
+    """Tell whether the process that a lock file names may still hold it: a killed one leaves its name there."""
+    found = re.match(r"process (\d+) on (\S+),", text)
+    if found is None or found[2] != socket.gethostname():
+        return found is not None
+    try:
+        os.kill(int(found[1]), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 @contextmanager
 def _locked_file(catalog: Catalog, deadline: float, check: Callable[[], None]) -> Iterator[IO[str]]:
-    path = catalog.sqlite_path.with_name(catalog.sqlite_path.name + ".reconcile-lock")
+    path = _lock_file(catalog)
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
@@ -200,4 +233,7 @@ def _locked_file(catalog: Catalog, deadline: float, check: Callable[[], None]) -
         file.truncate()
         file.write(f"process {os.getpid()} on {socket.gethostname()}, since {datetime.now(UTC):%F %T UTC}\n")
         file.flush()
-        yield file
+        try:
+            yield file
+        finally:
+            file.truncate(0)

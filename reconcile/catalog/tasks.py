@@ -1,4 +1,4 @@
-"""The vendor's record of a migration, so that ``anchore-manager objectstorage list-migrations`` shows ours."""
+"""The vendor's record of migrations: ours go there too, so that its own ``list-migrations`` shows them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,58 @@ import os
 import socket
 from datetime import UTC, datetime
 
+import sqlalchemy as sa
+from attrs import frozen
 from sqlalchemy.engine import Connection
 
+from reconcile.catalog.connect import Catalog
 from reconcile.catalog.tables import archive_migration_tasks, tasks
+
+_OURS = "reconcile"
+
+
+@frozen
+class Migration:
+    """One migration as the vendor records it. Times are UTC without zone."""
+
+    id: int
+    state: str | None
+    from_driver: str | None
+    to_driver: str | None
+    documents: int | None
+    migrated: int | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    executor: str | None
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this tool wrote it."""
+        return (self.executor or "").endswith(f":{_OURS}")
+
+
+def migrations(catalog: Catalog) -> list[Migration]:
+    """Return what the vendor's tables record, the newest first; nothing where they are missing."""
+    if not (catalog.has_table(tasks) and catalog.has_table(archive_migration_tasks)):
+        return []
+    columns = archive_migration_tasks.c
+    query = (
+        sa.select(
+            tasks.c.id,
+            sa.cast(tasks.c.state, sa.String),
+            columns.migrate_from_driver,
+            columns.migrate_to_driver,
+            columns.archive_documents_to_migrate,
+            columns.archive_documents_migrated,
+            tasks.c.started_at,
+            tasks.c.ended_at,
+            tasks.c.executor_id,
+        )
+        .join(archive_migration_tasks, tasks.c.id == columns.id)
+        .order_by(tasks.c.id.desc())
+    )
+    with catalog.read() as connection:
+        return [Migration(*row) for row in connection.execute(query)]
 
 
 def record_task(connection: Connection, from_driver: str, to_driver: str, documents: int, started: datetime) -> int:
@@ -26,7 +75,7 @@ def record_task(connection: Connection, from_driver: str, to_driver: str, docume
             "started_at": started.replace(tzinfo=None),
             "ended_at": now,
             "last_updated": now,
-            "executor_id": f"{socket.gethostname()}:{os.getpid()}:reconcile",
+            "executor_id": f"{socket.gethostname()}:{os.getpid()}:{_OURS}",
             "type": "archivemigrationtask",
         },
     )

@@ -29,6 +29,7 @@ _STAGE_QUESTION = "Shall these documents be copied now? Nothing is switched, and
 @option("--stage-only", is_flag=True, help="Copy and confirm, and stop before the switch: services may run.")
 @option("--refresh", is_flag=True, help="Take along what services added, changed or removed since the plan was made.")
 @run_options
+@option("--format", "form", type=click.Choice(("text", "json")), default="text", show_default=True)
 @database_options
 @click.pass_context
 def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
@@ -75,5 +76,5 @@ def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
     )
     with controlled(quiet=context.obj) as control:
         outcome = verbs.apply(prepared, database, run, control)
-    show_outcome(outcome, prepared)
+    show_outcome(outcome, prepared, options["form"])
     context.exit(EXIT_INCOMPLETE if outcome.left else EXIT_DONE)

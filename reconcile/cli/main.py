@@ -16,7 +16,11 @@ from reconcile.secret import scrub
 
 _EXIT_USAGE = 64
 _EXIT_INTERRUPTED = 130
-_VERBS = ("plan", "show", "apply", "undo", "status", "drivers")
+_VERBS = (
+    *("plan", "show", "diff", "apply", "undo"),
+    *("status", "runs", "clean", "forget"),
+    *("drivers", "completion"),
+)
 
 
 class Verbs(click.Group):
@@ -41,9 +45,16 @@ class Verbs(click.Group):
 @option("--log-format", type=click.Choice(("json", "console")), help="[default: console on a terminal, else json]")
 @option("--log-file", type=PATH, help="Append the log to this file instead of stderr.")
 @option("--quiet", is_flag=True, help="No progress; the log shows errors only, unless --log-level says otherwise.")
+@option("--verbose", is_flag=True, help="The log tells of every document, unless --log-level says otherwise.")
 @click.pass_context
 def cli(
-    context: click.Context, log_level: str | None, log_format: str | None, log_file: Path | None, *, quiet: bool
+    context: click.Context,
+    log_level: str | None,
+    log_format: str | None,
+    log_file: Path | None,
+    *,
+    quiet: bool,
+    verbose: bool,
 ) -> None:
     """Move the documents of an Anchore archive between storage drivers.
 
@@ -54,8 +65,10 @@ def cli(
       reconcile plan config.yaml dest-config.yaml
       reconcile apply plans/<plan id>.json
     """
+    if quiet and verbose:
+        raise click.UsageError("--quiet and --verbose together make no sense")
     on_screen = sys.stderr.isatty() and log_file is None
-    level = log_level or ("error" if quiet else "warning" if on_screen else "info")
+    level = log_level or ("error" if quiet else "debug" if verbose else "warning" if on_screen else "info")
     try:
         configure(level, log_format, log_file)
     except OSError as error:
@@ -67,7 +80,7 @@ def main() -> None:
     """Run the command line; every error becomes a message on stderr and an exit code."""
     configure("error")  # until the options are known
     try:
-        code = cli.main(standalone_mode=False)
+        code = cli.main(prog_name="reconcile", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         code = _EXIT_USAGE

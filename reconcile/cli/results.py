@@ -3,23 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import click
+import msgspec
 import yaml
 
+from reconcile._version import OUTPUT_FORMAT
 from reconcile.config import Config
 from reconcile.logs import printable
 from reconcile.running.phases import Outcome
 from reconcile.verbs import Prepared
 
 
-def show_outcome(outcome: Outcome, prepared: Prepared) -> None:
-    """Print the outcome to stdout."""
+def show_outcome(outcome: Outcome, prepared: Prepared, form: str) -> None:
+    """Print the outcome to stdout, as text or JSON."""
+    if form == "json":
+        click.echo(msgspec.json.encode(outcome_data(outcome, prepared)))
+        return
     if outcome.already:
         click.echo(f"nothing to do: {outcome.already}")
     if outcome.run_id:
         for line in _lines(outcome, prepared):
             click.echo(line)
+
+
+def outcome_data(outcome: Outcome, prepared: Prepared) -> dict[str, Any]:
+    """Return the outcome as plain data. ``services_config`` is None where the services' config need not change."""
+    dest = prepared.desired.dest
+    dropped = prepared.plan is None
+    needs_none = dropped or outcome.already or outcome.unreadable or outcome.staged
+    config = None if needs_none else {"path": str(dest.path), **_sections(dest)}
+    return {
+        "format_version": OUTPUT_FORMAT,
+        "run_id": outcome.run_id or None,
+        "undo_of": prepared.undo_of,
+        "documents": outcome.documents,
+        "switched": bool(outcome.run_id) and not (outcome.staged or dropped),
+        "changed": outcome.changed,
+        "left": outcome.left,
+        "sources_kept": outcome.kept,
+        "unreadable": outcome.unreadable,
+        "not_dropped": list(outcome.not_dropped),
+        "undo_plan": str(outcome.undo_plan) if outcome.undo_plan else None,
+        "remark": outcome.remark,
+        "already": outcome.already,
+        "services_config": config,
+    }
 
 
 def _lines(outcome: Outcome, prepared: Prepared) -> Iterator[str]:
@@ -83,5 +113,8 @@ def _way_back(outcome: Outcome, prepared: Prepared) -> Iterator[str]:
 
 def config_text(config: Config) -> str:
     """Return the sections of a config as YAML, credentials masked."""
-    sections = {backend.role: backend.as_config() for backend in config.backends()}
-    return yaml.safe_dump(sections, default_flow_style=False, sort_keys=True)
+    return yaml.safe_dump(_sections(config), default_flow_style=False, sort_keys=True)
+
+
+def _sections(config: Config) -> dict[str, Any]:
+    return {backend.role: backend.as_config() for backend in config.backends()}

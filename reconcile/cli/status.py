@@ -8,63 +8,152 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from reconcile import verbs
 from reconcile.catalog import Catalog
 from reconcile.cli.options import PATH, database_of, database_options, option
+from reconcile.cli.watch import follow, in_place, is_screen
 from reconcile.config import load_config
 from reconcile.logs import printable
+from reconcile.pace import Rate, duration_text
 from reconcile.planning.render import human_bytes
-from reconcile.running.report import cleaned_counts, troubles
-from reconcile.running.run import RunRecord, count_states, find_runs
-from reconcile.running.worktables import BLOCKED, CHANGED, DONE, FAILED, PLANNED, STAGING, SWITCHED, UNDOING, UNDONE
+from reconcile.running.history import status_data
+from reconcile.running.report import troubles
+from reconcile.running.run import RunRecord
+from reconcile.running.status import PHASES, Status, undo_command
+from reconcile.running.worktables import PLANNED
 
 _SHOWN = 20
+_INTERRUPTED = 130
 
 
 @click.command("status")
 @click.argument("run", required=False)
 @option("--source", type=PATH, help="A config of the services, for its credentials.database.")
+@option("--watch", is_flag=True, help="Go on showing it until the run ends, or Ctrl-C.")
+@option(
+    "--interval",
+    type=click.FloatRange(0.1),
+    default=5,
+    show_default=True,
+    help="Seconds between two looks with --watch; more where a look takes long.",
+)
+@option("--format", "form", type=click.Choice(("text", "json")), default="text", show_default=True)
 @database_options
-def command(run: str | None, **options: Any) -> None:  # noqa: ANN401
+@click.pass_context
+def command(context: click.Context, /, run: str | None, form: str, **options: Any) -> None:  # noqa: ANN401
     """Show the last run, or RUN: its phase, counts, what failed and why, and what to type next.
 
+    May be asked while the run goes, from another terminal or machine: it reads for a moment and takes no lock. --watch
+    shows the run as it goes, in place on a terminal, else a line each interval. Ctrl-C ends the watching (exit 130),
+    not the run.
+
     \b
-      reconcile status --source config.yaml
+      reconcile status --source config.yaml --watch
     """
     source: Path | None = options["source"]
     with verbs.opened(database_of(options), load_config(source) if source else None) as catalog:
-        record = verbs.last_run(catalog, run)
-        if record is None:
-            click.echo("no run is recorded in this database")
+        status = verbs.status(catalog, run)
+        if status is None:
+            click.echo(
+                msgspec.json.encode(status_data(None)) if form == "json" else "no run is recorded in this database"
+            )
             return
-        for line in _lines(catalog, record):
-            click.echo(line)
+        if options["watch"]:
+            try:
+                status = _watch(catalog, status.record.run_id, form, options["interval"])
+            except KeyboardInterrupt:
+                click.echo("the watching has ended; the run goes on as it was", err=True)
+                context.exit(_INTERRUPTED)
+        if form == "text":
+            for line in _lines(catalog, status):
+                click.echo(line)
+        elif not options["watch"]:
+            click.echo(_json(catalog, status, None))
 
 
-def _lines(catalog: Catalog, record: RunRecord) -> Iterator[str]:
-    yield f"run {record.run_id}: {_PHASES[record.state]}" + (
+def _watch(catalog: Catalog, run_id: str, form: str, interval: float) -> Status:
+    def look() -> Status:
+        status = verbs.status(catalog, run_id)
+        assert status is not None  # noqa: S101 - a run that is named is there, or an error
+        return status
+
+    if form == "text" and is_screen():
+        with in_place(_progress) as show:
+            return follow(look, show, interval)
+
+    def say(status: Status, rate: Rate | None) -> None:
+        click.echo(_json(catalog, status, rate) if form == "json" else _line(status, rate))
+
+    return follow(look, say, interval)
+
+
+def _json(catalog: Catalog, status: Status, rate: Rate | None) -> bytes:
+    return msgspec.json.encode(status_data(status, rate, troubles(catalog, status.record.run_id, _SHOWN)))
+
+
+def _line(status: Status, rate: Rate | None) -> str:
+    """Return how far a run is, in one line."""
+    done, total = status.done, status.total
+    text = f"{datetime.now(UTC):%H:%M:%S} {status.record.state}: {done.documents} of {total.documents} documents"
+    return f"{text}, {human_bytes(done.bytes)} of {human_bytes(total.bytes)}" + "".join(_pace(status, rate))
+
+
+def _pace(status: Status, rate: Rate | None) -> Iterator[str]:
+    if not status.is_finished and rate is not None:
+        yield f", {rate.documents_per_second:.0f} documents/s, {human_bytes(rate.bytes_per_second)}/s"
+        left = rate.seconds_for(status.total.documents - status.done.documents)
+        if left is not None:
+            yield f", {duration_text(left)} left"
+    if not status.is_finished and status.holder is None:
+        yield "; nobody is at work on it"
+
+
+def _progress(status: Status, rate: Rate | None) -> Iterator[str]:
+    """Yield what a terminal shows while it is watched."""
+    yield _line(status, rate)
+    yield ""
+    yield from _head(status)
+
+
+def _head(status: Status) -> Iterator[str]:
+    record = status.record
+    yield f"run {record.run_id}: {PHASES[record.state]}" + (
         f" (takes back run {record.undo_of})" if record.undo_of else ""
     )
     yield f"  plan     {record.plan_path}"
     yield from _times(record)
-    counts = count_states(catalog, record.run_id)
-    for state, (documents, size) in sorted(counts.items()):
+    for state, tally in status.documents.items():
         name = "to stage" if state == PLANNED else state
-        yield f"  {name:<8} {documents} documents, {human_bytes(size)}"
-    for state, documents in sorted(cleaned_counts(catalog, record.run_id).items()):
+        yield f"  {name:<8} {tally.documents} documents, {human_bytes(tally.bytes)}"
+    for state, documents in status.sources.items():
         yield f"  sources {state}: {documents}"
     if record.keep_source:
         yield "  sources kept by policy: all"
     if record.remark:
         yield f"  remark   {printable(record.remark)}"
-    if record.state in (STAGING, SWITCHED, UNDOING):
-        yield f"  executor {record.executor} (host:process; it may be at work still)"
-    yield from _troubles(catalog, record)
-    yield f"next: {_next(record, counts)}"
-    for other in find_runs(catalog):
-        if other.state in (STAGING, UNDOING) and other.run_id not in (record.run_id, record.undo_of):
-            yield f"also unfinished: run {other.run_id}    {_undo(other)} drops its copies"
+    if not status.is_finished:
+        yield f"  executor {record.executor}, {_at_work(status)}"
+
+
+def _lines(catalog: Catalog, status: Status) -> Iterator[str]:
+    yield from _head(status)
+    if status.average is not None:
+        left = status.average.seconds_for(status.total.documents - status.done.documents)
+        about = "" if left is None else f", about {duration_text(left)} of staging left"
+        yield f"  rate     {status.average.documents_per_second:.0f} documents/s since it was begun{about}"
+    yield from _troubles(catalog, status.record)
+    yield f"next: {status.next_step}"
+    for other in status.others:
+        yield f"also unfinished: run {other.run_id}    {undo_command(other)} drops its copies"
+
+
+def _at_work(status: Status) -> str:
+    if status.holder is None:
+        return "not at work: nobody holds the lock"
+    other = " (or another run is)" if status.others else ""
+    return f"at work{other}: the lock is held by {printable(status.holder)}"
 
 
 def _times(record: RunRecord) -> Iterator[str]:
@@ -85,38 +174,3 @@ def _troubles(catalog: Catalog, record: RunRecord) -> Iterator[str]:
             yield "    and more: see the work table reconcile_moves"
             break
         yield f"    {printable(name)}: {printable(why)}"
-
-
-_PHASES = {
-    STAGING: "staging; the catalog is untouched",
-    SWITCHED: "switched; sources are being cleaned",
-    DONE: "done",
-    UNDOING: "being undone",
-    UNDONE: "undone",
-}
-
-
-def _next(record: RunRecord, counts: dict[str, tuple[int, int]]) -> str:
-    apply = f"reconcile apply {record.plan_path}"
-    if record.undo_of is not None and record.state in (STAGING, SWITCHED):
-        return f"{_undo(record, record.undo_of)}    goes on with it"
-    if record.state == STAGING and CHANGED in counts:
-        return f"make a new plan: the catalog changed; what is staged is adopted. {_undo(record)} drops it"
-    if record.state == STAGING:
-        leave = "; --leave-failed switches without those that failed" if FAILED in counts else ""
-        return f"{apply}    goes on with it{leave}; {_undo(record)} drops what is staged"
-    left = sum(counts.get(state, (0, 0))[0] for state in (BLOCKED, FAILED))
-    done = f"{left} documents were left: mend their causes and make a new plan" if left else "nothing is left to do"
-    return {
-        SWITCHED: f"{apply}    goes on with it",
-        DONE: done + (f"; {_undo(record)} takes it back" if record.undo_of is None else ""),
-        UNDOING: f"{_undo(record)}    goes on with it",
-        UNDONE: f"nothing is left to do; {apply} does it again",
-    }[record.state]
-
-
-def _undo(record: RunRecord, run_id: str | None = None) -> str:
-    """Return the command that takes a run back, with the configs by their recorded paths."""
-    header = record.header
-    source, dest = (header.source, header.dest) if run_id else (header.dest, header.source)
-    return f"reconcile undo {run_id or record.run_id} --source {source.path} --dest {dest.path}"

@@ -24,6 +24,7 @@ from reconcile.running.phases import RunOptions
 @config_options
 @option("--with-changes", is_flag=True, help="Take along, as it is now, what services wrote since the run.")
 @run_options
+@option("--format", "form", type=click.Choice(("text", "json")), default="text", show_default=True)
 @database_options
 @click.pass_context
 def command(context: click.Context, /, what: str, **options: Any) -> None:  # noqa: ANN401
@@ -62,7 +63,7 @@ def command(context: click.Context, /, what: str, **options: Any) -> None:  # no
         run = RunOptions(budget=budget_of(options), **{name: options[name] for name in names + limits})
         with controlled(quiet=context.obj) as control:
             outcome = verbs.undo(catalog, prepared, run, control)
-    show_outcome(outcome, prepared)
+    show_outcome(outcome, prepared, options["form"])
     context.exit(EXIT_INCOMPLETE if outcome.left else EXIT_DONE)
 
 

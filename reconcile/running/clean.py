@@ -13,14 +13,14 @@ import sqlalchemy as sa
 from attrs import define, field
 
 from reconcile.catalog.tables import archive_metadata
-from reconcile.control import Control, Pace, in_parallel, paced
+from reconcile.control import Control, RateLimit, at_rate, in_parallel
 from reconcile.errors import BackendError, SupersededError
 from reconcile.logs import get_logger
 from reconcile.planning.desired import DesiredState
 from reconcile.running.references import referred_by_other_names, staged_by_others
 from reconcile.running.run import Run
 from reconcile.running.same_place import SamePlace
-from reconcile.running.worktables import DELETED, KEPT, MARKED, STAGED, SWITCHED, WorkMove, moves, runs
+from reconcile.running.worktables import DELETED, KEPT, MARKED, STAGED, SWITCHED, WorkMove, moves, runs, same_row
 from reconcile.stores import Known, Location, Store
 
 _BATCH_DOCUMENTS = 500
@@ -37,7 +37,7 @@ class Cleaner:
     stores: Mapping[str, Store]
     control: Control
     pipelines: int
-    pace: Pace = field(factory=lambda: Pace(None))
+    rate: RateLimit = field(factory=lambda: RateLimit(None))
     _same_place: SamePlace = field(init=False)
     _referred: set[Location] = field(factory=set)
     _staged: set[Location] = field(factory=set)
@@ -48,6 +48,7 @@ class Cleaner:
         if self.run.record.keep_source:
             return
         self._keep_referred()
+        self._keep_moved_on()
         sources = {source for source, _dest in self.run.backend_pairs()}
         self._referred = referred_by_other_names(self.run, [self.desired.places[name].address for name in sources])
         self._staged = staged_by_others(self.run)
@@ -57,9 +58,9 @@ class Cleaner:
             return
         self._find_same_places()
         self.control.progress.phase("clean", documents, size)
-        batches = self.run.batches(STAGED, self.pace.batch(_BATCH_DOCUMENTS), *to_do)
+        batches = self.run.batches(STAGED, self.rate.batch(_BATCH_DOCUMENTS), *to_do)
         in_parallel(
-            self.control, self.pipelines, paced(self.control, self.pace, batches), self._clean_batch, self._report
+            self.control, self.pipelines, at_rate(self.control, self.rate, batches), self._clean_batch, self._report
         )
         if self._refused:
             raise BackendError(
@@ -92,6 +93,33 @@ class Cleaner:
                 .values(cleaned=KEPT, detail="a catalog row refers to it")
             )
 
+    def _keep_moved_on(self) -> None:
+        """Keep sources of documents that a later run moved, or at a place that one has to do with: they are its own."""
+        later = self.run.later_runs()
+        if not later:
+            return
+        theirs = moves.alias("theirs")
+        named = sa.and_(theirs.c.run_id.in_(later), theirs.c.state == STAGED)
+        key = ("user_id", "bucket", "archive_id", "document_name")
+        conditions: list[sa.ColumnElement[bool]] = [
+            sa.exists().where(named, *(theirs.c[name] == moves.c[name] for name in key)),
+            moves.c.before_url.in_(sa.select(theirs.c.before_url).where(named)),
+            moves.c.before_url.in_(sa.select(theirs.c.after_url).where(named)),
+        ]
+        with self.run.writing(bulk=True) as connection:
+            self.run.catalog.favour_hash_joins(connection)
+            for condition in conditions:
+                connection.execute(
+                    sa.update(moves)
+                    .where(
+                        moves.c.run_id == self.run.run_id,
+                        moves.c.state == STAGED,
+                        moves.c.cleaned.is_(None) | (moves.c.cleaned == MARKED),
+                        condition,
+                    )
+                    .values(cleaned=KEPT, detail="a later run has to do with it")
+                )
+
     def _find_same_places(self) -> None:
         """Find stores that are one place under two names: a marker written at one is seen at the other."""
         self._same_place = SamePlace(self.stores)
@@ -106,8 +134,11 @@ class Cleaner:
     def _clean_batch(self, batch: list[WorkMove]) -> list[tuple[WorkMove, str, str | None]]:
         by_source: dict[str, dict[Any, list[WorkMove]]] = {}
         results: list[tuple[WorkMove, str, str | None]] = []
+        back = self._pointing_back(batch)
         for work in batch:
             key, why = self._deletable(work)
+            if work.move.before.content_url in back:
+                why = "its catalog row refers to it again"
             if why:
                 results.append((work, KEPT, why))
             else:
@@ -126,6 +157,20 @@ class Cleaner:
                 connection, [{"seq": work.seq, "cleaned": state, "detail": why} for work, state, why in results]
             )
         return results
+
+    def _pointing_back(self, batch: list[WorkMove]) -> set[str]:
+        """Return the sources that their own rows lead to again: a service with the old config wrote there."""
+        query = (
+            sa.select(moves.c.before_url)
+            .join(archive_metadata, same_row(archive_metadata))
+            .where(
+                moves.c.run_id == self.run.run_id,
+                moves.c.seq.between(batch[0].seq, batch[-1].seq),
+                archive_metadata.c.content_url == moves.c.before_url,
+            )
+        )
+        with self.run.catalog.read() as connection:
+            return set(connection.execute(query).scalars())
 
     def _deletable(self, work: WorkMove) -> tuple[Any, str | None]:
         move = work.move

@@ -15,7 +15,7 @@ from attrs import define, evolve, field, frozen
 from reconcile.catalog import Catalog, Scope
 from reconcile.catalog.lock import RunLock
 from reconcile.catalog.services import database_now
-from reconcile.control import PIPELINES, Control, Pace
+from reconcile.control import PIPELINES, Control, RateLimit
 from reconcile.errors import (
     BackendError,
     LimitReachedError,
@@ -271,7 +271,7 @@ class Phases:
             options.memory,
             options.leave_failed,
             options.budget,
-            Pace(options.max_rate),
+            RateLimit(options.max_rate),
         )
 
     def _stage_failed(self, what: str, hint: str | None = None) -> StageFailedError:
@@ -309,8 +309,8 @@ class Phases:
 
     def _clean(self) -> None:
         self.lock.check()
-        pace = Pace(self.options.max_rate)
-        Cleaner(self.run, self.desired, self._stores, self.control, self.options.pipelines, pace).clean()
+        rate = RateLimit(self.options.max_rate)
+        Cleaner(self.run, self.desired, self._stores, self.control, self.options.pipelines, rate).clean()
 
     def _finish(self) -> Outcome:
         with self.run.writing() as connection:

@@ -5,18 +5,9 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from reconcile.catalog import Catalog
-from reconcile.running.worktables import BLOCKED, CHANGED, FAILED, KEPT, moves
+from reconcile.running.worktables import BLOCKED, CHANGED, DELETED, FAILED, KEPT, STAGED, moves
 
-
-def cleaned_counts(catalog: Catalog, run_id: str) -> dict[str, int]:
-    """Return how many sources are deleted, kept or marked for deletion."""
-    query = (
-        sa.select(moves.c.cleaned, sa.func.count())
-        .where(moves.c.run_id == run_id, moves.c.cleaned.is_not(None))
-        .group_by(moves.c.cleaned)
-    )
-    with catalog.read() as connection:
-        return {row[0]: row[1] for row in connection.execute(query)}
+_SAME_URL = "the document kept its URL, and only the recorded runs tell the two endpoints apart"
 
 
 def troubles(catalog: Catalog, run_id: str, limit: int) -> list[tuple[str, str]]:
@@ -38,3 +29,19 @@ def troubles(catalog: Catalog, run_id: str, limit: int) -> list[tuple[str, str]]
             )
             for row in connection.execute(query)
         ]
+
+
+def why_kept(catalog: Catalog, run_id: str, *, only_lasting: bool = False) -> dict[str, int]:
+    """Return how many sources a run keeps, by reason; ``only_lasting``: for reasons that no later clean judges anew."""
+    same_url = moves.c.before_url == moves.c.after_url
+    lasting = sa.case((same_url, _SAME_URL), else_="only the source itself can give back what it holds, byte for byte")
+    reason = sa.case((moves.c.keep, lasting), else_=moves.c.detail)
+    kept = moves.c.keep if only_lasting else moves.c.keep | (moves.c.cleaned == KEPT)
+    query = (
+        sa.select(reason.label("reason"), sa.func.count())
+        .where(moves.c.run_id == run_id, moves.c.state == STAGED, moves.c.cleaned.is_distinct_from(DELETED), kept)
+        .group_by(reason)
+        .order_by(reason)
+    )
+    with catalog.read(bulk=True) as connection:
+        return {row[0] or "kept": row[1] for row in connection.execute(query)}

@@ -221,6 +221,19 @@ class Run:
                 f"CREATE INDEX IF NOT EXISTS reconcile_moves_by_place ON reconcile_moves{using} (dest_key)"
             )
 
+    def later_runs(self) -> list[str]:
+        """Return ids of runs that switched after this one and stand: not undone, and no undo of one that is."""
+        number = sa.select(runs.c.number).where(runs.c.run_id == self.run_id).scalar_subquery()
+        undone = sa.select(runs.c.run_id).where(runs.c.state == UNDONE)
+        query = sa.select(runs.c.run_id).where(
+            runs.c.number > number,
+            runs.c.switched_at.is_not(None),
+            runs.c.state != UNDONE,
+            runs.c.undo_of.is_(None) | runs.c.undo_of.not_in(undone),
+        )
+        with self.catalog.read() as connection:
+            return list(connection.execute(query).scalars())
+
     def take_over(self, connection: Connection, others: Sequence[str], copies: Sequence[WorkMove]) -> set[int]:
         """Take the ownership of copies that other unfinished runs wrote; return the seqs that are ours now."""
         ours: dict[tuple[str, str], list[int]] = {}

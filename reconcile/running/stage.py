@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from attrs import define, field, frozen
 
 from reconcile.catalog.tables import archive_metadata
-from reconcile.control import Control, Pace, in_parallel, paced
+from reconcile.control import Control, RateLimit, at_rate, in_parallel
 from reconcile.errors import DocumentError, TooManyFailuresError
 from reconcile.logs import get_logger
 from reconcile.payload import LARGEST, SPOOL_BYTES, md5, recode
@@ -55,7 +55,7 @@ log = get_logger()
 class Limits:
     """When staging stops early: after so many failed documents (None: never), or what ``budget`` allows.
 
-    ``largest`` is a document's bytes, ``memory`` those of all documents in hand, ``pace`` that of the documents.
+    ``largest`` is a document's bytes, ``memory`` those of all documents in hand.
     """
 
     failures: int | None = None
@@ -63,7 +63,7 @@ class Limits:
     memory: int = MEMORY_BYTES
     leave_failed: bool = False
     budget: Budget = field(factory=Budget)
-    pace: Pace = field(factory=lambda: Pace(None))
+    rate: RateLimit = field(factory=lambda: RateLimit(None))
 
 
 @define
@@ -101,9 +101,9 @@ class Stager:
         self.control.progress.phase("stage", documents + done, size + done_size)
         if done:
             self.control.progress.advance(done, done_size)
-        planned = self.run.batches(PLANNED, self.limits.pace.batch(BATCH_DOCUMENTS))
+        planned = self.run.batches(PLANNED, self.limits.rate.batch(BATCH_DOCUMENTS))
         parts = (part for batch in self.limits.budget.spend(planned) for part in self._by_size(batch))
-        batches = paced(self.control, self.limits.pace, parts)
+        batches = at_rate(self.control, self.limits.rate, parts)
         in_parallel(self.control, self.pipelines, batches, self._stage_batch, self._report)
         self._health.check(at_end=not self.limits.leave_failed)
 
@@ -292,7 +292,7 @@ class Stager:
         move = copy.work.move
         if self.run.record.undo_of is not None:
             return False
-        if self.run.record.keep_source or move.before.content_url == move.after.content_url:
+        if move.before.content_url == move.after.content_url:
             return True
         if not content.reproducible or (copy.write is not None and stat.md5 != copy.write.md5):
             return True

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import io
 import os
+import pty
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 from attrs import frozen
+
+from reconcile.cli.main import main
+from reconcile.logs import configure
 
 
 @frozen
@@ -36,3 +45,50 @@ def reconcile(*arguments: str | Path, cwd: Path, **environment: str) -> Result:
         check=False,
     )
     return Result(done.returncode, done.stdout, done.stderr)
+
+
+def on_terminal(
+    *arguments: str | Path, cwd: Path, columns: int = 80, typed: str = "", results: bool = False, **environment: str
+) -> Result:
+    """Run ``reconcile`` at a terminal of so many columns; ``err`` is what it shows, with the ``results`` or without."""
+    screen, end = pty.openpty()
+    resize(screen, columns)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "reconcile", *map(str, arguments)],
+        cwd=cwd,
+        env=os.environ | {"TERM": "xterm-256color"} | environment,
+        stdin=end,
+        stdout=end if results else subprocess.PIPE,
+        stderr=end,
+        start_new_session=True,
+    )
+    os.close(end)
+    os.write(screen, typed.encode())
+    shown = b""
+    with contextlib.suppress(OSError):  # EIO: the other end is closed
+        while piece := os.read(screen, 4096):
+            shown += piece
+    out, _nothing = process.communicate(timeout=60)
+    os.close(screen)
+    return Result(process.returncode, (out or b"").decode(), shown.decode())
+
+
+def resize(terminal: int, columns: int) -> None:
+    """Give a terminal so many columns."""
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 12, columns, 0, 0))
+
+
+def here(*arguments: str | Path, cwd: Path) -> Result:
+    """Run ``reconcile`` in this very process: quicker, for what does not depend on the process."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _stream in range(2))
+    with contextlib.chdir(cwd), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        before, sys.argv = sys.argv, ["reconcile", *map(str, arguments)]
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        finally:
+            sys.argv = before
+            configure("error")
+    texts = (stream.buffer.getvalue().decode() for stream in (out, err))
+    return Result(code, *texts)

@@ -50,6 +50,7 @@ def test_names_reach_no_terminal_raw(lite: World, name: str) -> None:
         ("--log-level", "debug", "--log-format", "console", "apply", "p.json", "--yes"),
         ("--log-level", "debug", "--log-format", "json", "apply", "p.json", "--yes", "--leave-failed"),
         ("status",),
+        ("diff", "p.json"),
     ):
         result = reconcile(*arguments, cwd=lite.folder)
         said.append(result.all)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reconcile.control import Control, Pace, paced
+from reconcile.control import Control, RateLimit, at_rate
 from reconcile.errors import Interrupted
 from reconcile.planning.model import After, Before, Move
 from reconcile.running.budget import Budget
@@ -71,27 +71,27 @@ def test_a_pace_lets_so_many_documents_a_second_begin() -> None:
         slept.append(seconds)
         now[0] += seconds
 
-    pace = Pace(10, lambda: now[0], sleep)
-    assert pace.batch(250) == 10
-    begun = [now[0] for _batch in paced(Control(), pace, [[1] * 10, [1] * 5, [1] * 10])]
+    limit = RateLimit(10, lambda: now[0], sleep)
+    assert limit.batch(250) == 10
+    begun = [now[0] for _batch in at_rate(Control(), limit, [[1] * 10, [1] * 5, [1] * 10])]
     assert begun == pytest.approx([100, 101, 101.5])
     assert max(slept) <= 0.2
     now[0] += 60  # a slow batch earns no haste
-    pace.wait(10, lambda: None)
+    limit.wait(10, lambda: None)
     before = now[0]
-    pace.wait(10, lambda: None)
+    limit.wait(10, lambda: None)
     assert now[0] - before == pytest.approx(1)
 
 
 def test_a_signal_ends_the_waiting() -> None:
-    control, pace = Control(), Pace(0.001)
-    pace.wait(1, control.check)
+    control, limit = Control(), RateLimit(0.001)
+    limit.wait(1, control.check)
     control.signal = 2
     with pytest.raises(Interrupted):
-        pace.wait(1, control.check)
+        limit.wait(1, control.check)
 
 
 def test_without_a_rate_nothing_waits() -> None:
-    pace = Pace(None, sleep=lambda _seconds: pytest.fail("waited"))
-    assert pace.batch(250) == 250
-    pace.wait(10**9, lambda: None)
+    limit = RateLimit(None, sleep=lambda _seconds: pytest.fail("waited"))
+    assert limit.batch(250) == 250
+    limit.wait(10**9, lambda: None)

@@ -1,0 +1,81 @@
+"""``reconcile clean``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from reconcile import verbs
+from reconcile.cli.options import config_options, database_of, database_options, option
+from reconcile.cli.screen import confirm_by_name, controlled
+from reconcile.config import load_config
+from reconcile.planning.render import human_bytes
+from reconcile.running.apply import configs_of
+from reconcile.running.kept import Cleaned, Kept, clean, kept_sources, nothing_to_do
+from reconcile.running.phases import RunOptions
+
+
+@click.command("clean")
+@click.argument("run")
+@config_options
+@option("--older-than", type=click.IntRange(0), metavar="DAYS", help="Only if the run ended so many days ago or more.")
+@option("--yes", is_flag=True, help="Do not ask.")
+@option(
+    "--workers", type=click.IntRange(1, 256), help="Requests to a store at once.  [default: what it does best with]"
+)
+@option("--lock-wait", type=click.FloatRange(0), default=15, show_default=True, help="Seconds to wait for another run.")
+@database_options
+@click.pass_context
+def command(context: click.Context, /, run: str, **options: Any) -> None:  # noqa: ANN401
+    """Delete the sources that RUN kept (--keep-source), or kept for a reason that no longer holds.
+
+    Deleted is only what no catalog row refers to, what no later or unfinished run has to do with, and what still is
+    the content that was copied. What only the source itself could give back stays, so that an undo works as before: it
+    copies from where the documents are now. Services may run. Asks for the run's id to be typed; the same command
+    goes on where an interrupted one stopped.
+
+    \b
+      reconcile clean 20260801-101500-a1b2c3d4 --source config.old.yaml --dest config.yaml --older-than 30
+    """
+    database = database_of(options)
+    source: Path | None = options["source"]
+    dest: Path | None = options["dest"]
+    given = dest or source
+    with verbs.opened(database, load_config(given) if given else None) as catalog:
+        kept = kept_sources(catalog, run)
+        desired = configs_of(kept.record.header, source, dest)
+        if not options["yes"] and nothing_to_do(catalog, kept, options["older_than"]) is None:
+            for line in _question(kept):
+                click.echo(line, err=True)
+            confirm_by_name("Delete them?", run)
+        run_options = RunOptions(workers=options["workers"], lock_wait=options["lock_wait"])
+        with controlled(quiet=context.obj) as control:
+            cleaned = clean(catalog, run, desired, run_options, control, options["older_than"])
+    for line in _lines(cleaned):
+        click.echo(line)
+
+
+def _question(kept: Kept) -> Iterator[str]:
+    yield f"run {kept.record.run_id} kept sources that may be deleted now, as far as no row refers to them:"
+    for place, tally in kept.deletable.items():
+        yield f"  {place}: {tally.documents} documents, {human_bytes(tally.bytes)}"
+    yield from _stays(kept.stays)
+
+
+def _stays(stays: dict[str, int]) -> Iterator[str]:
+    for reason, documents in stays.items():
+        yield f"  {documents} stay: {reason}"
+
+
+def _lines(cleaned: Cleaned) -> Iterator[str]:
+    if cleaned.already:
+        yield f"nothing to do: {cleaned.already}"
+    else:
+        yield f"run {cleaned.run_id}: {cleaned.deleted} sources deleted"
+        yield f"  reconcile undo {cleaned.run_id} still takes it back: it copies from where the documents are now"
+    yield from _stays(cleaned.stays)
+    if cleaned.remark:
+        yield f"  {cleaned.remark}"

@@ -1,0 +1,67 @@
+"""``reconcile forget``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from reconcile import verbs
+from reconcile.cli.options import PATH, database_of, database_options, option
+from reconcile.cli.screen import confirm_by_name
+from reconcile.config import load_config
+from reconcile.logs import printable
+from reconcile.running.forget import Forgettable, forget, forgettable, refuse_same_url
+
+
+@click.command("forget")
+@click.argument("run")
+@option("--source", type=PATH, help="A config of the services, for its credentials.database.")
+@option("--force", is_flag=True, help="Even where only the records tell which of two endpoints holds a document.")
+@option("--yes", is_flag=True, help="Do not ask.")
+@option("--lock-wait", type=click.FloatRange(0), default=15, show_default=True, help="Seconds to wait for another run.")
+@database_options
+def command(run: str, **options: Any) -> None:  # noqa: ANN401
+    """Remove the records of RUN, which is finished, and those of its undo; with the last ones, the work tables.
+
+    Nothing else is touched: no document, no catalog row. A run cannot be taken back once it is forgotten, and sources
+    that it kept become nobody's: reconcile clean deletes them first. Asks for the run's id to be typed.
+
+    \b
+      reconcile forget 20260801-101500-a1b2c3d4 --source config.yaml
+    """
+    source: Path | None = options["source"]
+    with verbs.opened(database_of(options), load_config(source) if source else None) as catalog:
+        if not options["yes"]:
+            found = forgettable(catalog, run)
+            refuse_same_url(found, force=options["force"])
+            for line in _consequences(found):
+                click.echo(line, err=True)
+            confirm_by_name("Forget it?", run)
+        for line in _done(forget(catalog, run, force=options["force"], lock_wait=options["lock_wait"])):
+            click.echo(line)
+
+
+def _consequences(found: Forgettable) -> Iterator[str]:
+    for record in found.records:
+        yield f"run {record.run_id} ({record.state}) of {printable(record.plan_path)} will be forgotten"
+    yield from _lost(found)
+
+
+def _lost(found: Forgettable) -> Iterator[str]:
+    for run_id in found.undoable:
+        yield f"  it can no longer be undone: its undo plan is checked against the records of run {run_id}"
+    if found.ownerless:
+        yield f"  {found.ownerless} sources or copies that no catalog row refers to are nobody's from then on"
+        yield from (f"    reconcile clean {run_id} deletes those it kept, before" for run_id in found.undoable)
+    if found.same_url:
+        yield f"  of {found.same_url} documents nothing tells any more which endpoint holds them"
+    if found.last:
+        yield "  these are the last records: the work tables go too"
+
+
+def _done(found: Forgettable) -> Iterator[str]:
+    yield f"forgotten: {', '.join(record.run_id for record in found.records)}"
+    yield from _lost(found)

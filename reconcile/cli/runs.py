@@ -1,0 +1,66 @@
+"""``reconcile runs``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from reconcile import verbs
+from reconcile.catalog.tasks import Migration
+from reconcile.cli.options import PATH, database_of, database_options, option
+from reconcile.config import load_config
+from reconcile.logs import printable
+from reconcile.planning.render import human_bytes
+from reconcile.running.history import drivers_of, instant, runs_data
+from reconcile.running.run import RunRecord
+
+
+@click.command("runs")
+@option("--source", type=PATH, help="A config of the services, for its credentials.database.")
+@option("--format", "form", type=click.Choice(("text", "json")), default="text", show_default=True)
+@database_options
+def command(form: str, **options: Any) -> None:  # noqa: ANN401
+    """List all runs, the newest first, and all migrations in the vendor's own tables, where each run has its rows too.
+
+    \b
+      reconcile runs --source config.yaml
+    """
+    source: Path | None = options["source"]
+    with verbs.opened(database_of(options), load_config(source) if source else None) as catalog:
+        runs, migrations = verbs.all_runs(catalog)
+    if form == "json":
+        click.echo(msgspec.json.encode(runs_data(runs, migrations)))
+        return
+    for line in _lines(runs, migrations):
+        click.echo(line)
+
+
+def _lines(runs: list[RunRecord], migrations: list[Migration]) -> Iterator[str]:
+    if not runs:
+        yield "no run is recorded in this database"
+    for record in runs:
+        sources, dests = drivers_of(record.header)
+        moved = record.header.summary.moves
+        yield f"{record.run_id}  {record.state:<8}  {_drivers(sources, dests)}" + (
+            f"  takes back {record.undo_of}" if record.undo_of else ""
+        )
+        yield f"    {moved.documents} documents, {human_bytes(moved.bytes)}, by {printable(record.plan_path)}"
+        times = (("begun", record.created_at), ("switched", record.switched_at), ("ended", record.finished_at))
+        yield "    " + ", ".join(f"{name} {instant(time)}" for name, time in times if time is not None)
+    if migrations:
+        yield ""
+        yield "in the vendor's record (anchore-manager objectstorage list-migrations):"
+    for task in migrations:
+        begun, ended = (f"{time:%F %T}" if time else "?" for time in (task.started_at, task.ended_at))
+        drivers = printable(f"{task.from_driver} -> {task.to_driver}")
+        ours = "by reconcile" if task.is_ours else f"by {printable(task.executor or 'anchore-manager')}"
+        amount = f"{task.migrated} of {task.documents} documents"
+        yield f"{task.id:>6}  {task.state or '?':<8}  {drivers}  {amount}, {begun} to {ended}, {ours}"
+
+
+def _drivers(sources: list[str], dests: list[str]) -> str:
+    return f"{', '.join(sources)} -> {', '.join(dests)}"

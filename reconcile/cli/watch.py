@@ -1,0 +1,50 @@
+"""Look at something again and again: in place on a terminal, line by line elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from reconcile.pace import Pace, Rate
+from reconcile.running.status import Status
+
+Show = Callable[[Status, Rate | None], None]
+_REST = 10  # a look that took long is followed by a rest that many times as long
+
+
+def follow(look: Callable[[], Status], show: Show, interval: float) -> Status:
+    """Show a run every so many seconds until it has ended; return its last status."""
+    pace, phase = Pace(), ""
+    while True:
+        begun = time.monotonic()
+        status = look()
+        if status.record.state != phase:  # what is counted is another thing from here on
+            pace, phase = Pace(), status.record.state
+        pace.add(begun, status.done.documents, status.done.bytes)
+        show(status, pace.rate())
+        if status.is_finished:
+            return status
+        time.sleep(max(interval, _REST * (time.monotonic() - begun)))
+
+
+def is_screen() -> bool:
+    """Tell whether results go to a terminal that can be written to in place."""
+    return sys.stdout.isatty() and not Console(force_terminal=True).is_dumb_terminal
+
+
+@contextmanager
+def in_place(lines: Callable[[Status, Rate | None], Iterator[str]]) -> Iterator[Show]:
+    """Give a function that shows these lines on the terminal's second screen, whatever its size."""
+    with Live(console=Console(force_terminal=True), screen=True, auto_refresh=False) as live:
+
+        def show(status: Status, rate: Rate | None) -> None:
+            text = "\n".join(lines(status, rate))
+            live.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
+
+        yield show

@@ -1,0 +1,109 @@
+"""Forget: remove a finished run's records, and what it alone knew with them.
+
+A run and its undo go together: each explains the other's state. What nobody can tell any more afterwards is counted
+before, and said: the way back, content that no row refers to, and which of two endpoints holds a document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+from attrs import frozen
+from sqlalchemy.engine import Connection
+
+from reconcile.catalog import Catalog
+from reconcile.catalog.lock import run_lock
+from reconcile.catalog.tables import archive_metadata
+from reconcile.errors import ReconcileError
+from reconcile.running.apply import run_record
+from reconcile.running.run import RunRecord, find_runs
+from reconcile.running.status import next_step
+from reconcile.running.worktables import DELETED, DONE, INTENDED, STAGED, UNDONE, WORK, WRITTEN, moves, runs
+
+
+@frozen
+class Forgettable:
+    """What goes, and what nobody knows afterwards.
+
+    ``undoable`` are runs that could be taken back until now. ``ownerless`` counts sources and copies that only these
+    records know of, ``same_url`` documents whose endpoint only these records tell.
+    """
+
+    records: tuple[RunRecord, ...]
+    undoable: tuple[str, ...]
+    ownerless: int
+    same_url: int
+    last: bool
+
+
+def forgettable(catalog: Catalog, run_id: str) -> Forgettable:
+    """Return what would go with a run. Raises `ReconcileError` for one that is not finished, or not there."""
+    record = run_record(catalog, run_id)
+    first = record if record.undo_of is None else run_record(catalog, record.undo_of)
+    together = [first, *find_runs(catalog, undo_of=first.run_id)]
+    for other in together:
+        if other.state not in (DONE, UNDONE):
+            raise ReconcileError(
+                f"run {other.run_id} is not finished ({other.state}): its records are what it goes on from",
+                hint=next_step(other, {}),
+            )
+    with catalog.snapshot() as connection:
+        catalog.favour_hash_joins(connection)
+        ids = [other.run_id for other in together]
+        total = connection.execute(sa.select(sa.func.count()).select_from(runs)).scalar_one()
+        return Forgettable(
+            records=tuple(together),
+            undoable=tuple(r.run_id for r in together if r.state == DONE and r.undo_of is None),
+            ownerless=_ownerless(connection, ids),
+            same_url=_same_url(connection, ids) if first.state == DONE else 0,
+            last=total == len(together),
+        )
+
+
+def forget(catalog: Catalog, run_id: str, *, force: bool = False, lock_wait: float = 15) -> Forgettable:
+    """Remove a finished run's records in one transaction; with the last one, the work tables.
+
+    Raises `ReconcileError` where only the records tell which endpoint holds a document, unless ``force``.
+    """
+    with run_lock(catalog, lock_wait):
+        found = forgettable(catalog, run_id)
+        refuse_same_url(found, force=force)
+        ids = [record.run_id for record in found.records]
+        with catalog.write(bulk=True) as connection:
+            if found.last:
+                WORK.drop_all(connection)
+            else:
+                connection.execute(sa.delete(moves).where(moves.c.run_id.in_(ids)))
+                connection.execute(sa.delete(runs).where(runs.c.run_id.in_(ids)))
+    return found
+
+
+def refuse_same_url(found: Forgettable, *, force: bool) -> None:
+    """Raise `ReconcileError` where the catalog would not tell any more where documents are."""
+    if found.same_url and not force:
+        raise ReconcileError(
+            f"{found.same_url} documents kept their URL while they moved to another endpoint: which one holds them"
+            " follows from this run's records alone",
+            hint="keep the records; or give --force, once the services' config is the only one that anybody will use",
+        )
+
+
+def _ownerless(connection: Connection, ids: Sequence[str]) -> int:
+    """Count kept sources of switched runs, and copies that the undo of others left, that no row refers to.
+
+    A run that was taken back has nothing of its own any more; what is left is its undo's to tell.
+    """
+    referred = sa.exists().where(archive_metadata.c.content_url == moves.c.before_url)
+    sources = (runs.c.state == DONE, moves.c.state == STAGED, moves.c.cleaned.is_distinct_from(DELETED), ~referred)
+    copies = (runs.c.state == UNDONE, runs.c.switched_at.is_(None), moves.c.origin.in_((INTENDED, WRITTEN)))
+    theirs = sa.select(sa.func.count()).join_from(moves, runs, runs.c.run_id == moves.c.run_id)
+    queries = [theirs.where(moves.c.run_id.in_(ids), *conditions) for conditions in (sources, copies)]  # one anti-join
+    return sum(int(connection.execute(query).scalar_one()) for query in queries)
+
+
+def _same_url(connection: Connection, ids: Sequence[str]) -> int:
+    query = sa.select(sa.func.count()).where(
+        moves.c.run_id.in_(ids), moves.c.state == STAGED, moves.c.before_url == moves.c.after_url
+    )
+    return int(connection.execute(query).scalar_one())

@@ -1,0 +1,167 @@
+"""What can be told of a run from outside, while it goes and after: short reads, no lock, nothing written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import sqlalchemy as sa
+from attrs import frozen
+
+from reconcile.catalog import Catalog
+from reconcile.catalog.lock import lock_holder
+from reconcile.catalog.services import database_now
+from reconcile.pace import Rate
+from reconcile.planning.model import Tally
+from reconcile.running.run import RunRecord, find_runs
+from reconcile.running.worktables import (
+    BLOCKED,
+    CHANGED,
+    DELETED,
+    DONE,
+    FAILED,
+    INTENDED,
+    KEPT,
+    PLANNED,
+    STAGED,
+    STAGING,
+    SWITCHED,
+    UNDOING,
+    UNDONE,
+    WRITTEN,
+    moves,
+)
+
+PHASES = {
+    STAGING: "staging; the catalog is untouched",
+    SWITCHED: "switched; sources are being cleaned",
+    DONE: "done",
+    UNDOING: "being undone",
+    UNDONE: "undone",
+}
+
+
+@frozen
+class Status:
+    """A run at one moment: ``at``, in Unix seconds by the database's clock.
+
+    ``documents`` counts moves by their state, ``sources`` the deleted and kept ones. ``done`` of ``total`` is how far
+    the present phase is. ``holder`` is who holds the lock: whoever it is, nobody else can be at work on this run.
+    """
+
+    record: RunRecord
+    at: int
+    documents: dict[str, Tally]
+    sources: dict[str, int]
+    done: Tally
+    total: Tally
+    holder: str | None
+    others: tuple[RunRecord, ...]
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing of the run is left to do."""
+        return self.record.state in (DONE, UNDONE)
+
+    @property
+    def average(self) -> Rate | None:
+        """The rate of staging since the run was begun; None where nobody is at work on that."""
+        seconds = self.at - self.record.created_at
+        if self.record.state != STAGING or self.holder is None or seconds <= 0:
+            return None
+        return Rate(self.done.documents / seconds, self.done.bytes / seconds)
+
+    @property
+    def next_step(self) -> str:
+        """What to type next."""
+        return next_step(self.record, self.documents)
+
+
+@frozen
+class _Group:
+    state: str
+    cleaned: str | None
+    keep: bool
+    origin: str | None
+    documents: int
+    size: int
+
+
+def status_of(catalog: Catalog, record: RunRecord) -> Status:
+    """Return the status of a run whose record was just read."""
+    columns = (moves.c.state, moves.c.cleaned, moves.c.keep, moves.c.origin)
+    query = (
+        sa.select(*columns, sa.func.count(), sa.func.coalesce(sa.func.sum(moves.c.before_size), 0))
+        .where(moves.c.run_id == record.run_id)
+        .group_by(*columns)
+    )
+    with catalog.read(bulk=True) as connection:
+        groups = [_Group(*row) for row in connection.execute(query)]
+        at = database_now(connection)
+    total = [group for group in groups if _counts(record, group)]
+    others = (STAGING, UNDOING)
+    return Status(
+        record=record,
+        at=at,
+        documents={state: _tally(g for g in groups if g.state == state) for state in sorted({g.state for g in groups})},
+        sources={
+            cleaned: _tally(g for g in groups if g.cleaned == cleaned).documents
+            for cleaned in sorted({g.cleaned for g in groups if g.cleaned})
+        },
+        done=_tally(group for group in total if _is_done(record, group)),
+        total=_tally(total),
+        holder=lock_holder(catalog),
+        others=tuple(
+            other
+            for other in find_runs(catalog)
+            if other.state in others and other.run_id not in (record.run_id, record.undo_of)
+        ),
+    )
+
+
+def _counts(record: RunRecord, group: _Group) -> bool:
+    """Tell whether the present phase has anything to do with these moves."""
+    if record.state == SWITCHED:
+        return group.state == STAGED and not (group.keep or record.keep_source)
+    return group.state != BLOCKED
+
+
+def _is_done(record: RunRecord, group: _Group) -> bool:
+    if record.state == STAGING:
+        return group.state != PLANNED
+    if record.state == SWITCHED:
+        return group.cleaned in (DELETED, KEPT)
+    return record.state != UNDOING or group.origin not in (INTENDED, WRITTEN)
+
+
+def _tally(groups: Iterator[_Group] | list[_Group]) -> Tally:
+    held = list(groups)
+    return Tally(sum(group.documents for group in held), int(sum(group.size for group in held)))
+
+
+def next_step(record: RunRecord, documents: dict[str, Tally]) -> str:
+    """Return what to type next about a run."""
+    apply = f"reconcile apply {record.plan_path}"
+    if record.undo_of is not None and record.state in (STAGING, SWITCHED):
+        return f"{undo_command(record, record.undo_of)}    goes on with it"
+    if record.state == STAGING and CHANGED in documents:
+        return (
+            f"{apply} --refresh    takes along what changed in the catalog; {undo_command(record)} drops what is staged"
+        )
+    if record.state == STAGING:
+        leave = "; --leave-failed switches without those that failed" if FAILED in documents else ""
+        return f"{apply}    goes on with it{leave}; {undo_command(record)} drops what is staged"
+    left = sum(documents[state].documents for state in (BLOCKED, FAILED) if state in documents)
+    done = f"{left} documents were left: mend their causes and make a new plan" if left else "nothing is left to do"
+    return {
+        SWITCHED: f"{apply}    goes on with it",
+        DONE: done + (f"; {undo_command(record)} takes it back" if record.undo_of is None else ""),
+        UNDOING: f"{undo_command(record)}    goes on with it",
+        UNDONE: f"nothing is left to do; {apply} does it again",
+    }[record.state]
+
+
+def undo_command(record: RunRecord, run_id: str | None = None) -> str:
+    """Return the command that takes a run back, with the configs by their recorded paths."""
+    header = record.header
+    source, dest = (header.source, header.dest) if run_id else (header.dest, header.source)
+    return f"reconcile undo {run_id or record.run_id} --source {source.path} --dest {dest.path}"
