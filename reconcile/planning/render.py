@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import attrs
+import msgspec
 
 from reconcile.logs import printable
 from reconcile.planning.model import REASONS, Duration, Forecast, PlanHeader, Requests, Tally
 from reconcile.planning.planfile import PlanFile
 
 _SHOWN = 20
-_PROBED = {
+PROBED = {
     None: "no: the catalog alone was read; --probe asks the stores too",
     "exists": "every source is there, every destination looked at",
     "digest": "every source is what the catalog says, every destination looked at",
@@ -44,10 +45,32 @@ def human_seconds(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
+def meaning_of(reason: str) -> str:
+    """Return what a reason's code means."""
+    return REASONS.get(reason, "a reason of another version")
+
+
 def summary_data(plan: PlanFile) -> dict[str, Any]:
-    """Return the summary as plain data, blockers named in the plan's file."""
+    """Return the header as plain data, with the file's path."""
     header = attrs.asdict(plan.header)
     return {"format_version": plan.header.format_version, "path": str(plan.path), **header}
+
+
+def plan_json(plan: PlanFile, *, moves: bool) -> Iterator[str]:
+    """Yield the plan as one JSON document: summary, blockers, and with ``moves`` those too, a line each."""
+    yield msgspec.json.encode(summary_data(plan)).decode().removesuffix("}")
+    for name, items in (("blockers", plan.blockers()), ("moves", plan.moves() if moves else None)):
+        if items is not None:
+            yield f',"{name}":['
+            yield from (f"{',' if n else ''}\n{msgspec.json.encode(item).decode()}" for n, item in enumerate(items))
+            yield "]"
+    yield "}\n"
+
+
+def plan_text(plan: PlanFile, *, moves: bool) -> Iterator[str]:
+    """Yield the summary as text, and with ``moves`` those too, a line each."""
+    yield f"{summary_text(plan)}\n"
+    yield from (f"{line}\n" for line in (move_text(plan) if moves else ()))
 
 
 def summary_text(plan: PlanFile) -> str:
@@ -79,11 +102,11 @@ def _lines(plan: PlanFile) -> Iterator[str]:
     )
     yield f"  blocked   {_tally(summary.blocked)}"
     for reason, count in summary.blocked_by_reason.items():
-        yield f"    {count} {reason}: {REASONS[reason]}"
+        yield f"    {count} {reason}: {meaning_of(reason)}"
     yield from _blockers(plan)
     if summary.beyond_limit:
         yield f"  beyond --limit  {summary.beyond_limit} documents"
-    yield f"  probed    {_PROBED[summary.probed]}"
+    yield f"  probed    {PROBED.get(summary.probed, summary.probed)}"
     yield f"  sources   {'kept' if header.policy.keep_source else 'deleted once the catalog points at the copies'}"
     if summary.forecast is not None and summary.moves.documents:
         yield from _forecast(summary.forecast)
