@@ -14,12 +14,13 @@ from attrs import evolve, frozen
 from reconcile.catalog import Catalog, DatabaseOptions, connect
 from reconcile.config import Config, load_config
 from reconcile.control import Control
-from reconcile.errors import ConfigError
+from reconcile.errors import ConfigError, ReconcileError
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.model import PlanHeader
 from reconcile.planning.planfile import PlanFile, open_plan, undo_path
 from reconcile.planning.planner import PlanRequest, make_plan
 from reconcile.running import apply as running
+from reconcile.running.account import Report, report_of
 from reconcile.running.changes import plan_with_changes
 from reconcile.running.phases import Outcome, RunOptions
 from reconcile.running.run import RunRecord, find_runs
@@ -131,3 +132,12 @@ def last_run(catalog: Catalog, run_id: str | None = None) -> RunRecord | None:
         return running.run_record(catalog, run_id)
     found = find_runs(catalog)
     return found[0] if found else None
+
+
+def report(database: DatabaseOptions | None = None, run_id: str | None = None, source: Path | None = None) -> Report:
+    """Return what a run, or the last one, came to. ``source`` is a config that names the database."""
+    with opened(database or DatabaseOptions(), load_config(source) if source else None) as catalog:
+        record = last_run(catalog, run_id)
+        if record is None:
+            raise ReconcileError("no run is recorded in this database", hint="reconcile apply PLAN makes one")
+        return report_of(catalog, record)

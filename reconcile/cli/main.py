@@ -16,7 +16,7 @@ from reconcile.secret import scrub
 
 _EXIT_USAGE = 64
 _EXIT_INTERRUPTED = 130
-_VERBS = ("plan", "show", "apply", "undo", "status", "drivers")
+_VERBS = ("plan", "show", "apply", "undo", "status", "report", "drivers")
 
 
 class Verbs(click.Group):

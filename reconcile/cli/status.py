@@ -59,7 +59,7 @@ def _lines(catalog: Catalog, record: RunRecord) -> Iterator[str]:
     if record.remark:
         yield f"  remark   {printable(record.remark)}"
     if record.state in (STAGING, SWITCHED, UNDOING):
-        yield f"  executor {record.executor} (host:process; it may be at work still)"
+        yield f"  executor {record.executor} (user@host:process; it may be at work still)"
     yield from _troubles(catalog, record)
     yield f"next: {_next(record, counts)}"
     for other in find_runs(catalog):

@@ -138,7 +138,7 @@ def requests_text(requests: Requests) -> str:
     """Return what a backend is asked for, by the names that its driver has for it."""
     numbers = (requests.list, requests.look, requests.read, requests.write, requests.copy, requests.delete)
     kinds = _KINDS.get(requests.driver, _KINDS["db"])
-    return ", ".join(f"{number} {kind}" for number, kind in zip(numbers, kinds, strict=True) if number)
+    return ", ".join(f"{number:,} {kind}" for number, kind in zip(numbers, kinds, strict=True) if number)
 
 
 def space_text(forecast: Forecast) -> str:

@@ -51,6 +51,15 @@ class _Bar:
 
 
 @frozen
+class _Column:
+    """The bars of a column from the top down, and which of them a band belongs to."""
+
+    keys: list[str]
+    side: Callable[[Band], str]
+    is_place: bool = True
+
+
+@frozen
 class Diagram:
     """The diagram of some bands. ``places`` has headline and detail of each backend."""
 
@@ -71,53 +80,78 @@ class Diagram:
         if not total:
             return ""
         scale = _SCALED / total
-        columns = [
-            self._bars(bands, measure, scale, said, side) for side in (_source_of, lambda band: band.bucket, _dest_of)
-        ]
+        columns = [self._bars(bands, measure, scale, said, column) for column in _ordered(bands, measure)]
         height = max(_place(bars, label) for bars, label in zip(columns, _LABEL, strict=True))
         for bars, label in zip(columns, _LABEL, strict=True):
             _centre(bars, label, height)
         words = f"{said(total)} by backend and logical bucket; the table below has the same figures"
         head = f'<svg class="flow {name}" viewBox="0 0 {_WIDTH} {height:.0f}" role="img" aria-label="{escape(words)}">'
-        return "".join([head, *self._ribbons(bands, measure, scale, said, columns), *_labels(columns), "</svg>"])
+        return "".join([head, *_ribbons(bands, measure, scale, said, columns), *_labels(columns), "</svg>"])
 
     def _bars(
-        self,
-        bands: Sequence[Band],
-        measure: Measure,
-        scale: float,
-        said: Callable[[int], str],
-        side: Callable[[Band], str],
+        self, bands: Sequence[Band], measure: Measure, scale: float, said: Callable[[int], str], column: _Column
     ) -> dict[str, _Bar]:
-        amounts: dict[str, int] = {}
-        for band in bands:
-            amounts[side(band)] = amounts.get(side(band), 0) + measure(band)
         bars = {}
-        for number, (key, amount) in enumerate(amounts.items()):
-            headline, more = self.places.get(key, (key, ""))
+        for number, key in enumerate(column.keys):
+            amount = sum(measure(band) for band in bands if column.side(band) == key)
+            headline, more = self.places.get(key, (key, "")) if column.is_place else (key, "")
             detail = f"{more}, {said(amount)}" if more else said(amount)
-            bars[key] = _Bar(headline, detail, number % _COLOURS, max(amount * scale, _THINNEST))
+            thick = sum(_thickness(measure(band), scale) for band in bands if column.side(band) == key)
+            bars[key] = _Bar(headline, detail, number % _COLOURS, thick)
         return bars
 
-    def _ribbons(
-        self,
-        bands: Sequence[Band],
-        measure: Measure,
-        scale: float,
-        said: Callable[[int], str],
-        columns: Sequence[dict[str, _Bar]],
-    ) -> Iterator[str]:
-        sources, buckets, dests = columns
-        for band in bands:
-            thick = max(measure(band) * scale, _THINNEST)
-            source, bucket, dest = sources[band.source], buckets[band.bucket], dests[band.dest]
-            left = _ribbon(_COLUMNS[0], source.give_out(thick), _COLUMNS[1], bucket.take_in(thick), thick)
-            right = _ribbon(_COLUMNS[1], bucket.give_out(thick), _COLUMNS[2], dest.take_in(thick), thick)
-            title = f"{band.bucket}: {said(measure(band))} from {band.source} to {band.dest}"
-            yield (
-                f'<g class="ribbon c{bucket.colour}"><title>{escape(printable(title))}</title>'
-                f'<path d="{left}"/><path d="{right}"/></g>'
-            )
+
+def _ordered(bands: Sequence[Band], measure: Measure) -> list[_Column]:
+    """Return the three columns, each in the order that lets the fewest ribbons cross: by where they come from."""
+    sources = sorted({band.source for band in bands})
+
+    def mean(side: Callable[[Band], str], key: str, place: Callable[[Band], float]) -> float:
+        weighed = [(measure(band) or 1, place(band)) for band in bands if side(band) == key]
+        return sum(weight * at for weight, at in weighed) / sum(weight for weight, _at in weighed)
+
+    dests = sorted({b.dest for b in bands}, key=lambda d: (mean(_dest_of, d, lambda b: sources.index(b.source)), d))
+
+    def between(band: Band) -> float:
+        return sources.index(band.source) / len(sources) + dests.index(band.dest) / len(dests)
+
+    size = {bucket: -sum(measure(b) for b in bands if b.bucket == bucket) for bucket in {b.bucket for b in bands}}
+    buckets = sorted(size, key=lambda bucket: (round(mean(_bucket_of, bucket, between), 1), size[bucket], bucket))
+    return [_Column(sources, _source_of), _Column(buckets, _bucket_of, is_place=False), _Column(dests, _dest_of)]
+
+
+def _ribbons(
+    bands: Sequence[Band],
+    measure: Measure,
+    scale: float,
+    said: Callable[[int], str],
+    columns: Sequence[dict[str, _Bar]],
+) -> Iterator[str]:
+    """Yield the ribbons, each in two halves; at a bar they lie in the order of the bars that they lead to."""
+    sources, buckets, dests = columns
+    place = {key: number for bars in columns for number, key in enumerate(bars)}
+    left, right = {}, {}
+    for band in sorted(bands, key=lambda b: (place[b.source], place[b.bucket], place[b.dest])):
+        thick = _thickness(measure(band), scale)
+        ends = sources[band.source].give_out(thick), buckets[band.bucket].take_in(thick)
+        left[band] = _ribbon(_COLUMNS[0], ends[0], _COLUMNS[1], ends[1], thick)
+    for band in sorted(bands, key=lambda b: (place[b.bucket], place[b.dest], place[b.source])):
+        thick = _thickness(measure(band), scale)
+        ends = buckets[band.bucket].give_out(thick), dests[band.dest].take_in(thick)
+        right[band] = _ribbon(_COLUMNS[1], ends[0], _COLUMNS[2], ends[1], thick)
+    for band in bands:
+        title = f"{band.bucket}: {said(measure(band))} from {band.source} to {band.dest}"
+        yield (
+            f'<g class="ribbon c{buckets[band.bucket].colour}"><title>{escape(printable(title))}</title>'
+            f'<path d="{left[band]}"/><path d="{right[band]}"/></g>'
+        )
+
+
+def _thickness(amount: int, scale: float) -> float:
+    return max(amount * scale, _THINNEST)
+
+
+def _bucket_of(band: Band) -> str:
+    return band.bucket
 
 
 def _source_of(band: Band) -> str:
@@ -129,7 +163,7 @@ def _dest_of(band: Band) -> str:
 
 
 def _few(bands: Sequence[Band], measure: Measure) -> list[Band]:
-    """Return the bands with the least logical buckets put together, the most first within each pair of backends."""
+    """Return the bands with the least logical buckets put together."""
     amounts: dict[str, int] = {}
     for band in bands:
         amounts[band.bucket] = amounts.get(band.bucket, 0) + measure(band)
@@ -142,8 +176,7 @@ def _few(bands: Sequence[Band], measure: Measure) -> list[Band]:
         merged[band.source, bucket, band.dest] = Band(
             band.source, bucket, band.dest, old.documents + band.documents, old.bytes + band.bytes
         )
-    rank = {bucket: number for number, bucket in enumerate(ranked)}
-    return sorted(merged.values(), key=lambda b: (b.source, b.dest, rank.get(b.bucket, len(rank))))
+    return list(merged.values())
 
 
 def _place(bars: dict[str, _Bar], label: float) -> float:

@@ -18,10 +18,10 @@ import msgspec
 from reconcile.logs import printable
 from reconcile.planning.render import human_bytes
 from reconcile.rendering.flow import Diagram
-from reconcile.rendering.pages import BYTES, NAME, NUMBER, Column, Page, Section, Table, Tile, Value
+from reconcile.rendering.pages import BYTES, CODE, NAME, NUMBER, Column, Page, Section, Table, Tile, Value
 
 SEARCHABLE = 100_000  # rows of a table that are embedded; of more, an even sample
-_STATIC = 50  # rows of a table that can be read without the script
+_STATIC = 25  # rows of a table that can be read without the script
 _IN_SCRIPT = str.maketrans({c: f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"})
 
 
@@ -141,7 +141,8 @@ def _shown(table: Table) -> str:
 
 
 def _align(column: Column) -> str:
-    return {NUMBER: ' class="number"', BYTES: ' class="number"', NAME: ' class="name"'}.get(column.kind, "")
+    name = {NUMBER: "number", BYTES: "number", NAME: "name", CODE: "name code"}.get(column.kind)
+    return f' class="{name}"' if name else ""
 
 
 def _cell(column: Column, value: Value) -> str:

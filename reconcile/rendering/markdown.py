@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from reconcile.logs import printable
 from reconcile.planning.render import human_bytes
-from reconcile.rendering.pages import BYTES, NAME, NUMBER, Column, Page, Section, Table, Value
+from reconcile.rendering.pages import BYTES, CODE, NAME, NUMBER, Column, Page, Section, Table, Value
 
 LIMIT = 60_000  # characters; GitHub takes 65,536
 _LONGEST = 300  # characters of a cell, a fact, a note
@@ -98,7 +98,7 @@ def _cell(column: Column, value: Value) -> str:
         return ""
     if isinstance(value, int):
         return human_bytes(value) if column.kind == BYTES else f"{value:,}"
-    return _code(value) if column.kind == NAME else _text(value)
+    return _code(value) if column.kind in (NAME, CODE) else _text(value)
 
 
 def _text(text: str) -> str:

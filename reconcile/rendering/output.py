@@ -7,12 +7,17 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
+
 from reconcile.errors import ReconcileError, UsageError
 from reconcile.planning.planfile import PlanFile
 from reconcile.planning.render import plan_json, plan_text
 from reconcile.rendering.html import to_html
 from reconcile.rendering.markdown import to_markdown
 from reconcile.rendering.plan_page import plan_page
+from reconcile.rendering.report_page import report_page
+from reconcile.rendering.text import to_text
+from reconcile.running.account import Report
 
 FORMS = ("text", "json", "markdown", "html")
 
@@ -25,6 +30,16 @@ def rendered_plan(plan: PlanFile, form: str, *, moves: bool = False) -> Iterator
     if form == "text":
         return plan_text(plan, moves=moves)
     page = plan_page(plan, digest)
+    return to_html(page) if form == "html" else iter([to_markdown(page)])
+
+
+def rendered_report(report: Report, form: str) -> Iterator[str]:
+    """Yield the report of a run in one of `FORMS`, piece by piece."""
+    if form == "json":
+        return iter([msgspec.json.encode(report).decode(), "\n"])
+    page = report_page(report)
+    if form == "text":
+        return (f"{line}\n" for line in to_text(page))
     return to_html(page) if form == "html" else iter([to_markdown(page)])
 
 

@@ -1,7 +1,7 @@
 "use strict";
 // Tables that sort, filter and page. Everything is shown as text: no markup is ever made of what a page holds.
 (() => {
-  const PAGE = 50;
+  const PAGE = 25;
   const UNITS = ["B", "KiB", "MiB", "GiB", "TiB"];
 
   function bytes(size) {

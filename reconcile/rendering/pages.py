@@ -10,7 +10,7 @@ from itertools import islice
 
 from attrs import frozen
 
-TEXT, NAME, NUMBER, BYTES = "text", "name", "number", "bytes"  # Column.kind
+TEXT, NAME, CODE, NUMBER, BYTES = "text", "name", "code", "number", "bytes"  # Column.kind
 
 Value = str | int | None
 Row = tuple[Value, ...]
@@ -18,7 +18,7 @@ Row = tuple[Value, ...]
 
 @frozen
 class Column:
-    """A column of a table. ``kind`` NAME is for names and URLs of documents, which others chose."""
+    """A column of a table. ``kind`` NAME is for names and URLs of documents, which others chose, CODE for codes."""
 
     title: str
     kind: str = TEXT

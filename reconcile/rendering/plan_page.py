@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Iterator
-from typing import Any
 
-from reconcile.planning.model import ConfigReference, Flow, Forecast, PlanHeader, Requests
+from reconcile.planning.model import Flow, Forecast, PlanHeader
 from reconcile.planning.planfile import PlanFile, undo_path
 from reconcile.planning.render import (
     PROBED,
-    backend_text,
     bytes_text,
     duration_text,
     human_bytes,
     human_seconds,
     meaning_of,
+    requests_text,
     space_text,
 )
-from reconcile.rendering.pages import BYTES, NAME, NUMBER, Band, Column, Page, Row, Section, Table, Tile, count
+from reconcile.rendering.backends import backends_section, backends_text, drivers_of, flows_section, places_of
+from reconcile.rendering.pages import BYTES, CODE, NAME, NUMBER, Band, Column, Page, Row, Section, Table, Tile, count
 
 _FEW_MOVES = 30
-_KINDS = ("list", "look", "read", "write", "copy", "delete")
 _ACTIONS = {None: "copy", "adopt": "adopt what is there", "overwrite": "replace what is there"}
 
 
@@ -33,7 +32,7 @@ def plan_page(plan: PlanFile, digest: str) -> Page:
     sections = [flows_section(bands, _unsized(summary.flows), str(plan.path))]
     if summary.blocked.documents:
         sections += [_reasons(header), _blockers(plan)]
-    sections.append(_backends(header))
+    sections.append(backends_section(header.source, header.dest))
     if summary.forecast is not None and summary.moves.documents:
         sections.append(_forecast(summary.forecast))
     sections += [_moves(plan), _how(plan)]
@@ -44,7 +43,7 @@ def plan_page(plan: PlanFile, digest: str) -> Page:
         tiles=tuple(_tiles(header)),
         notes=tuple(summary.notes),
         bands=tuple(bands),
-        places=places_of(header),
+        places=places_of(header.source, header.dest),
         sections=tuple(sections),
         footer=(
             ("plan", header.plan_id),
@@ -55,45 +54,13 @@ def plan_page(plan: PlanFile, digest: str) -> Page:
     )
 
 
-def places_of(header: PlanHeader) -> dict[str, tuple[str, str]]:
-    """Return what people call each backend: its driver with where it is, and its section."""
-    named = {f"catalog.{driver}": (driver, "tables of the catalog's database") for driver in ("db", "db2")}
-    for side, reference in (("source", header.source), ("dest", header.dest)):
-        for role, backend in reference.backends.items():
-            settings = backend["settings"]
-            where = next(
-                (str(settings[k]) for k in ("bucket", "container", "archive_data_dir") if k in settings), "database"
-            )
-            named[f"{side}.{role}"] = (f"{backend['driver']}: {where}", role.replace("_", " "))
-    return named
-
-
-def flows_section(bands: Iterable[Band], unsized: int, rest: str) -> Section:
-    """Return the table of what goes from where to where."""
-    rows = [(b.source, b.dest, b.bucket, b.documents, b.bytes) for b in bands]
-    text = (f"{count(unsized)} of unknown size count as nothing here.",) if unsized else ()
-    columns = (
-        *(Column("From", NAME), Column("To", NAME), Column("Logical bucket", NAME)),
-        *(Column("Documents", NUMBER), Column("Bytes", BYTES)),
-    )
-    table = Table("flows", columns, lambda: rows, len(rows), f"All of them are in {rest}.", few=100)
-    return Section("What goes where", text, table=table)
-
-
-def drivers_of(names: Iterable[str], header: PlanHeader) -> str:
-    """Return the drivers of some backends, for a headline."""
-    places = places_of(header)
-    return " and ".join(sorted({places.get(name, (name, ""))[0].partition(":")[0] for name in names}))
-
-
 def _title(header: PlanHeader) -> str:
     summary = header.summary
     if not summary.moves.documents:
         return "nothing to move"
-    where = (
-        f"from {drivers_of((f.source for f in summary.flows), header)}"
-        f" to {drivers_of((f.dest for f in summary.flows), header)}"
-    )
+    places = places_of(header.source, header.dest)
+    froms, tos = ({getattr(flow, side) for flow in summary.flows} for side in ("source", "dest"))
+    where = f"from {drivers_of(froms, places)} to {drivers_of(tos, places)}"
     amount = f"{count(summary.moves.documents)}, {human_bytes(summary.moves.bytes)}"
     return f"take {amount} back {where}" if header.undo_of else f"move {amount} {where}"
 
@@ -103,8 +70,8 @@ def _facts(header: PlanHeader) -> Iterator[tuple[str, str]]:
     if header.undo_of:
         yield "takes back run", header.undo_of
     yield "database", f"{database.get('kind')} {database.get('path') or database.get('database')}"
-    yield "from", _backends_text(header.source)
-    yield "to", _backends_text(header.dest)
+    yield "from", backends_text(header.source)
+    yield "to", backends_text(header.dest)
     scope = "; ".join(f"{name} {', '.join(values)}" for name, values in header.scope.items() if values)
     if scope:
         yield "only", scope
@@ -114,11 +81,6 @@ def _facts(header: PlanHeader) -> Iterator[tuple[str, str]]:
     chosen = [name.replace("_", " ") for name in policies if getattr(header.policy, name)]
     if chosen:
         yield "policy", ", ".join(chosen)
-
-
-def _backends_text(reference: ConfigReference) -> str:
-    backends = "; ".join(f"{role} {backend_text(backend)}" for role, backend in reference.backends.items())
-    return f"{reference.path}: {backends}"
 
 
 def _tiles(header: PlanHeader) -> Iterator[Tile]:
@@ -156,25 +118,11 @@ def _unsized(flows: Iterable[Flow]) -> int:
     return sum(flow.unsized for flow in flows)
 
 
-def _backends(header: PlanHeader) -> Section:
-    rows = [*_backend_rows("from", header.source), *_backend_rows("to", header.dest)]
-    columns = (Column(""), Column("Section", NAME), Column("Backend", NAME))
-    return Section("Backends", table=Table("backends", columns, lambda: rows, len(rows), ""))
-
-
-def _backend_rows(word: str, reference: ConfigReference) -> list[Row]:
-    backends: dict[str, Any] = reference.backends
-    return [(word, role, backend_text(backend)) for role, backend in backends.items()]
-
-
 def _reasons(header: PlanHeader) -> Section:
     counts = header.summary.blocked_by_reason
     rows = [(code, meaning_of(code), number) for code, number in counts.items()]
-    columns = (Column("Reason", NAME), Column("Meaning"), Column("Documents", NUMBER))
-    text = (
-        "These documents cannot be moved. With --leave-blocked apply leaves them where they are; without it, it"
-        " refuses the plan.",
-    )
+    columns = (Column("Reason", CODE), Column("Meaning"), Column("Documents", NUMBER))
+    text = ("These documents cannot be moved. With --leave-blocked apply leaves them where they are; else it refuses.",)
     table = Table("reasons", columns, lambda: rows, len(rows), "All are in the plan's file.")
     return Section("What stands in the way", text, table=table)
 
@@ -185,7 +133,7 @@ def _blockers(plan: PlanFile) -> Section:
             yield (f"{b.userId}/{b.bucket}/{b.archiveId}", b.reason, b.detail, b.content_url, b.size)
 
     columns = (
-        *(Column("Document", NAME), Column("Reason", NAME), Column("Detail", NAME)),
+        *(Column("Document", NAME), Column("Reason", CODE), Column("Detail", NAME)),
         *(Column("URL", NAME), Column("Bytes", BYTES)),
     )
     total = plan.header.summary.blocked.documents
@@ -194,18 +142,14 @@ def _blockers(plan: PlanFile) -> Section:
 
 
 def _forecast(forecast: Forecast) -> Section:
-    text = [bytes_text(forecast), space_text(forecast)]
+    said = [bytes_text(forecast), space_text(forecast)]
     if forecast.duration is not None:
-        text += [duration_text(forecast.duration), *forecast.duration.rests_on]
-    rows = [_request_row(requests) for requests in forecast.requests]
-    columns = (Column("Backend", NAME), Column("Driver"), *(Column(kind.capitalize(), NUMBER) for kind in _KINDS))
+        said += [duration_text(forecast.duration), *forecast.duration.rests_on]
+    text = [f"{line[:1].upper()}{line[1:]}" for line in said]
+    rows = [(requests.backend, requests.driver, requests_text(requests)) for requests in forecast.requests]
+    columns = (Column("Backend", CODE), Column("Driver"), Column("Is asked for"))
     table = Table("forecast", columns, lambda: rows, len(rows), "")
-    capital = tuple(f"{line[0].upper()}{line[1:]}." for line in text[:2]) + tuple(text[2:])
-    return Section("Forecast: requests, operations, statements", capital, table=table)
-
-
-def _request_row(requests: Requests) -> Row:
-    return (requests.backend, requests.driver, *(getattr(requests, kind) or None for kind in _KINDS))
+    return Section("Forecast", tuple(text), table=table)
 
 
 def _moves(plan: PlanFile) -> Section:

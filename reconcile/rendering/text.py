@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from reconcile.logs import printable
 from reconcile.planning.render import human_bytes
@@ -24,8 +24,8 @@ def to_text(page: Page) -> Iterator[str]:
     yield from _pairs(page.footer)
 
 
-def _pairs(pairs: object) -> Iterator[str]:
-    rows = [(str(label), str(value)) for label, value in pairs]  # type: ignore[attr-defined]
+def _pairs(pairs: Iterable[tuple[str, str]]) -> Iterator[str]:
+    rows = list(pairs)
     width = max((len(label) for label, _value in rows), default=0)
     for label, value in rows:
         yield f"  {label:<{width}}  {printable(value)}"
