@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 _FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-    " --disable-component-update --disable-sync --hide-scrollbars --force-color-profile=srgb --remote-debugging-pipe"
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update", "--hide-scrollbars", "--remote-debugging-pipe"),
 )
 
 
@@ -35,9 +35,9 @@ class Chromium:
         self._profile = tempfile.mkdtemp(prefix="reconcile-chromium-")
         to_read, self._to = os.pipe()
         self._from, to_write = os.pipe()
+        joined = f'exec "$0" "$@" 3<&{to_read} 4>&{to_write}'
         self._process = subprocess.Popen(
-            ["sh", "-c", f'exec "$0" "$@" 3<&{to_read} 4>&{to_write}', find() or "", *_FLAGS.split()]
-            + [f"--user-data-dir={self._profile}", "about:blank"],
+            ["sh", "-c", joined, find() or "", *_FLAGS, f"--user-data-dir={self._profile}"],
             pass_fds=(to_read, to_write),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -138,6 +138,5 @@ class Chromium:
 
 
 if __name__ == "__main__":
-    found = find()
-    print(found or "")
-    sys.exit(0 if found else 1)
+    place = find()
+    sys.exit(print(place) if place else 1)  # noqa: T201
