@@ -50,7 +50,7 @@ def space_left(catalog: Catalog, drivers: Iterable[str]) -> list[Space]:
             return [_file(connection, str(catalog.sqlite_path))]
         database = str(catalog.identity["database"])
         names = [
-            (table.name, [column.name for column in table.columns]) for table in tables if catalog.has_table(table)
+            (str(table.name), [column.name for column in table.columns]) for table in tables if catalog.has_table(table)
         ]
         return [_table(connection, name, columns, database) for name, columns in names]
 
