@@ -97,7 +97,7 @@ def test_from_s3_to_swift(world: World) -> None:
         "source.object_store": {"read": 600},
         "dest.object_store": {"list": 3 + 1, "look": 600, "write": 600},
     }
-    forecast = planned(world, s3(SERVER, "b"), swift(SERVER, "c"), **{"out": "q.json"})
+    forecast = planned(world, s3(SERVER, "b"), swift(SERVER, "c"), out="q.json")
     assert asked(forecast)["source.object_store"] == {"read": 600, "list": 2, "delete": 2}
 
 
