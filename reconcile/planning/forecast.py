@@ -7,7 +7,7 @@ come on top.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 
 from attrs import define, field, frozen
@@ -23,7 +23,7 @@ STAGE_BYTES = 16 << 20
 
 _WORTH_LISTING = 16  # fewer keys are asked for one by one
 _BLOCK_BYTES = 4096  # of a file system
-_WORK_BYTES = 1500  # of a move in the work tables, as measured
+_WORK_BYTES = 3300  # of a move in the work tables once it is done, index and dead versions included, as measured
 _OBJECTS, _TABLES = ("s3", "swift"), ("db", "db2")
 
 
@@ -52,11 +52,11 @@ class Forecaster:
 
     desired: DesiredState
     basis: Basis
-    _requests: dict[str, Counter[str]] = field(init=False, factory=dict)
-    _work: dict[str, Work] = field(init=False, factory=dict)
+    _requests: defaultdict[str, Counter[str]] = field(init=False, factory=lambda: defaultdict(Counter))
+    _work: defaultdict[str, Work] = field(init=False, factory=lambda: defaultdict(Work))
     _space: Counter[str] = field(init=False, factory=Counter)
     _totals: Counter[str] = field(init=False, factory=Counter)
-    _staging: dict[tuple[str, str], _Group] = field(init=False, factory=dict)
+    _staging: defaultdict[tuple[str, str], _Group] = field(init=False, factory=lambda: defaultdict(_Group))
     _staging_count: int = field(init=False, default=0)
     _staging_bytes: int = field(init=False, default=0)
     _looking: Counter[str] = field(init=False, factory=Counter)
@@ -84,7 +84,7 @@ class Forecaster:
             self._end_look_batch()
         if not self.basis.keep_source and move.before.content_url != move.after.content_url:
             self._cleaning[move.source] += 1
-            self._work_at(move.source).deletes += 1
+            self._work[move.source].deletes += 1
             if self._cleaning.total() == CLEAN_DOCUMENTS:
                 self._end_clean_batch()
 
@@ -119,7 +119,7 @@ class Forecaster:
         return {name: (self.desired.places[name].address.identity, work) for name, work in self._work.items()}
 
     def _add_to_stage(self, move: Move, size: int) -> None:
-        group = self._staging.setdefault((move.source, move.dest), _Group())
+        group = self._staging[move.source, move.dest]
         group.documents += 1
         same_bytes = move.after.compressed == bool(move.before.is_compressed)
         if move.action == ADOPT:
@@ -129,8 +129,9 @@ class Forecaster:
         group.replaced += move.action == OVERWRITE
         self._totals["recoded"] += not same_bytes
         self._space[move.dest] += _on_disk(self.desired.places[move.dest], size)
-        self._work_at(move.dest).writes += 1
-        self._work_at(move.dest).bytes_written += size
+        at_dest = self._work[move.dest]
+        at_dest.writes += 1
+        at_dest.bytes_written += size
         is_known = move.before.digest is not None and move.before.size is not None and move.action is None
         if same_bytes and is_known and size <= self._by_server_up_to(move.source, move.dest):
             group.by_server += 1
@@ -149,7 +150,7 @@ class Forecaster:
 
     def _read(self, name: str, size: int) -> None:
         self._totals["read"] += size
-        work = self._work_at(name)
+        work = self._work[name]
         work.reads += 1
         work.bytes_read += size
 
@@ -163,7 +164,8 @@ class Forecaster:
             self._count(dest, "delete", group.replaced)
             if self._driver(dest) in _TABLES and through_us > group.adopted:
                 self._count(dest, "look", 1)  # the statement that confirms
-        self._staging, self._staging_count, self._staging_bytes = {}, 0, 0
+        self._staging.clear()
+        self._staging_count = self._staging_bytes = 0
 
     def _glance(self, dest: str, group: _Group) -> None:
         """Count how a batch learns what is at its destination already."""
@@ -192,14 +194,10 @@ class Forecaster:
         """Count so many requests; a table takes one statement for all of a batch."""
         if not number:
             return
-        counts = self._requests.setdefault(name, Counter())
-        counts[kind] += min(number, 1) if self._driver(name) in _TABLES else number
+        self._requests[name][kind] += min(number, 1) if self._driver(name) in _TABLES else number
 
     def _driver(self, name: str) -> str:
         return self.desired.places[name].backend.driver
-
-    def _work_at(self, name: str) -> Work:
-        return self._work.setdefault(name, Work())
 
 
 def _copied_by_server(source: Place, dest: Place, basis: Basis) -> int:

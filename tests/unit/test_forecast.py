@@ -85,7 +85,7 @@ def test_from_tables_to_s3(world: World) -> None:
     }
     assert (forecast.bytes_to_read, forecast.bytes_to_write, forecast.bytes_by_server) == (1_200_000, 1_200_000, 0)
     assert forecast.space == {"dest.object_store": 1_200_000}
-    assert forecast.work_tables == 1200 * 1500
+    assert forecast.work_tables == 1200 * 3300
     assert forecast.duration is None
 
 
