@@ -20,7 +20,8 @@ from reconcile.planning.model import PlanHeader
 from reconcile.planning.planfile import PlanFile, open_plan, undo_path
 from reconcile.planning.planner import PlanRequest, make_plan
 from reconcile.running import apply as running
-from reconcile.running.account import Report, report_of
+from reconcile.running.account import Report
+from reconcile.running.accounting import report_of
 from reconcile.running.changes import plan_with_changes
 from reconcile.running.phases import Outcome, RunOptions
 from reconcile.running.run import RunRecord, find_runs

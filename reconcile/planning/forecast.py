@@ -8,23 +8,20 @@ come on top.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from pathlib import Path
 
 from attrs import define, field, frozen
 
 from reconcile.payload import SPOOL_BYTES
-from reconcile.planning.desired import DesiredState, Place
+from reconcile.planning.desired import DesiredState
 from reconcile.planning.model import ADOPT, OVERWRITE, Forecast, Move, Requests
 from reconcile.planning.rates import Rates, Work, duration
+from reconcile.stores.costs import COSTS, Costs, copied_up_to
 
 # Moves, and bytes, that the phases take at once. A test holds them to the phases' own numbers.
 STAGE_DOCUMENTS, LOOK_DOCUMENTS, CLEAN_DOCUMENTS = 250, 1000, 500
 STAGE_BYTES = 16 << 20
 
-_WORTH_LISTING = 16  # fewer keys are asked for one by one
-_BLOCK_BYTES = 4096  # of a file system
 _WORK_BYTES = 3300  # of a move in the work tables once it is done, index and dead versions included, as measured
-_OBJECTS, _TABLES = ("s3", "swift"), ("db", "db2")
 
 
 @frozen
@@ -127,8 +124,9 @@ class Forecaster:
             self._read(move.source, size)
             return
         group.replaced += move.action == OVERWRITE
-        self._totals["recoded"] += not same_bytes
-        self._space[move.dest] += _on_disk(self.desired.places[move.dest], size)
+        self._totals["recoded"] += move.after.compressed is not None and not same_bytes
+        block = self._costs(move.dest).block
+        self._space[move.dest] += -(-size // block) * block
         at_dest = self._work[move.dest]
         at_dest.writes += 1
         at_dest.bytes_written += size
@@ -144,8 +142,11 @@ class Forecaster:
         """Return the size up to which the two copy by themselves."""
         pair = (source, dest)
         if pair not in self._pairs:
-            places = self.desired.places
-            self._pairs[pair] = _copied_by_server(places[source], places[dest], self.basis)
+            addresses = (self.desired.places[name].address for name in pair)
+            basis = self.basis
+            self._pairs[pair] = copied_up_to(
+                *addresses, is_postgresql=basis.is_postgresql, keep_source=basis.keep_source
+            )
         return self._pairs[pair]
 
     def _read(self, name: str, size: int) -> None:
@@ -162,15 +163,14 @@ class Forecaster:
             self._count(source, "read", through_us)
             self._count(dest, "write", through_us - group.adopted)
             self._count(dest, "delete", group.replaced)
-            if self._driver(dest) in _TABLES and through_us > group.adopted:
+            if self._costs(dest).by_batch and through_us > group.adopted:
                 self._count(dest, "look", 1)  # the statement that confirms
         self._staging.clear()
         self._staging_count = self._staging_bytes = 0
 
     def _glance(self, dest: str, group: _Group) -> None:
         """Count how a batch learns what is at its destination already."""
-        listed = self._look(dest, group.documents)
-        if listed and self._driver(dest) == "swift":  # whose listings are not trusted to show all
+        if self._look(dest, group.documents) and self._costs(dest).doubted:
             self._count(dest, "look", group.documents - group.adopted - group.replaced)
 
     def _end_look_batch(self) -> None:
@@ -181,52 +181,20 @@ class Forecaster:
     def _end_clean_batch(self) -> None:
         for source, documents in self._cleaning.items():
             self._look(source, documents)
-            self._count(source, "delete", documents if self._driver(source) == "localfs" else 1)
+            self._count(source, "delete", 1 if self._costs(source).bulk_delete else documents)
         self._cleaning.clear()
 
     def _look(self, name: str, documents: int) -> bool:
         """Count the requests that tell what is at so many keys; say whether it was a listing."""
-        listed = self._driver(name) in _OBJECTS and documents >= _WORTH_LISTING
+        least = self._costs(name).worth_listing
+        listed = least is not None and documents >= least
         self._count(name, "list" if listed else "look", 1 if listed else documents)
         return listed
 
     def _count(self, name: str, kind: str, number: int) -> None:
-        """Count so many requests; a table takes one statement for all of a batch."""
         if not number:
             return
-        self._requests[name][kind] += min(number, 1) if self._driver(name) in _TABLES else number
+        self._requests[name][kind] += 1 if self._costs(name).by_batch else number
 
-    def _driver(self, name: str) -> str:
-        return self.desired.places[name].backend.driver
-
-
-def _copied_by_server(source: Place, dest: Place, basis: Basis) -> int:
-    """Return up to which size two stores copy a document whose bytes stay, so that it does not come through us."""
-    drivers = source.backend.driver, dest.backend.driver
-    if drivers == ("db", "db2") and basis.is_postgresql:
-        return SPOOL_BYTES
-    if drivers[0] in _OBJECTS and drivers[0] == drivers[1] and _server(source) == _server(dest):
-        return dest.address.max_size
-    # Files by a hard link; a source that stays needs bytes of its own.
-    if drivers == ("localfs", "localfs") and not basis.keep_source and _device(source) == _device(dest):
-        return dest.address.max_size
-    return -1
-
-
-def _server(place: Place) -> str:
-    """Return the endpoint, and the account, that the store is at."""
-    return place.address.identity.rpartition("/")[0]
-
-
-def _device(place: Place) -> int | str:
-    """Return what tells the file system of a data dir, which may be still to be made."""
-    data_dir = Path(place.backend.settings["archive_data_dir"])
-    for path in (data_dir, data_dir.parent):
-        if path.is_dir():
-            return path.stat().st_dev
-    return place.name
-
-
-def _on_disk(place: Place, size: int) -> int:
-    """Return the space that a document takes: files take whole blocks."""
-    return -(-size // _BLOCK_BYTES) * _BLOCK_BYTES if place.backend.driver == "localfs" else size
+    def _costs(self, name: str) -> Costs:
+        return COSTS[self.desired.places[name].address.scheme]

@@ -51,7 +51,7 @@ def backends_text(reference: ConfigReference) -> str:
 def backends_section(source: ConfigReference, dest: ConfigReference) -> Section:
     """Return the table of the backends of both configs."""
     rows = [*_backend_rows("from", source), *_backend_rows("to", dest)]
-    columns = (Column(""), Column("Section", CODE), Column("Backend", NAME))
+    columns = (Column("Side"), Column("Section", CODE), Column("Backend", NAME))
     return Section("Backends", table=Table("backends", columns, lambda: rows, len(rows), ""))
 
 

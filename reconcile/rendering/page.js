@@ -37,7 +37,6 @@
     const body = box.querySelector("tbody");
     const heads = [...box.querySelectorAll("th")];
     const words = heads.map((head) => head.className);
-    const labels = heads.map((head) => head.textContent);
     let rows = data.rows, page = 0, sorted = -1, down = false, texts = null;
 
     const said = element("span", { className: "quiet" });
@@ -79,8 +78,7 @@
     }
 
     heads.forEach((head, i) => {
-      const button = element("button", { type: "button", textContent: labels[i] });
-      if (!labels[i]) return;
+      const button = element("button", { type: "button", textContent: head.textContent });
       head.replaceChildren(button);
       button.addEventListener("click", () => {
         down = sorted === i ? !down : kinds[i] === "number" || kinds[i] === "bytes";

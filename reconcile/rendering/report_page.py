@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -9,7 +10,7 @@ from reconcile.planning.render import human_bytes, human_seconds, meaning_of
 from reconcile.rendering.backends import backends_section, backends_text, drivers_of, flows_section, places_of
 from reconcile.rendering.pages import BYTES, CODE, NAME, NUMBER, Band, Column, Page, Row, Section, Table, Tile, count
 from reconcile.running.account import Report, is_switched
-from reconcile.running.worktables import DELETED, DONE, KEPT, STAGING, SWITCHED, UNDOING, UNDONE
+from reconcile.running.worktables import DELETED, DONE, KEPT, PLANNED, STAGING, SWITCHED, UNDOING, UNDONE
 
 _STATES = {
     STAGING: "unfinished: the catalog is untouched",
@@ -18,6 +19,7 @@ _STATES = {
     UNDOING: "being undone",
     UNDONE: "undone",
 }
+_MOVE_STATES = {PLANNED: "to stage"}
 
 
 def report_page(report: Report) -> Page:
@@ -31,7 +33,7 @@ def report_page(report: Report) -> Page:
     sections.append(backends_section(report.source, report.dest))
     if report.space:
         sections += [_space(report), *_space_commands(report)]
-    sections.append(_undo(report))
+    sections.append(_next(report))
     return Page(
         kind="Undo report" if report.undo_of else "Report",
         title=_title(report),
@@ -69,6 +71,10 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
         yield "undo runs", ", ".join(report.undone_by)
     yield "last executed by", f"{report.executor} (user@host:process)"
     yield "begun", _time(report.begun_at)
+    yield (
+        "documents",
+        ", ".join(f"{number:,} {_MOVE_STATES.get(state, state)}" for state, number in report.states.items()),
+    )
     database = report.database
     yield "database", f"{database.get('kind')} {database.get('path') or database.get('database')}"
     yield "from", backends_text(report.source)
@@ -87,7 +93,9 @@ def _tiles(report: Report) -> Iterator[Tile]:
     documents, size = _moved(report)
     adopted = sum(row.adopted for row in report.moved)
     detail = human_bytes(size) + (f", {adopted:,} of them adopted" if adopted else "")
-    yield Tile("Moved" if is_switched(report) else "Staged", f"{documents:,}", detail)
+    undone = report.state in (UNDONE, UNDOING)
+    label = "Moved" if is_switched(report) else "Taken back" if undone else "Staged"
+    yield Tile(label, f"{documents:,}", detail)
     left = sum(row.documents for row in report.left)
     yield Tile("Left", f"{left:,}", "named below" if left else "no document", is_warning=bool(left))
     deleted, kept = (sum(s.documents for s in report.sources if s.fate == fate) for fate in (DELETED, KEPT))
@@ -163,14 +171,17 @@ def _space_commands(report: Report) -> Iterator[Section]:
         yield Section(f"To have it back from {space.table}", commands=commands)
 
 
-def _undo(report: Report) -> Section:
-    if report.undo is None:
-        said = (
-            "It is undone." if report.state == UNDONE else "It is an undo itself: to go forward, apply the plan again."
-        )
-        return Section("How to take it back", (said,))
-    what = "Take it back" if report.phases[1].ended_at is not None else "Drop what is staged"
-    return Section("How to take it back", commands=((what, report.undo.command),))
+def _next(report: Report) -> Section:
+    commands = []
+    if report.state in (STAGING, SWITCHED) and report.undo_of is None:
+        commands.append(("Go on with it", f"reconcile apply {shlex.quote(report.plan_path)}"))
+    if report.undo is not None:
+        what = "Take it back" if report.phases[1].ended_at is not None else "Drop what is staged"
+        commands.append((what, report.undo.command))
+        return Section("What can be done now", commands=tuple(commands))
+    said = "It is undone" if report.state == UNDONE else "It is an undo"
+    apply = "Applying the plan again goes forward again, as a new run."
+    return Section("What can be done now", (f"{said}: there is nothing to take back. {apply}",))
 
 
 def _footer(report: Report) -> Iterator[tuple[str, str]]:
