@@ -37,7 +37,7 @@ class Chromium:
         self._from, to_write = os.pipe()
         joined = f'exec "$0" "$@" 3<&{to_read} 4>&{to_write}'
         self._process = subprocess.Popen(
-            ["bash", "-c", joined, find() or "", *_FLAGS, f"--user-data-dir={self._profile}"],
+            ["bash", "-c", joined, find() or "", *_FLAGS, f"--user-data-dir={self._profile}", "about:blank"],
             pass_fds=(to_read, to_write),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

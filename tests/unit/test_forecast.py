@@ -12,6 +12,7 @@ import jsonschema
 import pytest
 
 from reconcile.config.checks import load_schema
+from reconcile.config.drivers import DRIVERS
 from reconcile.errors import UsageError
 from reconcile.planning import forecast as forecasting
 from reconcile.planning.model import Duration, Forecast
@@ -19,6 +20,10 @@ from reconcile.planning.planfile import PlanFile, open_plan
 from reconcile.planning.rates import read_rates
 from reconcile.rendering.output import FORMS, rendered_plan
 from reconcile.running import clean, stage, switch
+from reconcile.stores import objects
+from reconcile.stores.costs import COSTS
+from reconcile.stores.s3 import S3Store
+from reconcile.stores.swift import SwiftStore
 from tests.archives import connect, insert, md5, new_sqlite
 from tests.cli.runner import reconcile
 from tests.world import DB, DB2, NOW, PLAIN, World, localfs, s3, swift
@@ -68,11 +73,15 @@ def planned(world: World, source: dict[str, Any], dest: dict[str, Any], **reques
     return forecast_of(world.plan(world.config("config", source), world.config("dest", dest), **request))
 
 
-def test_the_batches_are_those_of_the_phases() -> None:
+def test_batches_and_costs_are_those_of_phases_and_drivers() -> None:
     assert forecasting.STAGE_DOCUMENTS == stage.BATCH_DOCUMENTS
     assert forecasting.STAGE_BYTES == stage.MEMORY_BYTES // stage._BATCHES_IN_MEMORY
     assert forecasting.LOOK_DOCUMENTS == switch._LOOK_DOCUMENTS
     assert forecasting.CLEAN_DOCUMENTS == clean._BATCH_DOCUMENTS
+    assert set(COSTS) == {driver.scheme for driver in DRIVERS.values()}
+    assert COSTS["s3"].worth_listing == COSTS["swift"].worth_listing == objects._WORTH_LISTING
+    assert COSTS["swift"].doubted is not SwiftStore.lists_at_once
+    assert COSTS["s3"].doubted is not S3Store.lists_at_once
 
 
 def test_from_tables_to_s3(world: World) -> None:
