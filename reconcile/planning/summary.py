@@ -141,9 +141,7 @@ def notes(desired: DesiredState, counts: Counts) -> list[str]:
             f"{counts.elsewhere} documents of the archive will be at another driver afterwards than the destination"
             f" config has. Its services read only {schemes}: they could not read those."
         )
-    unrated = (
-        counts.forecaster.without_rates() if counts.forecaster and counts.forecaster.basis.rates is not None else []
-    )
+    unrated = counts.forecaster.without_rates() if counts.forecaster else []
     if unrated:
         said.append(
             f"The rates given say nothing of {', '.join(unrated)}: how long it takes cannot be told. reconcile check"
