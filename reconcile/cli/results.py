@@ -1,8 +1,9 @@
-"""What `apply` and `undo` print at the end: what was done, the config from now on, the way back."""
+"""How results are put out, and what `apply` and `undo` print at the end: what was done, the config, the way back."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,8 +13,19 @@ import yaml
 from reconcile._version import OUTPUT_FORMAT
 from reconcile.config import Config
 from reconcile.logs import printable
+from reconcile.rendering.output import write_new
 from reconcile.running.phases import Outcome
 from reconcile.verbs import Prepared
+
+
+def put_out(pieces: Iterable[str], out: Path | None) -> None:
+    """Print a rendering piece by piece, or write it to a new file and say so."""
+    if out is not None:
+        write_new(out, pieces)
+        click.echo(f"saved as {out}", err=True)
+        return
+    for piece in pieces:
+        click.echo(piece, nl=False)
 
 
 def show_outcome(outcome: Outcome, prepared: Prepared, form: str) -> None:

@@ -4,37 +4,28 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import attrs
 import click
-import msgspec
 
 from reconcile.cli.options import PATH, option
+from reconcile.cli.results import put_out
 from reconcile.planning.planfile import open_plan
-from reconcile.planning.render import move_text, summary_data, summary_text
+from reconcile.rendering.output import FORMS, rendered_plan
 
 
 @click.command("show")
 @click.argument("plan", type=PATH)
-@option("--format", "form", type=click.Choice(("text", "json")), default="text", show_default=True)
-@option("--moves", is_flag=True, help="List every move too.")
-def command(plan: Path, form: str, *, moves: bool) -> None:
+@option("--format", "form", type=click.Choice(FORMS), default="text", show_default=True)
+@option("--out", type=PATH, help="Write to this new file instead of stdout.")
+@option("--moves", is_flag=True, help="List every move too, in text and JSON.")
+def command(plan: Path, form: str, out: Path | None, *, moves: bool) -> None:
     """Show what a saved PLAN would do, from its file alone.
 
-    Needs no database, and works on old and stale plans.
+    Needs no database, and works on old and stale plans. Markdown is for a change request: always under 60,000
+    characters, the summary first. HTML is one file that asks no network for anything: a diagram to scale, tables
+    that sort and filter, a search over the moves.
 
     \b
       reconcile show plans/to-s3.json --moves | less
+      reconcile show plans/to-s3.json --format html --out to-s3.html
     """
-    plan_file = open_plan(plan)
-    plan_file.verify()
-    if form == "json":
-        data = summary_data(plan_file)
-        data["blockers"] = [attrs.asdict(blocker) for blocker in plan_file.blockers()]
-        if moves:
-            data["moves"] = [attrs.asdict(move) for move in plan_file.moves()]
-        click.echo(msgspec.json.encode(data))
-        return
-    click.echo(summary_text(plan_file))
-    if moves:
-        for line in move_text(plan_file):
-            click.echo(line)
+    put_out(rendered_plan(open_plan(plan), form, moves=moves), out)

@@ -186,13 +186,55 @@ class Flow:
 
 
 @frozen(slots=False)
+class Requests:
+    """What a run asks of one backend, by kind: requests of a server, operations on files, statements on a table."""
+
+    backend: str
+    driver: str
+    list: int = 0
+    look: int = 0
+    read: int = 0
+    write: int = 0
+    copy: int = 0
+    delete: int = 0
+
+
+@frozen(slots=False)
+class Duration:
+    """About how long a run takes, in seconds, and in sentences the rates that this rests on."""
+
+    stage: int
+    clean: int
+    rests_on: list[str]
+
+
+@frozen(slots=False)
+class Forecast:
+    """What applying the plan costs. Sizes are in bytes, as the catalog has them.
+
+    ``space`` is what each destination needs for the copies. Documents that are ``recoded`` are of another size there.
+    ``work_tables`` is about what the run's record takes in the database. ``duration`` is None where no rates are known.
+    """
+
+    requests: list[Requests]
+    bytes_to_read: int
+    bytes_to_write: int
+    bytes_by_server: int
+    recoded: int
+    space: dict[str, int]
+    work_tables: int
+    duration: Duration | None = None
+
+
+@frozen(slots=False)
 class Summary:
     """Counts of all rows in scope. ``database_growth`` is in bytes.
 
     ``unreadable_after`` counts rows of the whole catalog, in scope or not, that services with the destination
     config could not read once the plan is applied, because they lie at another driver's scheme. ``unverifiable`` counts
     moves whose row has no digest. ``probed`` is the kind of probe, ``exists`` or ``digest``; with it ``adopted`` and
-    ``overwritten`` count moves whose destination holds the document already, or other content.
+    ``overwritten`` count moves whose destination holds the document already, or other content. ``forecast`` is None in
+    undo plans, and in plans of versions that made none.
     """
 
     moves: Tally
@@ -209,6 +251,7 @@ class Summary:
     probed: str | None = None
     adopted: int = 0
     overwritten: int = 0
+    forecast: Forecast | None = None
 
 
 @frozen(slots=False)

@@ -21,6 +21,7 @@ from reconcile.control import calm_collector
 from reconcile.errors import UsageError
 from reconcile.planning.checks import CrossChecks
 from reconcile.planning.desired import DesiredState
+from reconcile.planning.forecast import Basis, Forecaster
 from reconcile.planning.model import (
     FORMAT_VERSION,
     Blocker,
@@ -32,13 +33,14 @@ from reconcile.planning.model import (
 )
 from reconcile.planning.planfile import PlanFile, PlanWriter, new_plan, open_plan
 from reconcile.planning.probe import Prober
+from reconcile.planning.rates import Rates
 from reconcile.planning.summary import Counts, notes
 from reconcile.stores.addresses import Document
 
 
 @frozen
 class PlanRequest:
-    """What a plan is asked for beyond the two configs."""
+    """What a plan is asked for beyond the two configs. ``rates`` are what the forecast of a duration rests on."""
 
     scope: Scope = field(factory=Scope)
     limit: int | None = None
@@ -46,6 +48,7 @@ class PlanRequest:
     allow_unreadable: bool = False
     overwrite: bool = False
     probe: str | None = None  # "exists" or "digest"
+    rates: tuple[Rates, ...] | None = None
 
 
 def new_id() -> str:
@@ -68,7 +71,11 @@ def make_plan(
     plan_id = new_id()
     path = out or Path("plans") / f"{plan_id}.json"
     desired = DesiredState(source, dest, request.allow_unreadable)
-    counts = Counts(source_is_dest=source.fingerprint() == dest.fingerprint(), probed=request.probe)
+    counts = Counts(
+        forecaster=Forecaster(desired, Basis(catalog.is_postgresql, request.keep_source, request.rates)),
+        source_is_dest=source.fingerprint() == dest.fingerprint(),
+        probed=request.probe,
+    )
     with ExitStack() as stack:
         stack.enter_context(calm_collector())
         with catalog.snapshot() as connection:

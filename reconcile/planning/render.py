@@ -6,18 +6,25 @@ from collections.abc import Iterator
 from typing import Any
 
 import attrs
+import msgspec
 
 from reconcile.logs import printable
-from reconcile.planning.model import REASONS, PlanHeader, Tally
+from reconcile.planning.model import REASONS, Duration, Forecast, PlanHeader, Requests, Tally
 from reconcile.planning.planfile import PlanFile
 
 _SHOWN = 20
-_PROBED = {
+PROBED = {
     None: "no: the catalog alone was read; --probe asks the stores too",
     "exists": "every source is there, every destination looked at",
     "digest": "every source is what the catalog says, every destination looked at",
 }
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+_KINDS = {
+    "s3": ("ListObjectsV2", "HeadObject", "GetObject", "PutObject", "CopyObject", "DeleteObjects"),
+    "swift": ("container GET", "object HEAD", "object GET", "object PUT", "object COPY", "bulk delete"),
+    "localfs": ("directories listed", "files looked at", "files read", "files written", "hard links", "files deleted"),
+    "db": ("listings", "SELECT to look", "SELECT to read", "COPY", "INSERT ... SELECT", "DELETE"),
+}
 
 
 def human_bytes(size: float) -> str:
@@ -29,10 +36,41 @@ def human_bytes(size: float) -> str:
     raise AssertionError  # pragma: no cover
 
 
+def human_seconds(seconds: float) -> str:
+    """Return a duration for people: ``3 h 5 min``, ``2 min 10 s``, ``7 s``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def meaning_of(reason: str) -> str:
+    """Return what a reason's code means."""
+    return REASONS.get(reason, "a reason of another version")
+
+
 def summary_data(plan: PlanFile) -> dict[str, Any]:
-    """Return the summary as plain data, blockers named in the plan's file."""
+    """Return the header as plain data, with the file's path."""
     header = attrs.asdict(plan.header)
     return {"format_version": plan.header.format_version, "path": str(plan.path), **header}
+
+
+def plan_json(plan: PlanFile, *, moves: bool) -> Iterator[str]:
+    """Yield the plan as one JSON document: summary, blockers, and with ``moves`` those too, a line each."""
+    yield msgspec.json.encode(summary_data(plan)).decode().removesuffix("}")
+    for name, items in (("blockers", plan.blockers()), ("moves", plan.moves() if moves else None)):
+        if items is not None:
+            yield f',"{name}":['
+            yield from (f"{',' if n else ''}\n{msgspec.json.encode(item).decode()}" for n, item in enumerate(items))
+            yield "]"
+    yield "}\n"
+
+
+def plan_text(plan: PlanFile, *, moves: bool) -> Iterator[str]:
+    """Yield the summary as text, and with ``moves`` those too, a line each."""
+    yield f"{summary_text(plan)}\n"
+    yield from (f"{line}\n" for line in (move_text(plan) if moves else ()))
 
 
 def summary_text(plan: PlanFile) -> str:
@@ -64,15 +102,56 @@ def _lines(plan: PlanFile) -> Iterator[str]:
     )
     yield f"  blocked   {_tally(summary.blocked)}"
     for reason, count in summary.blocked_by_reason.items():
-        yield f"    {count} {reason}: {REASONS[reason]}"
+        yield f"    {count} {reason}: {meaning_of(reason)}"
     yield from _blockers(plan)
     if summary.beyond_limit:
         yield f"  beyond --limit  {summary.beyond_limit} documents"
-    yield f"  probed    {_PROBED[summary.probed]}"
+    yield f"  probed    {PROBED.get(summary.probed, summary.probed)}"
     yield f"  sources   {'kept' if header.policy.keep_source else 'deleted once the catalog points at the copies'}"
+    if summary.forecast is not None and summary.moves.documents:
+        yield from _forecast(summary.forecast)
     for note in summary.notes:
         yield f"  note: {note}"
     yield ""
+
+
+def _forecast(forecast: Forecast) -> Iterator[str]:
+    yield "  forecast"
+    yield f"    {bytes_text(forecast)}"
+    for name, asked in ((f"{r.backend} ({r.driver})", requests_text(r)) for r in forecast.requests):
+        yield f"    {name}: {asked}"
+    yield f"    {space_text(forecast)}"
+    if forecast.duration is not None:
+        yield f"    {duration_text(forecast.duration)}"
+        yield from (f"      {line}" for line in forecast.duration.rests_on)
+
+
+def bytes_text(forecast: Forecast) -> str:
+    """Return what is read and written, in a sentence."""
+    by_server = forecast.bytes_by_server
+    text = f"{human_bytes(forecast.bytes_to_read)} to read, {human_bytes(forecast.bytes_to_write)} to write"
+    text += f", {human_bytes(by_server)} copied by the stores themselves" if by_server else ""
+    return text + (f"; {forecast.recoded} documents change their encoding, and size" if forecast.recoded else "")
+
+
+def requests_text(requests: Requests) -> str:
+    """Return what a backend is asked for, by the names that its driver has for it."""
+    numbers = (requests.list, requests.look, requests.read, requests.write, requests.copy, requests.delete)
+    kinds = _KINDS.get(requests.driver, _KINDS["db"])
+    return ", ".join(f"{number:,} {kind}" for number, kind in zip(numbers, kinds, strict=True) if number)
+
+
+def space_text(forecast: Forecast) -> str:
+    """Return what is needed at the destinations, in a sentence."""
+    needed = [f"{human_bytes(size)} at {name}" for name, size in forecast.space.items()]
+    return f"space: {', '.join([*needed, f'about {human_bytes(forecast.work_tables)} for the record in the database'])}"
+
+
+def duration_text(duration: Duration) -> str:
+    """Return how long it takes, in a sentence that says that it is an estimate."""
+    total = human_seconds(duration.stage + duration.clean)
+    stage, clean = human_seconds(duration.stage), human_seconds(duration.clean)
+    return f"estimate: {total} (stage {stage}, clean {clean}), at the rates that were measured:"
 
 
 def _database(header: PlanHeader) -> str:

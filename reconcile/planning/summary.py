@@ -9,6 +9,7 @@ from pathlib import Path
 from attrs import define, field
 
 from reconcile.planning.desired import DesiredState
+from reconcile.planning.forecast import Forecaster
 from reconcile.planning.model import ADOPT, OVERWRITE, Blocker, Flow, InPlace, Move, Summary, Tally
 
 
@@ -33,8 +34,9 @@ class Group:
 
 @define
 class Counts:
-    """What the summary is made of."""
+    """What the summary is made of. ``forecaster`` is None for an undo."""
 
+    forecaster: Forecaster | None = None
     moves: Group = field(factory=Group)
     in_place: Group = field(factory=Group)
     blocked: Group = field(factory=Group)
@@ -64,6 +66,8 @@ class Counts:
         self.same_url += move.before.content_url == move.after.content_url
         self.unverifiable += move.before.digest is None
         self.actions[move.action or ""] += 1
+        if self.forecaster is not None:
+            self.forecaster.add(move)
         if desired.places[move.dest].backend.driver in ("db", "db2"):
             self.into_database += size or 0
         if desired.places[move.source].backend.driver in ("db", "db2"):
@@ -73,6 +77,7 @@ class Counts:
         """Count no moves any more: they are about to be counted again, those that are left."""
         self.elsewhere += sum(group.documents for group in self.flows.values()) - self.keep_scheme
         self.moves, self.flows, self.actions = Group(), {}, Counter()
+        self.forecaster = self.forecaster and Forecaster(self.forecaster.desired, self.forecaster.basis)
         self.same_url = self.keep_scheme = self.unverifiable = self.into_database = self.out_of_database = 0
 
     def add_blocker(self, blocker: Blocker) -> None:
@@ -106,6 +111,7 @@ class Counts:
             probed=self.probed,
             adopted=self.actions[ADOPT],
             overwritten=self.actions[OVERWRITE],
+            forecast=self.forecaster.forecast() if self.forecaster else None,
         )
 
 
@@ -134,6 +140,12 @@ def notes(desired: DesiredState, counts: Counts) -> list[str]:
         said.append(
             f"{counts.elsewhere} documents of the archive will be at another driver afterwards than the destination"
             f" config has. Its services read only {schemes}: they could not read those."
+        )
+    unrated = counts.forecaster.without_rates() if counts.forecaster else []
+    if unrated:
+        said.append(
+            f"The rates given say nothing of {', '.join(unrated)}: how long it takes cannot be told. reconcile check"
+            " CONFIG --format json measures the backends of a config."
         )
     if not counts.moves.documents and counts.at_dest and counts.at_dest == counts.in_place.documents:
         said.append("No document is where the source config says. Are the two configs in the right order?")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -327,5 +328,13 @@ def resume_run(catalog: Catalog, record: RunRecord, *, keep_source: bool = False
 
 
 def executor() -> str:
-    """Return who executes a run: host and process."""
-    return f"{socket.gethostname()}:{os.getpid()}"
+    """Return who executes a run: the user of the operating system, host and process."""
+    return f"{_user()}@{socket.gethostname()}:{os.getpid()}"
+
+
+def _user() -> str:
+    """Return the user's name, or number where it has none: not what the environment says."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())

@@ -53,10 +53,11 @@ def on_terminal(
     """Run ``reconcile`` at a terminal of so many columns; ``err`` is what it shows, with the ``results`` or without."""
     screen, end = pty.openpty()
     resize(screen, columns)
+    inherited = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
     process = subprocess.Popen(
         [sys.executable, "-m", "reconcile", *map(str, arguments)],
         cwd=cwd,
-        env=os.environ | {"TERM": "xterm-256color"} | environment,
+        env=inherited | {"TERM": "xterm-256color"} | environment,
         stdin=end,
         stdout=end if results else subprocess.PIPE,
         stderr=end,

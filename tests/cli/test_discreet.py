@@ -78,6 +78,8 @@ def test_no_credential_leaves_the_config(guarded: World, moto: MotoServer, level
         run("show", "p.json", "--moves"),
         run("diff", "p.json", "--format", "json"),
         run("runs", "--source", "config.yaml", "--format", "json"),
+        run("show", "p.json", "--format", "html"),
+        run("report", "--source", "config.yaml", "--format", "html"),
         run("status", "--source", "config.yaml"),
         run("status", RECONCILE_DB_CONNECT=guarded.url),
         run("undo", "p.undo.json", "--yes"),

@@ -222,7 +222,7 @@ def test_a_watch_survives_a_terminal_that_is_made_smaller(lite: World) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "reconcile", "status", "--watch", "--interval", "0.1", "--source", "config.yaml"],
         cwd=lite.folder,
-        env=os.environ | {"TERM": "xterm-256color"},
+        env={name: value for name, value in os.environ.items() if name != "COLUMNS"} | {"TERM": "xterm-256color"},
         stdin=end,
         stdout=end,
         stderr=end,

@@ -1,0 +1,31 @@
+"""``reconcile report``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from reconcile import verbs
+from reconcile.cli.options import PATH, database_of, database_options, option
+from reconcile.cli.results import put_out
+from reconcile.rendering.output import FORMS, rendered_report
+
+
+@click.command("report")
+@click.argument("run", required=False)
+@option("--source", type=PATH, help="A config of the services, for its credentials.database.")
+@option("--format", "form", type=click.Choice(FORMS), default="text", show_default=True)
+@option("--out", type=PATH, help="Write to this new file instead of stdout.")
+@database_options
+def command(run: str | None, **options: Any) -> None:  # noqa: ANN401
+    """Report what the last run, or RUN, did: who, when, how long, how much, what was left, how to take it back.
+
+    From the run's record in the database, for unfinished and undone runs too. After documents left the database it
+    also tells what space can be had back, by which command, and what that blocks.
+
+    \b
+      reconcile report --source config.yaml --format html --out migration.html
+    """
+    report = verbs.report(database_of(options), run, options["source"])
+    put_out(rendered_report(report, options["form"]), options["out"])

@@ -1,0 +1,198 @@
+"""What a run did, as a page."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from reconcile.planning.render import human_bytes, human_seconds, meaning_of
+from reconcile.rendering.backends import backends_section, backends_text, drivers_of, flows_section, places_of
+from reconcile.rendering.pages import BYTES, CODE, NAME, NUMBER, Band, Column, Page, Row, Section, Table, Tile, count
+from reconcile.running.account import Report, is_switched
+from reconcile.running.worktables import DELETED, DONE, KEPT, PLANNED, STAGING, SWITCHED, UNDOING, UNDONE
+
+_STATES = {
+    STAGING: "unfinished: the catalog is untouched",
+    SWITCHED: "switched, and its sources are not all cleaned yet",
+    DONE: "done",
+    UNDOING: "being undone",
+    UNDONE: "undone",
+}
+_MOVE_STATES = {PLANNED: "to stage"}
+
+
+def report_page(report: Report) -> Page:
+    """Return the page of a report."""
+    bands = [Band(row.source, row.bucket, row.dest, row.documents, row.bytes_before) for row in report.moved]
+    sections = [_phases(report), flows_section(bands, 0, "the work table reconcile_moves")]
+    if report.sources:
+        sections.append(_sources(report))
+    if report.left:
+        sections += [_left(report), _left_named(report)]
+    sections.append(backends_section(report.source, report.dest))
+    if report.space:
+        sections += [_space(report), *_space_commands(report)]
+    sections.append(_next(report))
+    return Page(
+        kind="Undo report" if report.undo_of else "Report",
+        title=_title(report),
+        facts=tuple(_facts(report)),
+        tiles=tuple(_tiles(report)),
+        notes=(report.remark,) if report.remark else (),
+        bands=tuple(bands),
+        places=places_of(report.source, report.dest),
+        sections=tuple(sections),
+        footer=tuple(_footer(report)),
+    )
+
+
+def _title(report: Report) -> str:
+    documents, size = _moved(report)
+    places = places_of(report.source, report.dest)
+    froms, tos = ({getattr(row, side) for row in report.moved} for side in ("source", "dest"))
+    where = f" from {drivers_of(froms, places)} to {drivers_of(tos, places)}" if report.moved else ""
+    amount = f"{count(documents)}, {human_bytes(size)}"
+    if report.state == STAGING:
+        return f"unfinished: {amount} staged{where}, nothing switched"
+    if report.state == UNDONE and report.phases[1].ended_at is None:
+        return "undone before anything was switched: its copies were dropped"
+    if report.state in (UNDONE, UNDOING):
+        return f"{_STATES[report.state]}: {amount}, that were moved{where}"
+    verb = "taken back" if report.undo_of else "moved"
+    return f"{amount} {verb}{where}" + (", not all sources cleaned yet" if report.state == SWITCHED else "")
+
+
+def _facts(report: Report) -> Iterator[tuple[str, str]]:
+    yield "state", _STATES[report.state]
+    if report.undo_of:
+        yield "takes back run", report.undo_of
+    if report.undone_by:
+        yield "undo runs", ", ".join(report.undone_by)
+    yield "last executed by", f"{report.executor} (user@host:process)"
+    yield "begun", _time(report.begun_at)
+    yield (
+        "documents",
+        ", ".join(f"{number:,} {_MOVE_STATES.get(state, state)}" for state, number in report.states.items()),
+    )
+    database = report.database
+    yield "database", f"{database.get('kind')} {database.get('path') or database.get('database')}"
+    yield "from", backends_text(report.source)
+    yield "to", backends_text(report.dest)
+    yield "downtime", _downtime(report)
+
+
+def _downtime(report: Report) -> str:
+    downtime = report.downtime
+    if downtime.seconds is None or downtime.last_heartbeat is None:
+        return downtime.explanation
+    return f"{human_seconds(downtime.seconds)}: {downtime.explanation} ({_time(downtime.last_heartbeat)})"
+
+
+def _tiles(report: Report) -> Iterator[Tile]:
+    documents, size = _moved(report)
+    adopted = sum(row.adopted for row in report.moved)
+    detail = human_bytes(size) + (f", {adopted:,} of them adopted" if adopted else "")
+    undone = report.state in (UNDONE, UNDOING)
+    label = "Moved" if is_switched(report) else "Taken back" if undone else "Staged"
+    yield Tile(label, f"{documents:,}", detail)
+    left = sum(row.documents for row in report.left)
+    yield Tile("Left", f"{left:,}", "named below" if left else "no document", is_warning=bool(left))
+    deleted, kept = (sum(s.documents for s in report.sources if s.fate == fate) for fate in (DELETED, KEPT))
+    yield Tile("Sources deleted", f"{deleted:,}", f"{kept:,} kept" if kept else "")
+    seconds = report.downtime.seconds
+    down = "unknown" if seconds is None else human_seconds(seconds)
+    yield Tile("Downtime", down, "" if seconds is None else "last heartbeat to switch")
+
+
+def _moved(report: Report) -> tuple[int, int]:
+    return sum(row.documents for row in report.moved), sum(row.bytes_before for row in report.moved)
+
+
+def _phases(report: Report) -> Section:
+    rows: list[Row] = [
+        (
+            phase.name,
+            _time(phase.ended_at) if phase.ended_at is not None else "",
+            human_seconds(phase.seconds) if phase.seconds is not None else "not known",
+        )
+        for phase in report.phases
+    ]
+    table = Table("phases", (Column("Phase"), Column("Ended"), Column("Took")), lambda: rows, len(rows), "")
+    text = ("Pauses count: an interrupted run's, and the wait for heartbeats to grow old before the switch.",)
+    return Section("How long it took", text, table=table)
+
+
+def _sources(report: Report) -> Section:
+    rows: list[Row] = [(s.fate, s.reason, s.documents, s.bytes) for s in report.sources]
+    columns = (Column("Sources"), Column("Reason", NAME), Column("Documents", NUMBER), Column("Bytes", BYTES))
+    return Section("What became of the sources", table=Table("sources", columns, lambda: rows, len(rows), ""))
+
+
+def _left(report: Report) -> Section:
+    rows: list[Row] = [(row.state, row.reason, meaning_of(row.reason), row.documents) for row in report.left]
+    columns = (Column("State"), Column("Reason", CODE), Column("Meaning"), Column("Documents", NUMBER))
+    table = Table("reasons", columns, lambda: rows, len(rows), "")
+    return Section("What was not moved", ("These documents are where they were.",), table=table)
+
+
+def _left_named(report: Report) -> Section:
+    rows: list[Row] = [(d.document, d.state, d.reason, d.detail, d.url, d.bytes) for d in report.left_named]
+    total = sum(row.documents for row in report.left)
+    columns = (
+        *(Column("Document", NAME), Column("State"), Column("Reason", CODE), Column("Detail", NAME)),
+        *(Column("URL", NAME), Column("Bytes", BYTES)),
+    )
+    text = (
+        (f"The first {len(rows)} of {total:,}; all are in the work table reconcile_moves.",)
+        if total > len(rows)
+        else ()
+    )
+    rest = "All are in the work table reconcile_moves."
+    return Section("Documents not moved", text, table=Table("left", columns, lambda: rows, len(rows), rest))
+
+
+def _space(report: Report) -> Section:
+    rows: list[Row] = [(s.table, s.table_bytes, s.live_bytes, s.reclaimable_bytes, s.index_bytes) for s in report.space]
+    columns = (
+        *(Column("Table", NAME), Column("Takes", BYTES), Column("Rows left in it take", BYTES)),
+        *(Column("To be had back", BYTES), Column("Indexes", BYTES)),
+    )
+    text = ["An estimate: what the table takes, TOAST included, against what its rows take as they are stored."]
+    if report.state != DONE or any(s.fate != DELETED for s in report.sources):
+        text.append("Not all sources of this run are deleted: more will be free once they are.")
+    table = Table("space", columns, lambda: rows, len(rows), "")
+    return Section("Space to be had back in the database", tuple(text), table=table)
+
+
+def _space_commands(report: Report) -> Iterator[Section]:
+    for space in report.space:
+        commands = tuple((f"{c.effect[0].upper()}{c.effect[1:]}. Blocks {c.blocks}", c.command) for c in space.commands)
+        yield Section(f"To have it back from {space.table}", commands=commands)
+
+
+def _next(report: Report) -> Section:
+    commands = []
+    if report.state in (STAGING, SWITCHED) and report.undo_of is None:
+        commands.append(("Go on with it", f"reconcile apply {shlex.quote(report.plan_path)}"))
+    if report.undo is not None:
+        what = "Take it back" if report.phases[1].ended_at is not None else "Drop what is staged"
+        commands.append((what, report.undo.command))
+        return Section("What can be done now", commands=tuple(commands))
+    said = "It is undone" if report.state == UNDONE else "It is an undo"
+    apply = "Applying the plan again goes forward again, as a new run."
+    return Section("What can be done now", (f"{said}: there is nothing to take back. {apply}",))
+
+
+def _footer(report: Report) -> Iterator[tuple[str, str]]:
+    yield "run", report.run_id
+    yield "plan", f"{report.plan_id}, {report.plan_path}"
+    yield "plan digest", report.plan_digest
+    if report.undo is not None and report.undo.plan_path is not None:
+        yield "undo plan", report.undo.plan_path
+        yield "undo digest", str(report.undo.plan_digest)
+    yield "versions", f"planned by reconcile {report.planned_by}, reported by {report.reported_by}"
+
+
+def _time(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"

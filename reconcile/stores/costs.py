@@ -1,0 +1,64 @@
+"""What a batch of documents asks of each driver, for forecasts: the drivers' ways, told without opening a store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from attrs import frozen
+
+from reconcile.payload import SPOOL_BYTES
+from reconcile.stores.addresses import Address, FileAddress
+from reconcile.stores.between import AT_LEAST
+
+_BLOCK_BYTES = 4096  # of a file system
+
+
+@frozen
+class Costs:
+    """A driver's ways. Requests are asked for one by one unless a field says otherwise.
+
+    ``by_batch``: one statement takes a whole batch. ``worth_listing``: that many keys are looked at by a listing, one
+    request a batch; ``doubted``: what it does not show is asked for all the same. ``bulk_delete``: a request deletes
+    a batch. ``asks_before_copy``: a copy by the server is preceded by a look at either end. ``block``: content takes
+    whole blocks of so many bytes.
+    """
+
+    by_batch: bool = False
+    worth_listing: int | None = None
+    doubted: bool = False
+    bulk_delete: bool = True
+    asks_before_copy: bool = False
+    block: int = 1
+
+
+COSTS = {
+    "db": Costs(by_batch=True),
+    "db2": Costs(by_batch=True),
+    "file": Costs(bulk_delete=False, block=_BLOCK_BYTES),
+    "s3": Costs(worth_listing=16, asks_before_copy=True),
+    "swift": Costs(worth_listing=16, doubted=True, asks_before_copy=True),
+}
+
+
+def copied_sizes(source: Address, dest: Address, *, is_postgresql: bool, keep_source: bool) -> range:
+    """Return of which sizes, in bytes, two stores copy content by themselves if its bytes stay; none if they do not."""
+    schemes = {source.scheme, dest.scheme}
+    if schemes == {"db", "db2"}:
+        return range(SPOOL_BYTES + 1) if is_postgresql else range(0)
+    if isinstance(source, FileAddress) and isinstance(dest, FileAddress):  # a kept source needs bytes of its own
+        is_linked = not keep_source and _device(source) == _device(dest)
+        return range(dest.max_size + 1) if is_linked else range(0)
+    if len(schemes) == 1 and _server(source) == _server(dest):
+        return range(AT_LEAST, dest.max_size + 1)
+    return range(0)
+
+
+def _server(address: Address) -> str:
+    """Return the endpoint, and the account, that an object store is at."""
+    return address.identity.rpartition("/")[0]
+
+
+def _device(address: FileAddress) -> int | str:
+    """Return what tells the file system of a data dir, which may be still to be made."""
+    data_dir = Path(address.data_dir)
+    return next((path.stat().st_dev for path in (data_dir, data_dir.parent) if path.is_dir()), address.data_dir)

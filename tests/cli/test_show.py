@@ -1,0 +1,85 @@
+"""``reconcile show`` in every form, from the plan's file alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from reconcile.planning.planfile import open_plan
+from reconcile.rendering.output import FORMS, rendered_plan
+from tests.archives import new_sqlite
+from tests.cli.runner import reconcile
+from tests.servers.moto import MotoServer
+from tests.world import DB, World, s3
+
+
+@pytest.fixture
+def planned(folder: Path, moto: MotoServer) -> World:
+    """A plan with a blocker, and nothing else left: neither configs nor database."""
+    world = World(folder, new_sqlite(folder))
+    world.fill(40)
+    world.row("tape", b"x", content_url="tape://x")
+    world.plan(world.config("config", DB), world.config("dest", s3(moto, "show", prefix="p/")))
+    for name in ("config.yaml", "dest.yaml", "anchore.db"):
+        (folder / name).unlink()
+    return world
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_says_what_matters_and_no_credential(planned: World, moto: MotoServer, form: str) -> None:
+    """R8, and a review needs nothing but the file."""
+    result = reconcile("show", "p.json", "--format", form, cwd=planned.folder)
+    assert (result.code, result.err) == (0, "")
+    for wanted in ("unknown_scheme", "analysis_archive", "show", "PutObject" if form != "json" else '"write":40'):
+        assert wanted in result.out, wanted
+    assert moto.secret_key not in result.out
+    assert moto.access_key not in result.out
+
+
+def test_json_holds_all_of_it(planned: World) -> None:
+    result = reconcile("show", "p.json", "--format", "json", "--moves", cwd=planned.folder)
+    shown, plan = json.loads(result.out), json.loads((planned.folder / "p.json").read_text())
+    assert shown["format_version"] == "1.0"
+    for name in ("moves", "blockers", "summary", "plan_id"):
+        assert shown[name] == plan[name]
+    assert "moves" not in json.loads("".join(rendered_plan(open_plan(planned.folder / "p.json"), "json")))
+
+
+def test_out_writes_a_new_file_and_never_replaces_one(planned: World) -> None:
+    """Least of all the plan."""
+    folder = planned.folder
+    result = reconcile("show", "p.json", "--format", "markdown", "--out", "p.md", cwd=folder)
+    assert (result.code, result.out) == (0, "")
+    assert "saved as p.md" in result.err
+    assert (folder / "p.md").read_text().startswith("# Plan: move 40 documents")
+    assert (folder / "p.md").stat().st_mode & 0o777 == 0o600
+    before = (folder / "p.json").read_bytes()
+    result = reconcile("show", "p.json", "--format", "html", "--out", "p.json", cwd=folder)
+    assert result.code == 64
+    assert "exists already" in result.err
+    assert (folder / "p.json").read_bytes() == before
+    result = reconcile("show", "p.json", "--out", "no/such/folder.txt", cwd=folder)
+    assert result.code == 1
+    assert "cannot be written" in result.err
+
+
+def test_an_edited_plan_is_not_shown(planned: World) -> None:
+    path = planned.folder / "p.json"
+    path.write_text(path.read_text().replace("policy_bundles", "policy_bundlez"))
+    result = reconcile("show", "p.json", "--format", "html", "--out", "out", cwd=planned.folder)
+    assert result.code == 1
+    assert "its digest does not fit" in result.err
+    assert not (planned.folder / "out").exists()
+
+
+def test_an_undo_plan_is_shown_as_one(folder: Path) -> None:
+    world = World(folder, new_sqlite(folder))
+    world.fill(3)
+    source = world.config("config", DB)
+    dest = world.config("dest", {"storage_driver": {"name": "db2", "config": {}}})
+    world.apply(world.plan(source, dest))
+    out = "".join(rendered_plan(open_plan(Path("p.undo.json")), "markdown"))
+    assert out.startswith("# Undo plan: take 3 documents")
+    assert "reconcile undo p.undo.json" in out
