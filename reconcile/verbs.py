@@ -12,6 +12,8 @@ from pathlib import Path
 
 from attrs import evolve, frozen
 
+from reconcile.auditing import check as checking
+from reconcile.auditing.check import CheckReport
 from reconcile.catalog import Catalog, DatabaseOptions, Scope, connect
 from reconcile.catalog.tasks import Migration, migrations
 from reconcile.config import Config, load_config
@@ -176,3 +178,16 @@ def status(catalog: Catalog, run_id: str | None = None) -> Status | None:
 def all_runs(catalog: Catalog) -> tuple[list[RunRecord], list[Migration]]:
     """Return all runs on record, and all migrations in the vendor's, the newest first."""
     return find_runs(catalog), migrations(catalog)
+
+
+def check(
+    config: Path,
+    database: DatabaseOptions | None = None,
+    control: Control | None = None,
+    *,
+    only_archive: bool = False,
+) -> CheckReport:
+    """Try the backends of a config on test objects, and look at its catalog."""
+    loaded = load_config(config, destination=True)
+    with opened(database or DatabaseOptions(), loaded) as catalog:
+        return checking.check(catalog, loaded, control or Control(), only_archive=only_archive)

@@ -23,7 +23,7 @@ from reconcile.catalog.rows import streamed
 from reconcile.errors import BackendError, CatalogError, DocumentError
 from reconcile.payload import SPOOL_BYTES, Data, chunks_of, gathered, md5
 from reconcile.stores.addresses import Address, Key
-from reconcile.stores.base import Content, Known, Stat, Store, Write
+from reconcile.stores.base import Capabilities, Content, Known, Stat, Store, Write
 from reconcile.stores.binary_copy import copy_in, copy_out
 from reconcile.stores.shortcuts import Shortcut
 
@@ -247,6 +247,20 @@ class TableStore(Store):
             left = set(self._digests(connection, keys))
         changed = "what is there now is not the content that was copied"
         return {key: DocumentError("content_changed", changed) if key in left else None for key in keys}
+
+    def capabilities(self) -> Capabilities:
+        return Capabilities(
+            conditional_put=True, confirmation="md5() in the transaction that wrote it", bulk_delete=True
+        )
+
+    def rights(self) -> Mapping[str, str]:
+        selecting, inserting, deleting = (
+            f"{right} on {self.table.name}" for right in ("SELECT", "INSERT and SELECT", "DELETE and SELECT")
+        )
+        return {"prepare": selecting, "look": selecting, "read": selecting, "listing": selecting} | {
+            "write": inserting,
+            "delete": deleting,
+        }
 
     def listing(self) -> Iterator[tuple[Key, Stat]]:
         with self.catalog.snapshot() as connection:
