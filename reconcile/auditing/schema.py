@@ -88,7 +88,7 @@ def _versions(catalog: Catalog, columns: list[str]) -> list[dict[str, str | None
     names = [name for name in _VERSIONS if name in columns]
     if not names:
         return None
-    query = sa.select(*(sa.column(name) for name in names)).select_from(sa.table(_VERSIONS_TABLE))
+    query: sa.Select[Any] = sa.select(*(sa.column(name) for name in names)).select_from(sa.table(_VERSIONS_TABLE))
     with catalog.read() as connection:
         return [dict(row) for row in connection.execute(query).mappings()]
 
