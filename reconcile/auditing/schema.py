@@ -80,15 +80,15 @@ def report(catalog: Catalog) -> CatalogReport:
 def _table(table: sa.Table, columns: list[str] | None) -> TableReport:
     if columns is None:
         return TableReport(there=False, missing=[], extra=[])
-    needed = {column.name for column in table.columns}
+    needed = {str(column.name) for column in table.columns}
     return TableReport(True, sorted(needed - set(columns)), sorted(set(columns) - needed))
 
 
 def _versions(catalog: Catalog, columns: list[str]) -> list[dict[str, str | None]] | None:
-    names = [name for name in _VERSIONS if name in columns]
-    if not names:
+    wanted: list[sa.ColumnElement[Any]] = [sa.column(name) for name in _VERSIONS if name in columns]
+    if not wanted:
         return None
-    query: sa.Select[Any] = sa.select(*(sa.column(name) for name in names)).select_from(sa.table(_VERSIONS_TABLE))
+    query = sa.select(*wanted).select_from(sa.table(_VERSIONS_TABLE))
     with catalog.read() as connection:
         return [dict(row) for row in connection.execute(query).mappings()]
 
