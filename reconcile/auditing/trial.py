@@ -76,7 +76,7 @@ class Trial:
                 if self._is_written and self._step("delete", self._delete):
                     self._step("gone", self._gone)
                 if self.ok:
-                    self._step("trial", self._measure)
+                    self._step("rates", self._measure)
         finally:
             self._take_away()
 
