@@ -65,13 +65,12 @@ class Orphans:
 
 @frozen
 class RunScope:
-    """The run whose copies were audited. ``partial``: its plan was limited, or not all of it is staged."""
+    """The run whose copies were audited. ``remark``: what makes it partial, None where all documents are staged."""
 
     run_id: str
     state: str
     staged: int
     not_staged: int
-    partial: bool
     remark: str | None
 
 
@@ -117,7 +116,7 @@ class Audited:
             "verified_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "tool_version": __version__,
             "ok": self.ok,
-            "scope": {"buckets": list(self.request.buckets), "run": self.run and attrs.asdict(self.run)},
+            "scope": {"buckets": list(self.request.buckets), "run": self._run()},
             "sample": self.request.sample and {"percent": self.request.sample, "of": self.total},
             "documents": self.documents,
             "bytes": self.bytes,
@@ -135,6 +134,9 @@ class Audited:
         yield _open_ended({"count": len(self.orphans.listed)} | counts) + ',"listed":['
         yield from _separated(self.orphans.listed)
         yield "]}}"
+
+    def _run(self) -> dict[str, Any] | None:
+        return attrs.asdict(self.run) | {"partial": self.run.remark is not None} if self.run else None
 
 
 def _open_ended(fields: dict[str, Any]) -> str:

@@ -36,8 +36,9 @@ def audit_staged(
     states = count_states(catalog, record.run_id)
     staged, size = states.get(STAGED, (0, 0))
     not_staged = sum(documents for documents, _size in states.values()) - staged
-    partial = record.header.policy.limited or not_staged > 0
-    audited.run = RunScope(record.run_id, record.state, staged, not_staged, partial, PARTIAL if partial else None)
+    audited.run = RunScope(
+        record.run_id, record.state, staged, not_staged, _partial(not_staged, limited=record.header.policy.limited)
+    )
     audited.total = staged
     control.progress.phase("verify", staged, size)
     auditor = _Auditor(catalog, desired, stores, record)
@@ -48,6 +49,13 @@ def audit_staged(
             audited.count(backend, copy.size, copy.problem, verifiable=copy.verifiable)
         control.progress.advance(len(found), sum(copy.work.move.before.size or 0 for copy in found))
         control.check()
+
+
+def _partial(not_staged: int, *, limited: bool) -> str | None:
+    """Say what the copies of a partial run must not be taken for."""
+    why = ["its plan was limited"] if limited else []
+    why += [f"{not_staged} documents are not staged"] if not_staged else []
+    return f"{', '.join(why)}: {PARTIAL}" if why else None
 
 
 @frozen

@@ -41,7 +41,10 @@ def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
         for line in _lines(report):
             click.echo(line)
     if not report.ok:
-        raise ReconcileError(f"the check of {report.config.path} failed: {', '.join(_failures(report))}")
+        raise ReconcileError(
+            f"the check of {report.config.path} failed: {', '.join(_failures(report))}",
+            hint="mend what is said above; the same command checks again",
+        )
 
 
 def _failures(report: CheckReport) -> Iterator[str]:
@@ -70,18 +73,15 @@ def _backend(report: BackendReport) -> Iterator[str]:
         if step.right:
             yield f"           next: check the credentials, and that they may: {step.right}"
     can = report.capabilities
-    yield "  can      " + ", ".join(
-        f"{name}: {_yes(value)}"
-        for name, value in (
-            ("refuse a taken key", can.conditional_put),
-            ("copy by itself", report.server_side_copy),
-            ("delete in bulk", can.bulk_delete),
+    if can.conditional_put is not None:
+        yield (
+            f"  can      refuse a taken key: {_yes(can.conditional_put)}, copy documents by itself:"
+            f" {_yes(report.server_side_copy)}, delete in bulk: {_yes(can.bulk_delete)}"
         )
-    )
     rates = report.rates
     if rates is not None:
         yield (
-            f"  rates    documents of 4 KiB: {rates.write_documents_per_second:.0f}/s written,"
+            f"  reached  documents of 4 KiB: {rates.write_documents_per_second:.0f}/s written,"
             f" {rates.read_documents_per_second:.0f}/s read, {rates.delete_documents_per_second:.0f}/s deleted"
         )
         yield (
@@ -90,8 +90,8 @@ def _backend(report: BackendReport) -> Iterator[str]:
         )
 
 
-def _yes(value: bool | None) -> str:  # noqa: FBT001
-    return {True: "yes", False: "no", None: "not known"}[value]
+def _yes(value: bool) -> str:  # noqa: FBT001
+    return "yes" if value else "no"
 
 
 def _catalog(report: CatalogReport) -> Iterator[str]:

@@ -68,9 +68,8 @@ def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
 def _lines(audited: Audited) -> Iterator[str]:
     yield _title(audited)
     run = audited.run
-    if run is not None and run.partial:
-        yield f"  PARTIAL: {run.not_staged} documents of the run are not staged, or its plan was limited;"
-        yield f"  {run.remark}"
+    if run is not None and run.remark:
+        yield f"  PARTIAL: {run.remark}"
     for name, tally in sorted(audited.by_backend.items()):
         bad = f", {tally.problems} missing or wrong" if tally.problems else ""
         yield f"  {name}: {tally.documents} documents, {human_bytes(tally.bytes)}{bad}"
@@ -106,13 +105,13 @@ def _orphans(orphans: Orphans) -> Iterator[str]:
     yield from _first(
         (orphan.url + (" (temporary)" if orphan.kind == "temporary" else "") for orphan in orphans.listed), count
     )
-    for number, what in (
-        (orphans.staged, "copies that unfinished runs have staged"),
-        (orphans.kept, "sources that runs have kept"),
-        (orphans.self_checks, "objects of the services' own self check"),
+    for what, number in (
+        ("staged by unfinished runs", orphans.staged),
+        ("sources that runs have kept", orphans.kept),
+        ("self checks of services", orphans.self_checks),
     ):
         if number:
-            yield f"  beside them {number} {what}"
+            yield f"  beside them, {what}: {number}"
 
 
 def _first(texts: Iterable[str], count: int) -> Iterator[str]:

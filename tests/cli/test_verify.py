@@ -405,7 +405,7 @@ def test_a_partial_run_says_what_a_switch_of_it_would_be(small: World) -> None:
     run = stage_only(small, small.plan(config, dest, limit=2))
     data = audited(small, "dest.yaml", run=run)
     assert data["scope"]["run"]["partial"]
-    assert data["scope"]["run"]["remark"] == PARTIAL
+    assert data["scope"]["run"]["remark"] == f"its plan was limited: {PARTIAL}"
     result = verify(small, "--run", run, config="dest.yaml")
     assert result.code == 0
     assert PARTIAL in result.out
