@@ -69,9 +69,10 @@ class Trial:
         try:
             if self._step("prepare", self._prepare) and self._step("look", self._look):
                 self._is_written = self._step("write", self._write)
-                for name, verb in (("confirm", self._confirm), ("read", self._read), ("replace", self._replace)):
-                    if self._is_written:
-                        self._step(name, verb)
+                if self._is_written:
+                    self._step("confirm", self._confirm)
+                    self._step("read", self._read)
+                    self._step("replace", self._replace)
                 self._step("list", self._list)
                 if self._is_written and self._step("delete", self._delete):
                     self._step("gone", self._gone)
@@ -163,7 +164,7 @@ class Trial:
 
     def _gone(self) -> None:
         if self._key in self.store.look([self._key]):
-            raise DocumentError("refused", "it is there still after it was deleted")
+            raise DocumentError("not_confirmed", "it is there still after it was deleted")
 
     def _measure(self) -> None:
         self.rates = measure(self.store, self._token, self._laid)
