@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import sqlalchemy as sa
 from attrs import field, frozen
-from sqlalchemy.dialects import sqlite
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
@@ -283,7 +283,15 @@ class TableStore(Store):
         return [self.table.c[name] for name in self.key_columns]
 
     def _is_one_of(self, keys: Sequence[Key]) -> sa.ColumnElement[bool]:
-        return sa.and_(sa.tuple_(*self._key()).in_(list(keys)), self._only_rows())
+        return sa.and_(sa.tuple_(*self._key()).in_(self._listed(keys)), self._only_rows())
+
+    def _listed(self, keys: Sequence[Key]) -> Any:  # noqa: ANN401 - a list or a query: what IN takes
+        """Return the keys for IN: PostgreSQL joins with arrays, where it would try a list's members one by one."""
+        if not self.catalog.is_postgresql:
+            return list(keys)
+        parts = [[table_key(key)[number] for key in keys] for number in range(3)]
+        arrays = [sa.cast(sa.literal(part, postgresql.ARRAY(sa.Text)), postgresql.ARRAY(sa.Text)) for part in parts]
+        return sa.select(sa.func.unnest(*arrays).table_valued(*self.key_columns).render_derived())
 
     def _as_bytes(self) -> sa.ColumnElement[Any]:
         return self.table.c[self.stored]
