@@ -135,7 +135,9 @@ def test_many_problems_are_counted(small: World) -> None:
     assert result.out.count("source_missing") == 20
     assert "and 10 more: --format json lists them all" in result.out
     assert "\x1b" not in result.all
-    assert len(audited(small)["problems"]) == 30
+    result = verify(small, "--format", "json")
+    assert result.code == 5
+    assert len(json.loads(result.out)["problems"]) == 30
 
 
 def test_rows_that_services_cannot_read(small: World) -> None:
