@@ -17,8 +17,7 @@ from reconcile.catalog import Catalog
 from reconcile.config import Backend, Config
 from reconcile.control import Control
 from reconcile.errors import UsageError
-from reconcile.stores import Capabilities, Store, open_store
-from reconcile.stores.shortcuts import shortcut
+from reconcile.stores import Capabilities, open_store
 
 FORMAT_VERSION = "1.0"
 
@@ -114,11 +113,13 @@ def _check_backend(catalog: Catalog, backend: Backend, control: Control) -> Back
     if can.conditional_put is None:
         can = evolve(can, conditional_put=trial.refuses_taken_keys)
     return BackendReport(
-        backend, store.address.identity, trial.steps, trial.made, can, _copies(catalog, store), trial.rates
+        backend, store.address.identity, trial.steps, trial.made, can, _copies(catalog, trial), trial.rates
     )
 
 
-def _copies(catalog: Catalog, store: Store) -> bool:
-    """Tell whether the store can copy by itself, within itself or to a table of the same database."""
-    others = [open_store(Backend("catalog", driver), catalog, "check") for driver in ("db", "db2")]
-    return any(shortcut(catalog, store, other) is not None for other in (store, *others))
+def _copies(catalog: Catalog, trial: Trial) -> bool:
+    """Tell whether the server copies by itself: it did, or it can from the other table of the same database."""
+    if trial.copied is not None:
+        return trial.copied
+    tables = [open_store(Backend("catalog", driver), catalog, "check") for driver in ("db", "db2")]
+    return any(trial.store.shortcut_from(table) is not None for table in tables)

@@ -25,11 +25,17 @@ from reconcile.errors import (
 from reconcile.logs import get_logger
 from reconcile.payload import md5
 from reconcile.secret import scrub
-from reconcile.stores import Content, Known, Stat, Store, Write
+from reconcile.stores import Content, Known, Stat, Store, Transfer, Write
 from reconcile.stores.addresses import Key
 
 _LISTED_WITHIN = 5  # seconds that a listing may lag
-_VERBS = {"confirm": "look", "replace": "write", "list": "listing", "gone": "look"}  # of steps called otherwise
+_VERBS = {
+    "confirm": "look",
+    "copy": "write",
+    "replace": "write",
+    "list": "listing",
+    "gone": "look",
+}  # of steps called otherwise
 
 log = get_logger()
 
@@ -47,13 +53,17 @@ class Step:
 
 @define
 class Trial:
-    """The trial of one store. ``made``: what was missing, and made because the config asks for it."""
+    """The trial of one store. ``made``: what was missing, and made because the config asks for it.
+
+    ``refuses_taken_keys`` and ``copied``, by itself, are None where it was not tried.
+    """
 
     store: Store
     control: Control
     steps: list[Step] = field(factory=list)
     made: str | None = None
     refuses_taken_keys: bool | None = None
+    copied: bool | None = None
     rates: Rates | None = None
     _token: str = field(factory=lambda: secrets.token_hex(16))
     _laid: list[Key] = field(factory=list)
@@ -72,6 +82,8 @@ class Trial:
                 if self._is_written:
                     self._step("confirm", self._confirm)
                     self._step("read", self._read)
+                    if self.store.shortcut_from(self.store) is not None:
+                        self._step("copy", self._copy)
                     self._step("replace", self._replace)
                 self._step("list", self._list)
                 if self._is_written and self._step("delete", self._delete):
@@ -102,7 +114,10 @@ class Trial:
 
     @property
     def _key(self) -> Key:
-        return self.store.address.key((f"reconcile-check-{self._token}", "reconcile_check", "object"))
+        return self._named("object")
+
+    def _named(self, name: str) -> Key:
+        return self.store.address.key((f"reconcile-check-{self._token}", "reconcile_check", name))
 
     @property
     def _data(self) -> bytes:
@@ -139,6 +154,18 @@ class Trial:
         if content.data != self._data:
             raise DocumentError("not_confirmed", "it does not read back as it was written")
 
+    def _copy(self) -> str:
+        """Have the server copy the object by itself; one that does not is read from and written to."""
+        shortcut = self.store.shortcut_from(self.store)
+        assert shortcut is not None  # noqa: S101 - else it is not tried
+        copy = self._named("copy")
+        self._laid.append(copy)
+        answer = shortcut.copy([Transfer(self._key, copy, md5(self._data))]).get(copy)
+        if isinstance(answer, DocumentError):
+            raise answer
+        self.copied = answer is not None
+        return "by the server itself" if self.copied else "the server does not: documents are read and written"
+
     def _replace(self) -> str:
         """Try to write other content to the same key: a store that lets it happen is looked at before each write."""
         other = self._data[::-1]
@@ -159,7 +186,7 @@ class Trial:
         return None
 
     def _delete(self) -> None:
-        self._remove([self._key])
+        self._remove(self._laid)
         self._laid.clear()
 
     def _gone(self) -> None:

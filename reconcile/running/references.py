@@ -57,7 +57,7 @@ def referred_more_than_once(run: Run, addresses: Iterable[Address]) -> set[str |
     shared = sa.select(columns.content_url).group_by(columns.content_url).having(sa.func.count() > 1)
     with run.catalog.snapshot() as connection:
         urls = set(connection.execute(shared).scalars())
-    return urls | referred_by_other_names(run, addresses)
+    return urls | referred_by_other_names(run.catalog, addresses)
 
 
 def staged_by_others(run: Run) -> set[Location]:
