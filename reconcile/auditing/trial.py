@@ -164,7 +164,7 @@ class Trial:
         if isinstance(answer, DocumentError):
             raise answer
         self.copied = answer is not None
-        return "by the server itself" if self.copied else "the server does not: documents are read and written"
+        return "by the store itself" if self.copied else "the store does not: documents are read and written"
 
     def _replace(self) -> str:
         """Try to write other content to the same key: a store that lets it happen is looked at before each write."""

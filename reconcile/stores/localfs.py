@@ -78,8 +78,13 @@ class FileStore(DocumentStore):
 
     def rights(self) -> Mapping[str, str]:
         reading, writing = (f"permission to {verb} {self._root} and what is below it" for verb in ("read", "write"))
-        return {"prepare": writing, "look": reading, "read": reading, "write": writing, "delete": writing} | {
-            "listing": reading
+        return {
+            "prepare": writing,
+            "look": reading,
+            "read": reading,
+            "write": writing,
+            "delete": writing,
+            "listing": reading,
         }
 
     def no_document(self, key: Key) -> str | None:

@@ -62,8 +62,13 @@ class SwiftStore(ObjectStore):
             "to write in the container (X-Container-Write)",
         )
         listing = "to list the container (X-Container-Read with .rlistings)"
-        return {"prepare": listing, "look": reading, "read": reading, "write": writing, "delete": writing} | {
-            "listing": listing
+        return {
+            "prepare": listing,
+            "look": reading,
+            "read": reading,
+            "write": writing,
+            "delete": writing,
+            "listing": listing,
         }
 
     def _prepare(self, *, create: bool) -> None:

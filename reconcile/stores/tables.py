@@ -257,7 +257,11 @@ class TableStore(Store):
         selecting, inserting, deleting = (
             f"{right} on {self.table.name}" for right in ("SELECT", "INSERT and SELECT", "DELETE and SELECT")
         )
-        return {"prepare": selecting, "look": selecting, "read": selecting, "listing": selecting} | {
+        return {
+            "prepare": selecting,
+            "look": selecting,
+            "read": selecting,
+            "listing": selecting,
             "write": inserting,
             "delete": deleting,
         }
