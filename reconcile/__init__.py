@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from reconcile._version import __version__
 
 if TYPE_CHECKING:
-    from reconcile.verbs import apply, plan, prepare, undo
+    from reconcile.verbs import apply, check, plan, prepare, undo, verify
 
-__all__ = ["__version__", "apply", "plan", "prepare", "undo"]
+__all__ = ["__version__", "apply", "check", "plan", "prepare", "undo", "verify"]
 
 
 def __getattr__(name: str) -> object:

@@ -44,6 +44,10 @@ class CatalogError(ReconcileError):
     """The catalog's database is down, refuses us, or lacks a table or a right."""
 
 
+class MissingRightError(CatalogError):
+    """The role that we connect as lacks a right."""
+
+
 class StandbyError(CatalogError):
     """The database is a read-only standby."""
 
@@ -68,6 +72,12 @@ class UnconfirmedError(ReconcileError):
     exit_code = 5
 
 
+class VerificationError(ReconcileError):
+    """Documents are missing, or are not what the catalog says."""
+
+    exit_code = 5
+
+
 class LockedError(ReconcileError):
     """Another run, or the vendor's own migration, holds the lock."""
 
@@ -86,6 +96,10 @@ class ServicesRunningError(ReconcileError):
 
 class BackendError(ReconcileError):
     """A backend fails as a whole: credentials, bucket, directory, connection. Stops the run."""
+
+
+class DeniedError(BackendError):
+    """The backend says that we may not: a right is missing, or the credentials are wrong."""
 
 
 class MissingStoreError(BackendError):

@@ -12,6 +12,10 @@ from pathlib import Path
 
 from attrs import evolve, frozen
 
+from reconcile.auditing import check as checking
+from reconcile.auditing import verify as verifying
+from reconcile.auditing.audited import Audited, Request
+from reconcile.auditing.check import CheckReport
 from reconcile.catalog import Catalog, DatabaseOptions, Scope, connect
 from reconcile.catalog.tasks import Migration, migrations
 from reconcile.config import Config, load_config
@@ -187,3 +191,28 @@ def report(database: DatabaseOptions | None = None, run_id: str | None = None, s
         if record is None:
             raise ReconcileError("no run is recorded in this database", hint="reconcile apply PLAN makes one")
         return report_of(catalog, record)
+
+
+def check(
+    config: Path,
+    database: DatabaseOptions | None = None,
+    control: Control | None = None,
+    *,
+    only_archive: bool = False,
+) -> CheckReport:
+    """Try the backends of a config on test objects, and look at its catalog."""
+    loaded = load_config(config, destination=True)
+    with opened(database or DatabaseOptions(), loaded) as catalog:
+        return checking.check(catalog, loaded, control or Control(), only_archive=only_archive)
+
+
+def verify(
+    config: Path,
+    database: DatabaseOptions | None = None,
+    request: Request | None = None,
+    control: Control | None = None,
+) -> Audited:
+    """Audit the archive that a config describes: each catalog row leads to content of its digest and size."""
+    loaded = load_config(config)
+    with opened(database or DatabaseOptions(), loaded) as catalog:
+        return verifying.verify(catalog, loaded, request or Request(), control or Control())

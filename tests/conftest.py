@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from reconcile import secret
 from reconcile.logs import configure
 from tests.archives import new_sqlite
 from tests.servers import chromium as browsers
@@ -54,6 +55,12 @@ def chromium() -> Iterator[browsers.Chromium]:
     browser = browsers.Chromium()
     yield browser
     browser.close()
+
+
+@pytest.fixture(autouse=True)
+def own_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Secrets of one test are not scrubbed from what another prints."""
+    monkeypatch.setattr(secret, "_known", set())
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, Operationa
 
 from reconcile.catalog import tables
 from reconcile.config import Config
-from reconcile.errors import CatalogError, ConfigError, StandbyError
+from reconcile.errors import CatalogError, ConfigError, MissingRightError, StandbyError
 from reconcile.payload import md5
 from reconcile.secret import Secret, remember, scrub
 
@@ -279,4 +279,4 @@ def _explain(error: DBAPIError) -> CatalogError:
         grant = f"GRANT CREATE, USAGE ON SCHEMA {target} TO <the role you connect as>"
     else:
         grant = f"GRANT SELECT, INSERT, UPDATE, DELETE ON {target} TO <the role you connect as>"
-    return CatalogError(f"the database role lacks a right: {line}", hint=f"have the owner run: {grant};")
+    return MissingRightError(f"the database role lacks a right: {line}", hint=f"have the owner run: {grant};")

@@ -40,6 +40,11 @@ class CatalogRow:
         """The name of the document: user, logical bucket, archiveId."""
         return (self.user_id, self.bucket, self.archive_id)
 
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        """The row's primary key, in the order of `KEY_COLUMNS`."""
+        return (self.user_id, self.bucket, self.archive_id, self.document_name)
+
 
 @frozen
 class Scope:
@@ -89,6 +94,14 @@ def stream_rows(
         query = query.order_by(*(in_byte_order(connection, archive_metadata.c[name]) for name in KEY_COLUMNS))
     result = connection.execute(query, execution_options=streamed(_READ_AHEAD))
     return (CatalogRow(*row) for row in result)
+
+
+def rows_of(catalog: Catalog, keys: Sequence[tuple[str, str, str, str]]) -> dict[tuple[str, str, str, str], CatalogRow]:
+    """Return the rows of these primary keys that are there now."""
+    wanted = sa.tuple_(*(archive_metadata.c[name] for name in KEY_COLUMNS)).in_(keys)
+    with catalog.read() as connection:
+        rows = [CatalogRow(*row) for row in connection.execute(sa.select(*row_columns()).where(wanted))]
+    return {row.key: row for row in rows}
 
 
 def streamed(rows: int) -> dict[str, Any]:

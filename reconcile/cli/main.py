@@ -18,6 +18,7 @@ _EXIT_USAGE = 64
 _EXIT_INTERRUPTED = 130
 _VERBS = (
     *("plan", "show", "diff", "apply", "undo"),
+    *("check", "verify"),
     *("status", "runs", "report", "clean", "forget"),
     *("drivers", "completion"),
 )

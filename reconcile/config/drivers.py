@@ -44,11 +44,11 @@ _S3_KEYS = (
     Key("url", "endpoint of a server that is not AWS; wins over region"),
     Key("region", "AWS region"),
     Key("prefix", "put before every key, no separator added (default: empty)"),
-    Key("create_bucket", "true: apply makes the bucket where it is missing"),
+    Key("create_bucket", "true: apply and check make the bucket where it is missing"),
 )
 _SWIFT_KEYS = (
     Key("container", "container that holds the documents", required=True),
-    Key("create_container", "true: apply makes the container where it is missing"),
+    Key("create_container", "true: apply and check make the container where it is missing"),
     Key("anchore_key_prefix", "put before every name, no separator added (default: empty)"),
     Key("auth", "authentication URL (v1)"),
     Key("auth_version", "'1', '2' or '3'"),

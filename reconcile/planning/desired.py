@@ -77,8 +77,13 @@ class DesiredState:
 
     def locate(self, row: CatalogRow) -> Location | None:
         """Return where the row's content is now, if that is one certain place."""
+        held = self.holder(row)
+        return held[0].address.location(held[1]) if held else None
+
+    def holder(self, row: CatalogRow) -> tuple[Place, Key] | None:
+        """Return the place that holds the row's content and the key there, if that is certain."""
         here, keys = self._owner(row, row.content_url or "")
-        return here.address.location(keys[0]) if here and len(keys) == 1 else None
+        return (here, keys[0]) if here and len(keys) == 1 else None
 
     def target(self, move: Move) -> Location:
         """Return where the move's copy will be."""

@@ -50,7 +50,9 @@ class Cleaner:
         self._keep_referred()
         self._keep_moved_on()
         sources = {source for source, _dest in self.run.backend_pairs()}
-        self._referred = referred_by_other_names(self.run, [self.desired.places[name].address for name in sources])
+        self._referred = referred_by_other_names(
+            self.run.catalog, [self.desired.places[name].address for name in sources]
+        )
         self._staged = staged_by_others(self.run)
         to_do = (moves.c.cleaned.is_(None) | (moves.c.cleaned == MARKED), ~moves.c.keep)
         documents, size = self._count(*to_do)

@@ -58,7 +58,7 @@ class Dropper:
         """
         self._give_up_referred(states)
         addresses = [self.desired.places[name].address for name in self.stores]
-        self._not_ours = referred_by_other_names(self.run, addresses) | staged_by_others(self.run)
+        self._not_ours = referred_by_other_names(self.run.catalog, addresses) | staged_by_others(self.run)
         ours = moves.c.origin.in_((INTENDED, WRITTEN))
         counts = self.run.counts()
         documents, size = (sum(counts.get(state, (0, 0))[part] for state in states) for part in (0, 1))

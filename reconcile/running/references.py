@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import msgspec
 import sqlalchemy as sa
 
-from reconcile.catalog import CatalogRow
+from reconcile.catalog import Catalog, CatalogRow
 from reconcile.catalog.rows import row_columns, streamed
 from reconcile.catalog.tables import archive_metadata
 from reconcile.running.run import Run
@@ -19,12 +19,13 @@ from reconcile.stores.addresses import FileAddress, Key
 _READ_AHEAD = 5000
 
 
-def _decode_key(text: str) -> Key:
+def decode_key(text: str) -> Key:
+    """Return a key from the text that a work table keeps."""
     key = msgspec.json.decode(text)
     return key if isinstance(key, str) else (key[0], key[1], key[2])
 
 
-def referred_by_other_names(run: Run, addresses: Iterable[Address]) -> set[Location]:
+def referred_by_other_names(catalog: Catalog, addresses: Iterable[Address]) -> set[Location]:
     """Return locations that rows refer to by another URL than the rule's: only a data dir has several names.
 
     What a path leads to is asked of the file system: spellings, and symbolic links wherever they stand.
@@ -35,7 +36,7 @@ def referred_by_other_names(run: Run, addresses: Iterable[Address]) -> set[Locat
     roots = {os.path.realpath(address.data_dir): address for address in files}
     referred = set[Location]()
     query = sa.select(*row_columns()).where(archive_metadata.c.content_url.startswith("file://"))
-    with run.catalog.snapshot() as connection:
+    with catalog.snapshot() as connection:
         for record in connection.execute(query, execution_options=streamed(_READ_AHEAD)):
             row = CatalogRow(*record)
             url = row.content_url or ""
@@ -56,7 +57,7 @@ def referred_more_than_once(run: Run, addresses: Iterable[Address]) -> set[str |
     shared = sa.select(columns.content_url).group_by(columns.content_url).having(sa.func.count() > 1)
     with run.catalog.snapshot() as connection:
         urls = set(connection.execute(shared).scalars())
-    return urls | referred_by_other_names(run, addresses)
+    return urls | referred_by_other_names(run.catalog, addresses)
 
 
 def staged_by_others(run: Run) -> set[Location]:
@@ -69,4 +70,4 @@ def staged_by_others(run: Run) -> set[Location]:
     )
     with run.catalog.snapshot() as connection:
         rows = connection.execute(query, execution_options=streamed(_READ_AHEAD))
-        return {Location(store, _decode_key(key)) for store, key in rows}
+        return {Location(store, decode_key(key)) for store, key in rows}

@@ -33,7 +33,7 @@ class Room:
         """Return the room of a run; ``others`` are the ids of other unfinished runs."""
         overwrite = run.record.header.policy.overwrite
         addresses: Iterable[Address] = [store.address for store in stores.values()]
-        claimed = referred_by_other_names(run, addresses) | staged_by_others(run) if overwrite else set()
+        claimed = referred_by_other_names(run.catalog, addresses) | staged_by_others(run) if overwrite else set()
         return cls(run, others, overwrite, SamePlace(stores), frozenset(claimed))
 
     def replaceable(self, occupied: Sequence[Copy], present: Mapping[Key, Stat]) -> dict[Key, str]:

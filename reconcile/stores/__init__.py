@@ -13,12 +13,13 @@ from reconcile.stores.addresses import (
     SwiftAddress,
     TableAddress,
 )
-from reconcile.stores.base import Content, Known, Stat, Store, Write
+from reconcile.stores.base import Capabilities, Content, Known, Stat, Store, Write
 from reconcile.stores.identities import endpoint_identity, swift_identity
 from reconcile.stores.shortcuts import Shortcut, Transfer, Transferred
 
 __all__ = [
     "Address",
+    "Capabilities",
     "Content",
     "Known",
     "Location",

@@ -44,9 +44,13 @@ class Address(ABC):
     identity: str
     max_size = 5 * GIB
 
-    @abstractmethod
     def url(self, document: Document) -> str:
         """Return the URL that the services write for the document."""
+        return self.url_at(self.key(document))
+
+    @abstractmethod
+    def url_at(self, key: Key) -> str:
+        """Return the URL of a key as the services spell it."""
 
     @abstractmethod
     def key(self, document: Document) -> Key:
@@ -83,8 +87,8 @@ class TableAddress(Address):
     identity: str
     max_size: int
 
-    def url(self, document: Document) -> str:
-        return f"{self.scheme}://{'/'.join(document)}"
+    def url_at(self, key: Key) -> str:
+        return f"{self.scheme}://{'/'.join(key)}"
 
     def key(self, document: Document) -> Key:
         return document
@@ -121,8 +125,8 @@ class ObjectAddress(Address):
     prefix: str = ""
     _longest: int = 1024  # bytes of UTF-8, for S3 keys and Swift names alike
 
-    def url(self, document: Document) -> str:
-        return f"{self.scheme}://{self.container}/{self.key(document)}"
+    def url_at(self, key: Key) -> str:
+        return f"{self.scheme}://{self.container}/{key}"
 
     def key(self, document: Document) -> str:
         return f"{self.prefix}{'/'.join(document)}"
@@ -177,8 +181,8 @@ class FileAddress(Address):
             self._identity = identity
         return self._identity
 
-    def url(self, document: Document) -> str:
-        return "file://" + os.path.join(self.data_dir, str(self.key(document)))  # noqa: PTH118 - the vendor's own join
+    def url_at(self, key: Key) -> str:
+        return "file://" + os.path.join(self.data_dir, str(key))  # noqa: PTH118 - the vendor's own join
 
     def key(self, document: Document) -> str:
         user, bucket, archive_id = document

@@ -94,6 +94,19 @@ class Known:
     version: str
 
 
+@frozen
+class Capabilities:
+    """What a store can do, as far as its kind and its answers so far tell.
+
+    ``conditional_put``: the server refuses to write where something is; None where it has not shown yet.
+    ``confirmation``: what it rests on that a document is written, in words. ``bulk_delete``: many keys a request.
+    """
+
+    conditional_put: bool | None
+    confirmation: str
+    bulk_delete: bool
+
+
 class Store(ABC):
     """A physical place that holds content. See the module's text for the contract."""
 
@@ -134,6 +147,28 @@ class Store(ABC):
 
     def shortcut_from(self, source: Store) -> Shortcut | None:  # noqa: ARG002 - most pairs have none
         """Return how content of the source gets here without coming through us, None where it cannot."""
+        return None
+
+    @abstractmethod
+    def capabilities(self) -> Capabilities:
+        """Return what the store can do; more is known once something was written and deleted."""
+
+    @abstractmethod
+    def rights(self) -> Mapping[str, str]:
+        """Return what each verb needs to be allowed, in the words of whoever grants it.
+
+        The verbs: ``prepare``, ``look``, ``read``, ``write``, ``delete``, ``listing``.
+        """
+
+    def is_listed(self, key: Key) -> bool:
+        """Tell whether a listing shows the key, without reading the whole of it."""
+        return key in self.look([key])
+
+    def no_document(self, key: Key) -> str | None:  # noqa: ARG002 - most stores hold documents alone
+        """Tell what a listed key is that is no document's, None if it can be one's.
+
+        ``temporary``: what a killed **write** of ours left. ``self_check``: what a service's own trial left.
+        """
         return None
 
     @abstractmethod

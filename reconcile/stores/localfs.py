@@ -12,7 +12,7 @@ import errno
 import hashlib
 import os
 import stat as stat_module
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property, partial
 from io import BufferedReader
@@ -21,16 +21,17 @@ from typing import IO
 
 from attrs import evolve
 
-from reconcile.errors import BackendError, DocumentError, MissingStoreError
+from reconcile.errors import BackendError, DeniedError, DocumentError, MissingStoreError
 from reconcile.payload import Data, chunks_in, chunks_of, gathered
 from reconcile.stores.addresses import FileAddress, Key
-from reconcile.stores.base import Content, Known, Stat, Store, Write
+from reconcile.stores.base import Capabilities, Content, Known, Stat, Store, Write
 from reconcile.stores.documents import DocumentStore
 from reconcile.stores.shortcuts import Shortcut
 from reconcile.stores.syncing import sync_batch, sync_directory, syncs_batches
 
 _WHOLE_STORE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.EMFILE}
 _PRUNED = 100  # times in a row that a new directory may be pruned under us
+_TEMPORARY = ".tmp"  # the end of a temporary name; it begins with a dot
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS}
 
 
@@ -57,7 +58,7 @@ class FileStore(DocumentStore):
             )
         needed = os.R_OK | os.X_OK | (os.W_OK if create else 0)
         if not os.access(self._root, needed):
-            raise BackendError(
+            raise DeniedError(
                 f"{self._root}: the data dir cannot be {'written' if create else 'read'} by this user",
                 hint="run as the user that the services run as, or as root",
             )
@@ -69,6 +70,26 @@ class FileStore(DocumentStore):
                 path = Path(directory, name)
                 with suppress(FileNotFoundError):
                     yield str(path.relative_to(self._root)), _stat(path.stat())
+
+    def capabilities(self) -> Capabilities:
+        return Capabilities(
+            conditional_put=True, confirmation="reading the file back after it was synced", bulk_delete=False
+        )
+
+    def rights(self) -> Mapping[str, str]:
+        reading, writing = (f"permission to {verb} {self._root} and what is below it" for verb in ("read", "write"))
+        return {
+            "prepare": writing,
+            "look": reading,
+            "read": reading,
+            "write": writing,
+            "delete": writing,
+            "listing": reading,
+        }
+
+    def no_document(self, key: Key) -> str | None:
+        name = str(key).rpartition("/")[2]
+        return "temporary" if name.startswith(".") and name.endswith(_TEMPORARY) else None
 
     def tidy(self, keys: Sequence[Key]) -> None:
         emptied = set()
@@ -239,7 +260,7 @@ class FileStore(DocumentStore):
         return path
 
     def _temporary(self, path: Path) -> Path:
-        return path.with_name(f".{path.name}.{self._tag}.tmp")
+        return path.with_name(f".{path.name}.{self._tag}{_TEMPORARY}")
 
     def _make_directories(self, directory: Path) -> None:
         """Make missing directories from the top down, each synced into its parent."""

@@ -21,6 +21,7 @@ class ObjectStore(DocumentStore):
     page: ClassVar[int]  # names that one listing request gives
     delete_page: ClassVar[int]  # keys that one deleting request takes
     lists_at_once: ClassVar[bool]  # a listing shows what was written before it, as a rule
+    _deletes_many = True  # as far as it is known
 
     def __init__(self, address: ObjectAddress) -> None:
         super().__init__(address)
@@ -76,8 +77,12 @@ class ObjectStore(DocumentStore):
             try:
                 answer |= self._again(self._delete_many, page)
             except DocumentError:  # a server that does not know the request
+                self._deletes_many = False
                 answer |= {key: self.outcome(self._delete, key) for key in page}
         return answer
+
+    def is_listed(self, key: Key) -> bool:
+        return key in self._listed([str(key)])[0]
 
     def listing(self) -> Iterator[tuple[Key, Stat]]:
         last, more = "", True

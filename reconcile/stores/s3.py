@@ -16,7 +16,7 @@ import base64
 import hashlib
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import ClassVar
 
@@ -27,7 +27,7 @@ from reconcile.errors import DocumentError, MissingStoreError
 from reconcile.logs import get_logger
 from reconcile.payload import CHUNK_BYTES, Spool, chunks_of, gathered
 from reconcile.stores.addresses import Address, Key, ObjectAddress
-from reconcile.stores.base import Content, Stat, Store, Write
+from reconcile.stores.base import Capabilities, Content, Stat, Store, Write
 from reconcile.stores.between import BetweenBuckets
 from reconcile.stores.objects import ObjectStore
 from reconcile.stores.s3_client import S3Clients, S3Settings
@@ -36,6 +36,7 @@ from reconcile.stores.shortcuts import Shortcut, Transfer
 
 CONTENT_TYPE = "binary/octet-stream"  # the vendor's
 _MD5_ETAG = re.compile(r'"?([0-9a-f]{32})"?')
+_SELF_CHECK = "__anchore_s3_key_self_check__"  # what a service writes at the root of its bucket
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 log = get_logger()
@@ -55,6 +56,23 @@ class S3Store(ObjectStore):
         self._learning = threading.Lock()
         self._heeds_conditions: bool | None = None
         self._etag_is_md5 = True
+        self._confirmation = "the ETag, which is the MD5 as a rule"
+
+    def capabilities(self) -> Capabilities:
+        return Capabilities(self._heeds_conditions, self._confirmation, self._deletes_many)
+
+    def rights(self) -> Mapping[str, str]:
+        return {
+            "prepare": "s3:ListBucket, and s3:CreateBucket where it is to be made",
+            "look": "s3:GetObject and s3:ListBucket",
+            "read": "s3:GetObject",
+            "write": "s3:PutObject",
+            "delete": "s3:DeleteObject",
+            "listing": "s3:ListBucket",
+        }
+
+    def no_document(self, key: Key) -> str | None:
+        return "self_check" if str(key).startswith(_SELF_CHECK) else None
 
     def _prepare(self, *, create: bool) -> None:
         with translated(self._where):
@@ -162,8 +180,13 @@ class S3Store(ObjectStore):
             return self._put(write)
         except FileNotFoundError:
             raise DocumentError("refused", f"{self._where} refused it (404)") from None
-        if not confirmed and _md5_of(etag) != write.md5:
+        if confirmed:
+            self._confirmation = "the SHA-256 that the server computed"
+        elif _md5_of(etag) == write.md5:
+            self._confirmation = "the ETag, which is the MD5"
+        else:
             self._read_back(write)
+            self._confirmation = "reading back: the ETag is not the MD5, and no SHA-256 is told"
         return Stat(len(write.data), write.md5, etag)
 
     def _put_object(self, write: Write) -> tuple[str | None, bool]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from reconcile.errors import BackendError, DocumentError, TransientError
+from reconcile.errors import BackendError, DeniedError, DocumentError, TransientError
 from reconcile.secret import scrub
 from reconcile.stores.documents import seconds_asked
 
@@ -80,7 +80,7 @@ def _error(where: str, status: int, code: str, retry_after: float | None = None)
     if code == "NoSuchBucket":
         return BackendError(f"{where}: the bucket is not there (any more)", hint=_MEND)
     if status in _DENIED or code in _CREDENTIAL_CODES:
-        return BackendError(f"{where}: access denied ({said})", hint=_CREDENTIALS)
+        return DeniedError(f"{where}: access denied ({said})", hint=_CREDENTIALS)
     if code in _WRONG_PLACE:
         return BackendError(f"{where}: the server refuses the bucket ({said})", hint="check bucket, region and url")
     if status in _TRANSIENT or code in ("SlowDown", "RequestTimeout"):

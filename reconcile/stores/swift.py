@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, ClassVar
 from urllib.parse import quote
 
 from reconcile.config import Backend
-from reconcile.errors import BackendError, DocumentError, MissingStoreError, TransientError
+from reconcile.errors import BackendError, DeniedError, DocumentError, MissingStoreError, TransientError
 from reconcile.payload import CHUNK_BYTES, Spool, gathered
 from reconcile.secret import Secret, scrub
 from reconcile.stores.addresses import Address, Key, ObjectAddress
-from reconcile.stores.base import Content, Stat, Store, Write
+from reconcile.stores.base import Capabilities, Content, Stat, Store, Write
 from reconcile.stores.between import BetweenBuckets
 from reconcile.stores.documents import seconds_asked
 from reconcile.stores.objects import ObjectStore
@@ -52,6 +52,24 @@ class SwiftStore(ObjectStore):
         }
         self._local = threading.local()
         self._can_delete_many = False
+
+    def capabilities(self) -> Capabilities:
+        return Capabilities(None, "the ETag, which is the MD5; the server checks it too", self._can_delete_many)
+
+    def rights(self) -> Mapping[str, str]:
+        reading, writing = (
+            "to read in the container (X-Container-Read)",
+            "to write in the container (X-Container-Write)",
+        )
+        listing = "to list the container (X-Container-Read with .rlistings)"
+        return {
+            "prepare": listing,
+            "look": reading,
+            "read": reading,
+            "write": writing,
+            "delete": writing,
+            "listing": listing,
+        }
 
     def _prepare(self, *, create: bool) -> None:
         self._can_delete_many = self._bulk_delete_is_offered()
@@ -212,7 +230,7 @@ class SwiftStore(ObjectStore):
         if not status and "unable to establish connection" in said.lower():
             return TransientError(f"{self._where}: no answer: {said}", hint="is the Keystone URL right, and is it up?")
         if status in (401, 403) or (not status and "auth" in said.lower()):
-            return BackendError(f"{self._where}: access denied ({said})", hint=_CREDENTIALS)
+            return DeniedError(f"{self._where}: access denied ({said})", hint=_CREDENTIALS)
         if status in _TRANSIENT or not status:
             asked, trouble = (
                 seconds_asked(error.http_response_headers or {}),

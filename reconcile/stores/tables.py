@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import sqlalchemy as sa
 from attrs import field, frozen
-from sqlalchemy.dialects import sqlite
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
@@ -23,7 +23,7 @@ from reconcile.catalog.rows import streamed
 from reconcile.errors import BackendError, CatalogError, DocumentError
 from reconcile.payload import SPOOL_BYTES, Data, chunks_of, gathered, md5
 from reconcile.stores.addresses import Address, Key
-from reconcile.stores.base import Content, Known, Stat, Store, Write
+from reconcile.stores.base import Capabilities, Content, Known, Stat, Store, Write
 from reconcile.stores.binary_copy import copy_in, copy_out
 from reconcile.stores.shortcuts import Shortcut
 
@@ -248,6 +248,24 @@ class TableStore(Store):
         changed = "what is there now is not the content that was copied"
         return {key: DocumentError("content_changed", changed) if key in left else None for key in keys}
 
+    def capabilities(self) -> Capabilities:
+        return Capabilities(
+            conditional_put=True, confirmation="md5() in the transaction that wrote it", bulk_delete=True
+        )
+
+    def rights(self) -> Mapping[str, str]:
+        selecting, inserting, deleting = (
+            f"{right} on {self.table.name}" for right in ("SELECT", "INSERT and SELECT", "DELETE and SELECT")
+        )
+        return {
+            "prepare": selecting,
+            "look": selecting,
+            "read": selecting,
+            "listing": selecting,
+            "write": inserting,
+            "delete": deleting,
+        }
+
     def listing(self) -> Iterator[tuple[Key, Stat]]:
         with self.catalog.snapshot() as connection:
             query = sa.select(*self._key()).where(self._only_rows())
@@ -269,7 +287,15 @@ class TableStore(Store):
         return [self.table.c[name] for name in self.key_columns]
 
     def _is_one_of(self, keys: Sequence[Key]) -> sa.ColumnElement[bool]:
-        return sa.and_(sa.tuple_(*self._key()).in_(list(keys)), self._only_rows())
+        return sa.and_(sa.tuple_(*self._key()).in_(self._listed(keys)), self._only_rows())
+
+    def _listed(self, keys: Sequence[Key]) -> Any:  # noqa: ANN401 - a list or a query: what IN takes
+        """Return the keys for IN: PostgreSQL joins with arrays, where it would try a list's members one by one."""
+        if not self.catalog.is_postgresql:
+            return list(keys)
+        parts = [[table_key(key)[number] for key in keys] for number in range(3)]
+        arrays = [sa.cast(sa.literal(part, postgresql.ARRAY(sa.Text)), postgresql.ARRAY(sa.Text)) for part in parts]
+        return sa.select(sa.func.unnest(*arrays).table_valued(*self.key_columns).render_derived())
 
     def _as_bytes(self) -> sa.ColumnElement[Any]:
         return self.table.c[self.stored]

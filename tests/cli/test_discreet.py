@@ -82,6 +82,8 @@ def test_no_credential_leaves_the_config(guarded: World, moto: MotoServer, level
         run("report", "--source", "config.yaml", "--format", "html"),
         run("status", "--source", "config.yaml"),
         run("status", RECONCILE_DB_CONNECT=guarded.url),
+        run("check", "dest.yaml", "--format", "json"),
+        run("verify", "dest.yaml", "--orphans"),
         run("undo", "p.undo.json", "--yes"),
         run("plan", "config.yaml", "dest.yaml", RECONCILE_DB_CONNECT=guarded.url.replace("127.0.0.1", "127.0.0.2")),
     ]

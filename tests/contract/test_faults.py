@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import stamina
 
-from reconcile.errors import BackendError, TransientError
+from reconcile.errors import BackendError, DeniedError, TransientError
 from reconcile.payload import md5
 from reconcile.stores import Content, Known, Stat, Store, Write, documents, open_store
 from reconcile.stores.addresses import Document, Key
@@ -106,7 +106,7 @@ def test_transient_errors_are_tried_again(store: tuple[Store, FaultProxy], fault
 
 @pytest.mark.parametrize("verb", ["read", "write", "look", "delete", "list"])
 @pytest.mark.parametrize(
-    ("fault", "kind", "tries"), [(busy, TransientError, 5), (reset, TransientError, 5), (denied, BackendError, 1)]
+    ("fault", "kind", "tries"), [(busy, TransientError, 5), (reset, TransientError, 5), (denied, DeniedError, 1)]
 )
 def test_errors_that_stay_are_the_backends(
     store: tuple[Store, FaultProxy], verb: str, fault: object, kind: type[BackendError], tries: int

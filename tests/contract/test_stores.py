@@ -128,6 +128,18 @@ def test_look_tells_what_is_there_and_its_digest_when_asked(subject: Subject) ->
     assert digests == {key: md5(document[2].encode()) for key, document in zip(keys, documents, strict=True)}
 
 
+def test_a_store_says_what_it_can_and_what_it_needs(subject: Subject) -> None:
+    key, _stat = put(subject, PLAIN, b"here")
+    can = subject.store.capabilities()
+    assert can.conditional_put is not False
+    assert can.confirmation
+    assert set(subject.store.rights()) == {"prepare", "look", "read", "write", "delete", "listing"}
+    assert subject.store.is_listed(key)
+    assert not subject.store.is_listed(subject.store.address.key(("admin", "policy_bundles", "not here")))
+    assert subject.store.no_document(key) is None
+    assert subject.store.address.keys(subject.store.address.url_at(key), PLAIN) == [key]
+
+
 def test_a_listing_of_many_pages(subject: Subject) -> None:
     """Pages of 7 names here; of 1,000 (S3) and 10,000 (Swift) elsewhere."""
     if hasattr(subject.store, "page"):

@@ -37,7 +37,7 @@ def lite(folder: Path) -> World:
 
 def stage_only(world: World, plan: Any) -> str:
     """Stage a plan and be refused at the switch; return the run's id."""
-    world.sql("INSERT INTO services VALUES ('h', 's', 'u', 1, %s)", int(time.time()))
+    world.sql("INSERT INTO services (hostid, servicename, heartbeat) VALUES ('h', 's', %s)", int(time.time()))
     with pytest.raises(ServicesRunningError):
         world.apply(plan, wait_for_services=0)
     world.sql("DELETE FROM services")

@@ -1,0 +1,120 @@
+"""``reconcile verify``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any, TypeVar
+
+import click
+
+from reconcile import verbs
+from reconcile.auditing.audited import Audited, Orphans, Request
+from reconcile.cli.options import PATH, database_of, database_options, option
+from reconcile.cli.screen import controlled
+from reconcile.errors import VerificationError
+from reconcile.logs import printable
+from reconcile.planning.render import human_bytes
+
+T = TypeVar("T")
+_SHOWN = 20
+
+
+def _percentage(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
+    """Read ``5%``."""
+    if value is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)%?", value.strip())
+    if not found or not 0 < float(found[1]) <= 100:  # noqa: PLR2004
+        raise click.BadParameter(f"{value!r} is no percentage above 0%, up to 100%")
+    return float(found[1])
+
+
+@click.command("verify")
+@click.argument("config", type=PATH)
+@option("--bucket", multiple=True, metavar="B", help="Only this logical bucket. May be repeated.")
+@option("--sample", metavar="P%", callback=_percentage, help="A random share of the documents, another each time.")
+@option("--orphans", is_flag=True, help="Find content too that no catalog row refers to.")
+@option("--run", metavar="RUN", help="Audit the copies that this run has staged, before its switch.")
+@option("--format", "form", type=click.Choice(("text", "json")), default="text", show_default=True)
+@database_options
+@click.pass_context
+def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
+    """Audit the archive of CONFIG: every catalog row leads to content of its digest and size that services can read.
+
+    Changes nothing, and can run while services are up. With --run CONFIG is the run's destination config. Exit 5 if
+    documents are missing or wrong; orphans alone are listed with exit 0.
+
+    \b
+      reconcile verify config.yaml
+      reconcile verify config.yaml --sample 1% --orphans
+      reconcile verify dest-config.yaml --run 20260801-101500-a1b2c3d4
+    """
+    request = Request(options["bucket"], options["sample"], options["orphans"], options["run"])
+    with controlled(quiet=context.obj) as control:
+        audited = verbs.verify(options["config"], database_of(options), request, control)
+    if options["form"] == "json":
+        for piece in audited.json():
+            click.echo(piece, nl=False)
+        click.echo()
+    else:
+        for line in _lines(audited):
+            click.echo(line)
+    if not audited.ok:
+        raise VerificationError(f"{len(audited.problems)} of {audited.documents} documents are missing or wrong")
+
+
+def _lines(audited: Audited) -> Iterator[str]:
+    yield _title(audited)
+    run = audited.run
+    if run is not None and run.remark:
+        yield f"  PARTIAL: {run.remark}"
+    for name, tally in sorted(audited.by_backend.items()):
+        bad = f", {tally.problems} missing or wrong" if tally.problems else ""
+        yield f"  {name}: {tally.documents} documents, {human_bytes(tally.bytes)}{bad}"
+    if audited.gone:
+        yield f"  {audited.gone} documents went while this ran"
+    if audited.unverifiable:
+        yield f"  {audited.unverifiable} documents have no digest in the catalog: only their size was compared"
+    if audited.ok:
+        yield "  nothing is missing or wrong"
+    else:
+        yield f"  {len(audited.problems)} documents are missing or wrong:"
+        yield from _first(
+            (f"{p.userId}/{p.bucket}/{p.archiveId}: {p.reason}: {p.detail}" for p in audited.problems),
+            len(audited.problems),
+        )
+    if audited.orphans is not None:
+        yield from _orphans(audited.orphans)
+
+
+def _title(audited: Audited) -> str:
+    if audited.run is not None:
+        return f"verified {audited.documents} copies that run {audited.run.run_id} has staged; it has not switched"
+    of = f" of {audited.total}, a random sample of {audited.request.sample:g}%" if audited.request.sample else ""
+    only = f", only {printable(', '.join(audited.request.buckets))}" if audited.request.buckets else ""
+    return f"verified {audited.documents} documents{of}, {human_bytes(audited.bytes)}, of {audited.config.path}{only}"
+
+
+def _orphans(orphans: Orphans) -> Iterator[str]:
+    count = len(orphans.listed)
+    yield f"  orphans: {count}, {human_bytes(orphans.bytes)}" + (
+        f", {orphans.temporary} of them temporary files that a kill left" if orphans.temporary else ""
+    )
+    yield from _first(
+        (orphan.url + (" (temporary)" if orphan.kind == "temporary" else "") for orphan in orphans.listed), count
+    )
+    for what, number in (
+        ("staged by unfinished runs", orphans.staged),
+        ("sources that runs have kept", orphans.kept),
+        ("self checks of services", orphans.self_checks),
+    ):
+        if number:
+            yield f"  beside them, {what}: {number}"
+
+
+def _first(texts: Iterable[str], count: int) -> Iterator[str]:
+    yield from (f"    {printable(text)}" for text in islice(texts, _SHOWN))
+    if count > _SHOWN:
+        yield f"    and {count - _SHOWN} more: --format json lists them all"
