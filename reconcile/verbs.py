@@ -29,8 +29,9 @@ from reconcile.running import apply as running
 from reconcile.running.account import Report
 from reconcile.running.accounting import report_of
 from reconcile.running.changes import plan_with_changes
-from reconcile.running.phases import Outcome, RunOptions
-from reconcile.running.run import RunRecord, find_runs
+from reconcile.running.options import RunOptions
+from reconcile.running.outcome import Outcome
+from reconcile.running.records import RunRecord, find_runs
 from reconcile.running.status import Status, status_of
 from reconcile.running.undo import write_undo_plan
 from reconcile.running.worktables import UNDONE

@@ -14,7 +14,7 @@ from reconcile.cli.screen import confirm, controlled
 from reconcile.errors import EXIT_DONE, EXIT_INCOMPLETE
 from reconcile.planning.render import summary_text
 from reconcile.running.apply import refuse_blocked
-from reconcile.running.phases import RunOptions
+from reconcile.running.options import RunOptions
 
 _STAGE_QUESTION = "Shall these documents be copied now? Nothing is switched, and services may run."
 

@@ -15,7 +15,7 @@ from reconcile.config import load_config
 from reconcile.planning.render import human_bytes
 from reconcile.running.apply import configs_of
 from reconcile.running.kept import Cleaned, Kept, clean, kept_sources, nothing_to_do
-from reconcile.running.phases import RunOptions
+from reconcile.running.options import RunOptions
 
 
 @click.command("clean")

@@ -13,7 +13,7 @@ import click
 
 from reconcile.catalog import DatabaseOptions
 from reconcile.running.budget import Budget
-from reconcile.running.phases import Share
+from reconcile.running.options import Share
 from reconcile.secret import Secret
 
 _DAY_SECONDS = 86_400

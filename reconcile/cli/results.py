@@ -14,7 +14,7 @@ from reconcile._version import OUTPUT_FORMAT
 from reconcile.config import Config
 from reconcile.logs import printable
 from reconcile.rendering.output import write_new
-from reconcile.running.phases import Outcome
+from reconcile.running.outcome import Outcome
 from reconcile.verbs import Prepared
 
 

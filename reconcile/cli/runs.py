@@ -16,7 +16,7 @@ from reconcile.config import load_config
 from reconcile.logs import printable
 from reconcile.planning.render import human_bytes
 from reconcile.running.history import drivers_of, instant, runs_data
-from reconcile.running.run import RunRecord
+from reconcile.running.records import RunRecord
 
 
 @click.command("runs")

@@ -19,8 +19,8 @@ from reconcile.logs import printable
 from reconcile.pace import Rate, duration_text
 from reconcile.planning.render import human_bytes
 from reconcile.running.history import status_data
+from reconcile.running.records import RunRecord
 from reconcile.running.report import troubles
-from reconcile.running.run import RunRecord
 from reconcile.running.status import PHASES, Status, undo_command
 from reconcile.running.worktables import PLANNED
 

@@ -16,7 +16,7 @@ from reconcile.config import load_config
 from reconcile.errors import EXIT_DONE, EXIT_INCOMPLETE, PlanFileError
 from reconcile.planning.planfile import open_plan
 from reconcile.planning.render import summary_text
-from reconcile.running.phases import RunOptions
+from reconcile.running.options import RunOptions
 
 
 @click.command("undo")

@@ -22,8 +22,11 @@ from reconcile.planning.planfile import PlanFile
 from reconcile.planning.planner import new_id
 from reconcile.planning.render import backend_text
 from reconcile.running.drop import Dropper
-from reconcile.running.phases import Outcome, Phases, RunOptions, outcome_of
-from reconcile.running.run import Run, RunRecord, backend_pairs, begin_run, count_linked, find_runs, resume_run
+from reconcile.running.options import RunOptions
+from reconcile.running.outcome import Outcome, outcome_of
+from reconcile.running.phases import Phases
+from reconcile.running.records import RunRecord, backend_pairs, count_linked, find_runs
+from reconcile.running.run import Run, begin_run, resume_run
 from reconcile.running.undo import mark_undoing, mark_undone, undo_rows
 from reconcile.running.worktables import (
     DONE,

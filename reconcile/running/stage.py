@@ -22,6 +22,7 @@ from reconcile.planning.desired import DesiredState
 from reconcile.running.budget import Budget
 from reconcile.running.copies import Copy, Outcome, check_reproduced, encoded, found_there
 from reconcile.running.health import Health
+from reconcile.running.options import MEMORY_BYTES
 from reconcile.running.room import Room, make_room
 from reconcile.running.run import Run
 from reconcile.running.ways import Ways
@@ -44,7 +45,6 @@ from reconcile.stores import Content, Stat, Store, Transferred
 from reconcile.stores.addresses import Key
 
 BATCH_DOCUMENTS = 250
-MEMORY_BYTES = 256 << 20
 _BATCHES_IN_MEMORY = 16  # those in hand, as read and as encoded, and what libraries hold of them
 _UNSIZED_BYTES = 1 << 20  # what a document counts for whose size the catalog does not know
 

@@ -21,7 +21,8 @@ from reconcile.catalog.tables import archive_metadata
 from reconcile.errors import ReconcileError
 from reconcile.planning.model import Pinned
 from reconcile.running import phases, undo
-from reconcile.running.phases import Outcome, Phases
+from reconcile.running.outcome import Outcome
+from reconcile.running.phases import Phases
 from reconcile.running.run import Run
 from reconcile.running.stage import Stager
 from reconcile.running.switch import Switcher

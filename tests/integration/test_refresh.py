@@ -10,7 +10,7 @@ import pytest
 from reconcile import verbs
 from reconcile.errors import LimitReachedError, ReconcileError, StaleError, UsageError
 from reconcile.running.budget import Budget
-from reconcile.running.run import find_runs
+from reconcile.running.records import find_runs
 from tests.archives import Place, md5
 from tests.servers.moto import MotoServer
 from tests.world import DB, NOW, World, s3
