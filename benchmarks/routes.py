@@ -1,6 +1,6 @@
 """The routes, side by side: this tool, the serial reference, the bare ceiling, in turn on the same documents.
 
-python -m benchmarks.routes [--repeat N] [--documents N] [ROUTE...]
+python -m benchmarks.routes [--repeat N] [--documents N] [--workers N] [ROUTE...]
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from attrs import evolve, frozen
 
 from benchmarks.archive import fill, s3_client
 from benchmarks.ceph import endpoint
+from benchmarks.cpu import server_seconds
 from benchmarks.latency import LatencyProxy
 from benchmarks.report import save
 from benchmarks.spec import End, Spec
@@ -94,8 +95,11 @@ class Bench:
             if who == "serial":
                 spec = evolve(spec, documents=min(SERIAL_DOCUMENTS, route.documents))
             command = [sys.executable, "-m", "benchmarks.contender", who]
+            before = server_seconds()
             done = subprocess.run(command, input=msgspec.json.encode(spec), check=True, stdout=subprocess.PIPE)  # noqa: S603
+            spent = server_seconds() - before
             figures: dict[str, float] = msgspec.json.decode(done.stdout)
+            figures |= {"postgresql_seconds": spent["postgresql"], "s3_seconds": spent["s3"]}
             print(route.name, who, {k: round(v, 2) for k, v in figures.items()}, file=sys.stderr, flush=True)  # noqa: T201
             return figures
 
@@ -159,6 +163,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--documents", type=int, help="instead of each route's own number")
+    parser.add_argument("--workers", type=int, default=0, help="instead of the store's default")
     parser.add_argument("--who", nargs="+", default=["ours", "serial", "bare"])
     parser.add_argument("routes", nargs="*", help="as the table names them; all by default")
     options = parser.parse_args()
@@ -166,7 +171,7 @@ def main() -> None:
     with servers() as (bench, what):
         rows = []
         for route in chosen:
-            sized = evolve(route, documents=options.documents or route.documents)
+            sized = evolve(route, documents=options.documents or route.documents, workers=options.workers)
             rows.append(bench.measure(sized, options.repeat, tuple(options.who)))
         save("routes", rows, {"s3": what})
 

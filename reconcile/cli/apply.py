@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from reconcile import verbs
-from reconcile.cli.options import PATH, budget_of, config_options, database_of, database_options, option, run_options
+from reconcile.cli.option import PATH, option
+from reconcile.cli.options import budget_of, config_options, database_of, database_options, run_options
 from reconcile.cli.results import show_outcome
 from reconcile.cli.screen import confirm, controlled
 from reconcile.errors import EXIT_DONE, EXIT_INCOMPLETE

@@ -12,7 +12,8 @@ import msgspec
 
 from reconcile import verbs
 from reconcile.catalog import Catalog
-from reconcile.cli.options import PATH, database_of, database_options, option
+from reconcile.cli.option import PATH, option
+from reconcile.cli.options import database_of, database_options
 from reconcile.cli.watch import follow, in_place, is_screen
 from reconcile.config import load_config
 from reconcile.logs import printable

@@ -9,7 +9,8 @@ import click
 
 from reconcile import verbs
 from reconcile.catalog import Catalog
-from reconcile.cli.options import budget_of, config_options, database_of, database_options, option, run_options
+from reconcile.cli.option import option
+from reconcile.cli.options import budget_of, config_options, database_of, database_options, run_options
 from reconcile.cli.results import show_outcome
 from reconcile.cli.screen import confirm, controlled
 from reconcile.config import load_config
