@@ -27,10 +27,8 @@ def main() -> None:
         world = World(folder, new_sqlite(folder))
         configs = [str(world.config(name, section)) for name, section in (("config", DB), ("dest", DB2))]
         commands = {"--version": ["--version"], "empty plan": ["plan", *configs, "--out", "p.json"]}
-        row = {
-            what: round(median(_cpu(command, folder) for _turn in range(_TURNS)), 2)
-            for what, command in commands.items()
-        }
+        turns = {what: [_cpu(command, folder) for _turn in range(_TURNS)] for what, command in commands.items()}
+    row = {what: round(median(seconds), 2) for what, seconds in turns.items()}
     print(json.dumps({"CPU seconds": row}))  # noqa: T201
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "start.json").write_text(json.dumps(row, indent=1) + "\n")

@@ -41,7 +41,7 @@ class Links:
     def _linked(self, transfer: Transfer) -> bool:
         """Link one file unless something is there; False leaves it to the ordinary way, which finds the reason."""
         with suppress(OSError, DocumentError):
-            os.link(self.source.safe_path(transfer.source), self.dest.place(transfer.dest))
+            os.link(self.source.data_dir.safe_path(transfer.source), self.dest.place(transfer.dest))
             return True
         return False
 
@@ -52,7 +52,7 @@ class Links:
             stat = Stat(len(content.data), content.md5, content.version)
             return Transferred(stat, content.md5, content.version)
         with suppress(OSError, DocumentError):
-            old, new = self.source.safe_path(transfer.source), self.dest.safe_path(transfer.dest)
+            old, new = self.source.data_dir.safe_path(transfer.source), self.dest.data_dir.safe_path(transfer.dest)
             if old.samefile(new):
                 new.unlink()
         return None
