@@ -85,8 +85,8 @@ def judge_vanished(world: World, patch: Patch) -> None:
     world.plan(source(world), dest(world))
     original = Phases._judge
 
-    def lose(self: Phases, switcher: Switcher) -> None:
-        original(self, switcher)
+    def lose(self: Phases) -> None:
+        original(self)
         for path in list((world.folder / "archive").rglob("*.json"))[:1]:
             path.unlink()
         patch.setattr(Phases, "_judge", original)
@@ -226,7 +226,7 @@ def failures_are_skipped(patch: Patch) -> None:
     def broken(*args: Any, **kwargs: Any) -> Outcome:
         return evolve(original(*args, **kwargs), left=0)
 
-    patch.setattr(Phases, "_judge", lambda _self, _switcher: None)
+    patch.setattr(Phases, "_judge", lambda _self: None)
     patch.setattr(phases, "outcome_of", broken)
 
 
