@@ -78,4 +78,4 @@ def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
     with controlled(quiet=context.obj) as control:
         outcome = verbs.apply(prepared, database, run, control)
     show_outcome(outcome, prepared, options["form"])
-    context.exit(EXIT_INCOMPLETE if outcome.left else EXIT_DONE)
+    context.exit(EXIT_INCOMPLETE if outcome.left and not outcome.staged else EXIT_DONE)

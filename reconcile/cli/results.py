@@ -110,7 +110,8 @@ def _staged(outcome: Outcome, prepared: Prepared) -> Iterator[str]:
     if outcome.changed:
         yield f"  {outcome.changed} rows are no longer as the plan saw them: --refresh takes them along"
     yield "  the catalog is untouched, and the services go on as they are"
-    yield f"next: stop the services, then reconcile apply {path} --refresh"
+    refresh = "" if prepared.undo_of else " --refresh"
+    yield f"next: stop the services, then reconcile apply {path}{refresh}"
     yield f"to check the copies before: reconcile verify {prepared.desired.dest.path} --run {outcome.run_id}"
     yield f"to take them away again: reconcile undo {outcome.run_id}"
 

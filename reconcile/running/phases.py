@@ -127,12 +127,10 @@ class Phases:
         self.control.progress.say(found.describe())
         if {name for pair in self.run.backend_pairs() for name in pair} - self._stores.keys():
             self._open_stores()
-        blocked = self.run.counts().get(BLOCKED, (0, 0))[0]
         if found.blocked and not self.options.leave_blocked:
             lines = [f"  {name}" for name in found.blocked[:_SHOWN]]
             raise ReconcileError(
-                f"{blocked} documents are blocked, {len(found.blocked)} of them since the plan was made; nothing was"
-                " switched:\n" + "\n".join(lines),
+                f"{len(found.blocked)} documents are blocked; nothing was switched:\n" + "\n".join(lines),
                 hint="mend the causes and run the same command again, or give --leave-blocked to leave those documents",
             )
 
@@ -149,12 +147,12 @@ class Phases:
     def _refuse_unfinished(self) -> None:
         """Raise `LimitReachedError` if the budget ended the staging before its end."""
         budget, counts = self.options.budget, self.run.counts()
-        if budget.reached is None or PLANNED not in counts:
+        if PLANNED not in counts:
             return
         staged, left = counts.get(STAGED, (0, 0))[0], counts[PLANNED][0]
         raise LimitReachedError(
-            f"staging was ended by {budget.reached}: {staged} documents are staged and stay so, {left} are still to be"
-            " staged; nothing was switched",
+            f"staging was ended by {budget.reached or 'a limit'}: {staged} documents are staged and stay so, {left} are"
+            " still to be staged; nothing was switched",
             hint="the same command goes on where this one stopped;"
             f" reconcile verify {self.desired.dest.path} --run {self.run.run_id} checks what is staged",
         )
@@ -170,6 +168,7 @@ class Phases:
         switcher = Switcher(self.run, self.desired, self._stores, self.control, self.options.pipelines)
         with self._few_failures():
             switcher.look_again(self._stager())
+        self._refuse_unfinished()
         self._judge()
         if not self.is_undo:
             self._write_undo_plan()
@@ -191,7 +190,7 @@ class Phases:
         if CHANGED in counts and not self.options.stage_only:
             with self.catalog.read() as connection:
                 raise stale(self.run, connection)
-        if FAILED in counts and not self.options.leave_failed:
+        if FAILED in counts and not (self.options.leave_failed and not self.options.stage_only):
             raise self._stage_failed(f"{counts[FAILED][0]} documents could not be staged")
         with self.run.writing() as connection:
             self.run.update(connection, staged_at=database_now(connection))

@@ -81,6 +81,13 @@ class DataDir:
                 return file
         return path.open("wb")
 
+    def suits(self, status: os.stat_result) -> bool:
+        """Tell whether a file has the owner, group and mode that a new one gets here."""
+        if self._status is None:
+            return False
+        wanted = (self._status.st_uid, self._status.st_gid, self._mode() & 0o666)
+        return (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == wanted
+
     def prune(self, directories: Iterable[Path]) -> set[Path]:
         """Remove directories that have become empty; return the first above each that stays."""
         return {self._pruned(directory) for directory in directories}

@@ -41,8 +41,10 @@ class Links:
     def _linked(self, transfer: Transfer) -> bool:
         """Link one file unless something is there; False leaves it to the ordinary way, which finds the reason."""
         with suppress(OSError, DocumentError):
-            os.link(self.source.data_dir.safe_path(transfer.source), self.dest.place(transfer.dest))
-            return True
+            path = self.source.data_dir.safe_path(transfer.source)
+            if self.dest.data_dir.suits(path.stat()):
+                os.link(path, self.dest.place(transfer.dest))
+                return True
         return False
 
     def _verified(self, transfer: Transfer) -> Transferred | None:
