@@ -20,6 +20,8 @@ from reconcile.stores.base import Stat, Write
 from reconcile.stores.shortcuts import Transfer, Transferred
 from reconcile.stores.tables import SQL_TYPES, TableStore, table_key
 
+_WORK_MEMORY = "SET LOCAL work_mem = '128MB'"  # what a batch holds: it is not to go by way of the disk
+
 
 class _Unexpected(Exception):  # noqa: N818 - ends a transaction
     """What was inserted is not what was read."""
@@ -36,6 +38,7 @@ def copy_inside(
     restored = list(source.restored)
     try:
         with catalog.write(bulk=True) as connection:
+            connection.exec_driver_sql(_WORK_MEMORY)
             values = (msgspec.json.encode(rows).decode(),)
             result = connection.exec_driver_sql(_statement(source, dest, list(rows[0]), restored), values)
             found: dict[Key, Transferred | DocumentError] = {
@@ -75,7 +78,10 @@ def _transferred(row: Sequence[Any], transfer: Transfer, restored: Sequence[str]
 
 
 def _statement(source: TableStore, dest: TableStore, names: Sequence[str], restored: Sequence[str]) -> str:
-    """Return the statement; all names in it are ours or the vendor's."""
+    """Return the statement; all names in it are ours or the vendor's.
+
+    Documents are gone through once: what is joined and counted is ``told``, which has none of them.
+    """
     columns = [name.removeprefix("to_") for name in names if name.startswith("to_")]
     types = {"n": "integer"} | {f"to_{name}": SQL_TYPES[type(dest.table.c[name].type)] for name in columns}
     wanted = ", ".join(f'"{name}" {types.get(name, "text")}' for name in names)
@@ -93,6 +99,8 @@ def _statement(source: TableStore, dest: TableStore, names: Sequence[str], resto
     attributes = ", ".join(f's."{name}" AS "of_{name}"' for name in restored)
     returned = ", ".join(f'r."of_{name}"' for name in restored)
     returned_key = ", ".join(f't."{name}"' for name in dest.key_columns)
+    key = ", ".join(f'"to_{name}"' for name in dest.key_columns)
+    told = ", ".join([key, *(f'"of_{name}"' for name in restored)])
     return f"""
         WITH wanted AS (SELECT * FROM json_to_recordset(%s::json) AS w({wanted})),
         read AS MATERIALIZED (
@@ -101,14 +109,16 @@ def _statement(source: TableStore, dest: TableStore, names: Sequence[str], resto
             FROM wanted w JOIN {source.table.name} s ON {source_key} AND {source.sql.is_document.format("s")}
             CROSS JOIN LATERAL (SELECT {source.sql.document.format("s")} AS document OFFSET 0) d
         ),
+        told AS MATERIALIZED (SELECT n, octet_length(document) AS size, version, reproducible, {told} FROM read),
         inserted AS (
             INSERT INTO {dest.table.name} AS t ({into})
             SELECT {out_of}, {dest.sql.stored} FROM read r
-            WHERE r.md5 = r.expected AND r.n IN (SELECT n FROM read GROUP BY n HAVING count(*) = 1){is_derived}
+            WHERE r.md5 = r.expected{is_derived}
+              AND r.n = ANY (ARRAY(SELECT n FROM told GROUP BY n HAVING count(*) = 1))
             ON CONFLICT DO NOTHING
             RETURNING {returned_key}, md5({dest.sql.document.format("t")}) AS confirmed,
                       {dest.sql.version.format("t")} AS stored, t.xmin::text AS mark
         )
-        SELECT r.n, octet_length(r.document), r.version, r.reproducible, i.confirmed, i.stored, i.mark, {returned}
-        FROM inserted i JOIN read r ON {dest_key}
+        SELECT r.n, r.size, r.version, r.reproducible, i.confirmed, i.stored, i.mark, {returned}
+        FROM inserted i JOIN told r ON {dest_key}
     """  # noqa: S608
