@@ -239,14 +239,23 @@ class TableStore(Store):
 
     def delete(self, known: Sequence[Known]) -> dict[Key, DocumentError | None]:
         keys = [content.key for content in known]
-        same = sa.tuple_(*self._key(), sa.func.md5(self._as_bytes())).in_(
-            [(*content.key, content.version) for content in known]
-        )
         with self.catalog.write(bulk=True) as connection:
-            connection.execute(sa.delete(self.table).where(same, self._only_rows()))
+            connection.execute(sa.delete(self.table).where(self._still_is(known), self._only_rows()))
             left = set(self._digests(connection, keys))
         changed = "what is there now is not the content that was copied"
         return {key: DocumentError("content_changed", changed) if key in left else None for key in keys}
+
+    def _still_is(self, known: Sequence[Known]) -> sa.ColumnElement[bool]:
+        """Return the condition that a row is one of these, and holds what was known of it."""
+        digest = sa.func.md5(self._as_bytes())
+        if not self.catalog.is_postgresql:
+            return sa.tuple_(*self._key(), digest).in_([(*table_key(c.key), c.version) for c in known])
+        names = (*self.key_columns, "known_version")
+        rows = zip(*((*table_key(content.key), content.version) for content in known), strict=True)
+        wanted = sa.func.unnest(*map(_array, rows)).table_valued(*names, name="known").render_derived()
+        same_key = [column == wanted.c[column.name] for column in self._key()]
+        # IS TRUE keeps the digest from being joined by: it would be worked out for every row of the table.
+        return sa.and_(*same_key, (digest == wanted.c.known_version).is_(sa.true()))
 
     def capabilities(self) -> Capabilities:
         return Capabilities(
@@ -293,8 +302,7 @@ class TableStore(Store):
         """Return the keys for IN: PostgreSQL joins with arrays, where it would try a list's members one by one."""
         if not self.catalog.is_postgresql:
             return list(keys)
-        parts = [[table_key(key)[number] for key in keys] for number in range(3)]
-        arrays = [sa.cast(sa.literal(part, postgresql.ARRAY(sa.Text)), postgresql.ARRAY(sa.Text)) for part in parts]
+        arrays = map(_array, zip(*map(table_key, keys), strict=True)) if keys else [_array(())] * 3
         return sa.select(sa.func.unnest(*arrays).table_valued(*self.key_columns).render_derived())
 
     def _as_bytes(self) -> sa.ColumnElement[Any]:
@@ -311,6 +319,12 @@ class TableStore(Store):
         if not isinstance(column.type, sa.String):
             return column
         return sa.func.convert_to(column, "UTF8") if self.catalog.is_postgresql else sa.cast(column, sa.LargeBinary)
+
+
+def _array(values: Sequence[str]) -> sa.ColumnElement[Any]:
+    """Return texts as an array of PostgreSQL's."""
+    kind = postgresql.ARRAY(sa.Text)
+    return sa.cast(sa.literal(list(values), kind), kind)
 
 
 def _cast(column: sa.Column[Any]) -> str:
