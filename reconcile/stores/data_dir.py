@@ -26,7 +26,7 @@ class DataDir:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._status: os.stat_result | None = None
-        self._real: set[Path] = set()  # directories known to be reached by no symbolic link
+        self._real: set[str] = set()  # directories known to be reached by no symbolic link
 
     def look(self) -> None:
         """Learn whose the data dir is, and on which file system."""
@@ -51,11 +51,11 @@ class DataDir:
             if not stat.S_ISREG(kind):
                 raise DocumentError("refused", f"{path} is no file")
         directory = path.parent
-        while directory not in self._real and directory != self._root:
+        while str(directory) not in self._real and directory != self._root:
             if directory.is_symlink():
                 raise DocumentError("leaves_data_dir", f"{directory} is a symbolic link")
             directory = directory.parent
-        self._real.add(path.parent)
+        self._real.add(str(path.parent))
         return path
 
     def make(self, directory: Path, *, synced: bool) -> None:
