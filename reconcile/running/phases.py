@@ -34,7 +34,7 @@ from reconcile.running.clean import Cleaner
 from reconcile.running.refresh import Refresher
 from reconcile.running.run import Run, find_runs
 from reconcile.running.stage import MEMORY_BYTES, Limits, Stager
-from reconcile.running.switch import Switcher, stale, wait_for_quiet
+from reconcile.running.switch import Switcher, last_signs, stale, wait_for_quiet
 from reconcile.running.undo import mark_undone, write_undo_plan
 from reconcile.running.worktables import BLOCKED, CHANGED, DONE, FAILED, KEPT, PLANNED, STAGED, STAGING, moves
 from reconcile.secret import scrub
@@ -238,10 +238,12 @@ class Phases:
         self._judge()
         if not self.is_undo:
             self._write_undo_plan()
-        if not self.options.ignore_services:
+        if self.options.ignore_services:
+            seen = last_signs(self.catalog)
+        else:
             seen = wait_for_quiet(self.run, self.control, self.options.wait_for_services)
-            with self.run.writing() as connection:
-                self.run.update(connection, services_seen=msgspec.json.encode(seen).decode())
+        with self.run.writing() as connection:
+            self.run.update(connection, services_seen=msgspec.json.encode(seen).decode())
         header = self.run.record.header
         switcher.switch(
             self.lock,

@@ -15,6 +15,7 @@ from attrs import define
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
+from reconcile.catalog import Catalog
 from reconcile.catalog.lock import RunLock
 from reconcile.catalog.rows import Scope, stream_rows
 from reconcile.catalog.services import QUIET_SECONDS, Heartbeat, database_now, heartbeats, other_sessions
@@ -230,10 +231,11 @@ def wait_for_quiet(run: Run, control: Control, seconds: int) -> list[Heartbeat]:
     Returns what was seen, for the run's record.
     """
     catalog = run.catalog
-    if not catalog.has_table(services):
+    first = last_signs(catalog)
+    if not first:
         return []
     with catalog.read() as connection:
-        first, sessions = heartbeats(connection), other_sessions(connection)
+        sessions = other_sessions(connection)
     young = {beat.name: beat for beat in first if beat.is_young}
     deadline = time.monotonic() + seconds
     if young and seconds > 0:
@@ -249,6 +251,14 @@ def wait_for_quiet(run: Run, control: Control, seconds: int) -> list[Heartbeat]:
         with catalog.read() as connection:
             current, sessions = heartbeats(connection), other_sessions(connection)
     return first
+
+
+def last_signs(catalog: Catalog) -> list[Heartbeat]:
+    """Return the services' heartbeats as they are now; none where there is no such table."""
+    if not catalog.has_table(services):
+        return []
+    with catalog.read() as connection:
+        return heartbeats(connection)
 
 
 def _value(young: dict[tuple[str, str], Heartbeat], beat: Heartbeat) -> int | None:
