@@ -2,8 +2,8 @@
 
 A line must exit with 0, or as it says itself: ``... # exit 12: work remains``. What is not there in a test has a
 stand-in: the services behind ``docker-compose``, the operator's hand in ``$EDITOR``, the database's address, the id of
-the last run for ``RUN``, ``pip install``; a command that is to exit with 137 is killed. A line that is a remark
-(``# days later``) may have an event.
+the last run for ``RUN``, ``pip install``, ``make demo``; a command that is to exit with 137 is killed. A line that is a
+remark (``# days later``) may have an event.
 """
 
 from __future__ import annotations
@@ -67,10 +67,14 @@ class Operator:
     killed_at: str = "recorded"
     transcript: list[str] = field(factory=list)
 
+    def edit(self, name: str) -> None:
+        """Save a file as it is to be."""
+        (self.world.folder / name).write_text(self.edits[name].read_text())
+
     def follow(self, guide: str, section: str | None = None) -> str:
         """Type all of it; return what was shown."""
         lines = list(lines_of(guide, section))
-        assert any(line.text.startswith("reconcile ") for line in lines), f"{guide} {section}: nothing to type"
+        assert lines, f"{guide} {section}: nothing to type"
         remarks = {line.text for line in lines if line.text.startswith("#")}
         assert set(self.events) <= remarks, "the guide no longer has the remark of an event"
         for line in lines:
@@ -85,7 +89,7 @@ class Operator:
         elif words[0] == "docker-compose":
             self._compose(words[1])
         elif words[0] == "$EDITOR":
-            (self.world.folder / words[1]).write_text(self.edits[words[1]].read_text())
+            self.edit(words[1])
         elif words[:2] != ["pip", "install"]:
             self._run(line)
 
@@ -99,6 +103,7 @@ class Operator:
 
     def _run(self, line: Line) -> None:
         text = line.text.replace(DATABASE, self.world.url)
+        text = text.replace("make demo", f"{sys.executable} -m examples.demo demo")
         if re.search(r"\bRUN\b", text):
             text = re.sub(r"\bRUN\b", self.last_run(), text)
         if line.code == KILLED:
@@ -120,12 +125,11 @@ class Operator:
             tools.mkdir()
             _tool(tools / "reconcile", f'exec {sys.executable} -m reconcile "$@"')
             _tool(tools / "less", "exec cat")
-            (tools / "exported").write_text(f"export RECONCILE_DB_CONNECT={self.world.url}\n")
-        keep = f"code=$?; export -p > {tools}/exported; exit $code"
+            (tools / "state").write_text(f"cd {self.world.folder}\n")
+        keep = f"code=$?; {{ export -p; echo cd $PWD; }} > {tools}/state; exit $code"
         environment = {"PATH": f"{tools}:{os.environ['PATH']}", "PYTHONPATH": str(REPOSITORY), "RECONCILE_YES": "1"}
         return subprocess.run(
-            ["bash", "-c", f"source {tools}/exported\nset -o pipefail\n{text}\n{keep}"],
-            cwd=self.world.folder,
+            ["bash", "-c", f"source {tools}/state\nset -o pipefail\n{text}\n{keep}"],
             env=os.environ | environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
