@@ -39,6 +39,7 @@ from reconcile.running.undo import mark_undone, write_undo_plan
 from reconcile.running.worktables import BLOCKED, CHANGED, DONE, FAILED, KEPT, PLANNED, STAGED, STAGING, moves
 from reconcile.secret import scrub
 from reconcile.stores import Store, open_store
+from reconcile.wording import count
 
 _SHOWN = 20
 _FEWER = "mend the cause and run the same command again, or give a larger --max-failures to try the others"
@@ -196,8 +197,8 @@ class Phases:
         if found.blocked and not self.options.leave_blocked:
             lines = [f"  {name}" for name in found.blocked[:_SHOWN]]
             raise ReconcileError(
-                f"{blocked} documents are blocked, {len(found.blocked)} of them since the plan was made; nothing was"
-                " switched:\n" + "\n".join(lines),
+                f"{count(blocked, 'document is', 'documents are')} blocked, {len(found.blocked)} of them since the plan"
+                " was made; nothing was switched:\n" + "\n".join(lines),
                 hint="mend the causes and run the same command again, or give --leave-blocked to leave those documents",
             )
 
@@ -218,7 +219,7 @@ class Phases:
             return
         staged, left = counts.get(STAGED, (0, 0))[0], counts[PLANNED][0]
         raise LimitReachedError(
-            f"staging was ended by {budget.reached}: {staged} documents are staged and stay so, {left} are still to be"
+            f"staging was ended by {budget.reached}: {count(staged)} staged, which stay so, and {left:,} still to be"
             " staged; nothing was switched",
             hint="the same command goes on where this one stopped;"
             f" reconcile verify {self.desired.dest.path} --run {self.run.run_id} checks what is staged",
@@ -259,7 +260,7 @@ class Phases:
             with self.catalog.read() as connection:
                 raise stale(self.run, connection)
         if FAILED in counts and not self.options.leave_failed:
-            raise self._stage_failed(f"{counts[FAILED][0]} documents could not be staged")
+            raise self._stage_failed(f"{count(counts[FAILED][0])} could not be staged")
         with self.run.writing() as connection:
             self.run.update(connection, staged_at=database_now(connection))
 
@@ -286,7 +287,7 @@ class Phases:
         if failed > _SHOWN:
             lines.append(f"  and {failed - _SHOWN} more: reconcile status {self.run.run_id}")
         return StageFailedError(
-            f"{what}, so nothing was switched ({staged} are staged and stay so):\n" + "\n".join(lines),
+            f"{what}, so nothing was switched ({staged:,} are staged and stay so):\n" + "\n".join(lines),
             hint=hint or "mend the cause and run the same command again, or give --leave-failed to switch the others",
         )
 

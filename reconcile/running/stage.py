@@ -44,6 +44,7 @@ from reconcile.running.worktables import (
 )
 from reconcile.stores import Content, Stat, Store, Transferred
 from reconcile.stores.addresses import Key
+from reconcile.wording import count
 
 BATCH_DOCUMENTS = 250
 MEMORY_BYTES = 256 << 20
@@ -127,7 +128,7 @@ class Stager:
         self._health.check()
         self._failures += counts[FAILED]
         if self.limits.failures is not None and self._failures > self.limits.failures:
-            raise TooManyFailuresError(f"{self._failures} documents could not be staged, --max-failures allows fewer")
+            raise TooManyFailuresError(f"{count(self._failures)} could not be staged, --max-failures allows fewer")
 
     def _by_size(self, batch: list[WorkMove]) -> Iterator[list[WorkMove]]:
         """Cut a batch where its documents grow beyond its share of the memory. Rows of one document stay together."""

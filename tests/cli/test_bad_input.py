@@ -361,7 +361,7 @@ def test_blocked_documents_need_a_flag(small: World) -> None:
     refused(small, reconcile("apply", "p.json", "--yes", cwd=small.folder), 1, "2 blocked documents", "--leave-blocked")
     result = reconcile("apply", "p.json", "--yes", "--leave-blocked", cwd=small.folder)
     assert result.code == 3
-    assert "2 documents are left" in result.out
+    assert "2 documents left where they were" in result.out
 
 
 def test_plan_and_show_say_the_same(small: World) -> None:

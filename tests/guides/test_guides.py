@@ -127,7 +127,7 @@ def test_undo_after_days(operator: Operator) -> None:
     connected(operator)
     operator.follow(MANAGER, "From the database to S3, compressed")
     operator.service.work(30)
-    assert "rows are no longer as the plan saw them" in operator.follow("docs/undo-after-days.md")
+    assert "rows are no longer as the run left them" in operator.follow("docs/undo-after-days.md")
     all_is_well(operator, "db")
 
 
@@ -154,7 +154,7 @@ def test_another_s3_provider(operator: Operator, moto: MotoServer, section: str)
         wants(operator, s3(other, name, prefix="internaltest"))
         operator.edit("dest-config.yaml")
         shown = operator.follow("docs/changing-s3-providers.md", section)
-        assert ("keep their URL" in shown) == (section == "Under the same bucket name")
+        assert ("keep their URL at" in shown) == (section == "Under the same bucket name")
         assert "orphans: 0" in shown
         all_is_well(operator, "s3")
     finally:
