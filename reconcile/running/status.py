@@ -34,8 +34,8 @@ from reconcile.wording import count
 
 PHASES = {
     STAGING: "staging; the catalog is untouched",
-    SWITCHED: "switched; sources are being cleaned",
-    DONE: "done",
+    SWITCHED: "the catalog is switched; sources are being cleaned",
+    DONE: "done; the catalog is switched",
     UNDOING: "being undone",
     UNDONE: "undone",
 }
