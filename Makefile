@@ -46,6 +46,7 @@ soak: $(VENV)/installed-dev
 # Each route beside a serial reference and a bare ceiling; ROUTES="'db to s3'" measures one.
 bench: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks.routes $(ROUTES)
+	if [ -z "$(ROUTES)" ]; then $(BIN)/python -m benchmarks.steps && $(BIN)/python -m benchmarks.start; fi
 
 # The command reference, from the help texts.
 docs: $(VENV)/installed

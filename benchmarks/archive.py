@@ -14,12 +14,11 @@ import random
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
-import boto3
 import psycopg2
 from attrs import frozen
 
+from benchmarks.spec import End
 from tests.archives import connect
 
 _POOL_BYTES = 4 << 20
@@ -35,6 +34,11 @@ class Item:
     bucket: str
     archive_id: str
     data: bytes
+
+    @property
+    def key(self) -> str:
+        """The name in parts, as URLs and buckets have it."""
+        return f"{self.user}/{self.bucket}/{self.archive_id}"
 
     @property
     def md5(self) -> str:
@@ -66,43 +70,52 @@ def file_path(root: Path, item: Item) -> Path:
     return root / user / item.bucket / name[:2] / f"{name}.json"
 
 
-def fill(url: str, driver: str, count: int, *, server: Any = None, bucket: str = "", root: Path | None = None) -> None:  # noqa: ANN401
-    """Put the documents and their catalog rows into a fresh database and, where it is not that, the driver's place."""
+def fill(url: str, end: End, count: int, files: Path | None = None) -> None:
+    """Put the documents' catalog rows, and their content where it is in tables, into a fresh database.
+
+    Rows lead to the end's bucket or data dir; ``files`` is where files of such a data dir are laid ready.
+    """
     connection = connect(url)
     catalog, content = io.StringIO(), io.StringIO()
-    executor, client = ThreadPoolExecutor(16), s3_client(server) if server else None
-    pending = []
     for item in items(count):
-        key = f"{item.user}/{item.bucket}/{item.archive_id}"
-        location = {"db": f"db://{key}", "db2": f"db2://{key}", "s3": f"s3://{bucket}/{key}"}.get(driver)
-        if root is not None:
-            path = file_path(root, item)
+        location = f"{end.driver}://{item.key}"
+        if end.driver == "s3":
+            location = f"s3://{end.bucket}/{item.key}"
+        if files is not None:
+            location = f"file://{file_path(Path(end.root), item)}"
+            path = file_path(files, item)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(item.data)
-            location = f"file://{path}"
-        if client is not None:
-            pending.append(executor.submit(client.put_object, Bucket=bucket, Key=key, Body=item.data))
         name = f"{item.archive_id}.json"
         row = (item.bucket, item.archive_id, item.user, name, location, "f", item.md5, len(item.data), r"\N", NOW, NOW)
         catalog.write("\t".join(map(str, row)) + "\tactive\t\\N\n")
-        if driver == "db":
+        if end.driver == "db":
             _db_row(content, item)
-        elif driver == "db2":
+        elif end.driver == "db2":
             content.write(
                 f"{item.user}\t{item.bucket}\t{item.archive_id}\t\t\\N\t\\\\x{item.data.hex()}\t{NOW}\t{NOW}\n"
             )
         if content.tell() > 64 << 20:
-            _flush(connection, driver, content)
-    _flush(connection, driver, content)
+            _flush(connection, end.driver, content)
+    _flush(connection, end.driver, content)
     catalog.seek(0)
     connection.cursor().copy_expert("COPY archive_metadata FROM STDIN", catalog)
     connection.commit()
     connection.autocommit = True
     connection.cursor().execute("VACUUM ANALYZE")
     connection.close()
-    for future in pending:
-        future.result()
-    executor.shutdown()
+
+
+def put_all(end: End, count: int) -> None:
+    """Put the documents into a bucket."""
+    import obstore  # noqa: PLC0415
+
+    store = end.objects()
+    with ThreadPoolExecutor(16) as executor:
+        for _done in executor.map(
+            lambda item: obstore.put(store, item.key, item.data, use_multipart=False), items(count)
+        ):
+            pass
 
 
 def _db_row(content: io.StringIO, item: Item) -> None:
@@ -122,14 +135,3 @@ def _flush(connection: psycopg2.extensions.connection, driver: str, content: io.
         connection.cursor().copy_expert(f"COPY {table} FROM STDIN", content)
         content.seek(0)
         content.truncate()
-
-
-def s3_client(server: Any) -> Any:  # noqa: ANN401
-    """Return a boto3 client of a server."""
-    return boto3.client(
-        "s3",
-        endpoint_url=server.url,
-        aws_access_key_id=server.access_key,
-        aws_secret_access_key=server.secret_key,
-        region_name="us-east-1",
-    )

@@ -51,7 +51,7 @@ def _ours(spec: Spec, counts: Counter[str]) -> tuple[float, float]:
     """Plan, then apply; return the seconds that apply took, and the CPU that was used before it."""
     from reconcile import verbs  # noqa: PLC0415
     from reconcile.logs import configure  # noqa: PLC0415
-    from reconcile.running.phases import RunOptions  # noqa: PLC0415
+    from reconcile.running.options import RunOptions  # noqa: PLC0415
 
     configure("error")
     folder = Path(spec.folder)

@@ -33,6 +33,8 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
     documents = ours["documents"]
     return line | {
         "CPU ms/document": round(ours["cpu_seconds"] * 1000 / documents, 2),
+        "PostgreSQL": round(ours["postgresql_seconds"] * 1000 / documents, 2),
+        "S3": round(ours["s3_seconds"] * 1000 / documents, 2),
         "requests/document": round(ours["requests"] / documents, 2),
         "statements/document": round(ours["statements"] / documents, 3),
         "peak MiB": round(ours["peak_mib"]),

@@ -1,11 +1,12 @@
 """The routes, side by side: this tool, the serial reference, the bare ceiling, in turn on the same documents.
 
-python -m benchmarks.routes [--repeat N] [--documents N] [ROUTE...]
+python -m benchmarks.routes [--repeat N] [--documents N] [--workers N] [ROUTE...]
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -20,11 +21,12 @@ from typing import Any
 import msgspec
 from attrs import evolve, frozen
 
-from benchmarks.archive import fill, s3_client
+from benchmarks.archive import fill, put_all
 from benchmarks.ceph import endpoint
+from benchmarks.cpu import server_seconds
 from benchmarks.latency import LatencyProxy
 from benchmarks.report import save
-from benchmarks.spec import End, Spec
+from benchmarks.spec import End, Spec, s3_client
 from tests.servers.postgresql import PostgresServer
 
 LATENCY_MS = 20
@@ -67,6 +69,16 @@ ROUTES = (
 
 
 @frozen
+class Archive:
+    """A route's archive as it is before each turn: a database to copy, and the files of a data dir."""
+
+    database: str
+    source: End
+    folder: Path
+    files: Path | None
+
+
+@frozen
 class Bench:
     """The servers that everything runs on."""
 
@@ -78,33 +90,51 @@ class Bench:
     def measure(self, route: Route, repeat: int, who: tuple[str, ...]) -> dict[str, Any]:
         """Let every contender have its turns; return the medians."""
         found: dict[str, list[dict[str, float]]] = {name: [] for name in who}
-        for _turn in range(repeat):
-            for name in who:
-                if name != "bare" or route.has_bare:
-                    found[name].append(self._turn(route, name))
+        with self._archive(route) as archive:
+            for _turn in range(repeat):
+                for name in who:
+                    if name != "bare" or route.has_bare:
+                        found[name].append(self._turn(route, archive, name))
         return {"route": route.name} | {
             name: {key: median(turn[key] for turn in turns) for key in turns[0]}
             for name, turns in found.items()
             if turns
         }
 
-    def _turn(self, route: Route, who: str) -> dict[str, float]:
-        with self._archive(route) as whole:
+    def _turn(self, route: Route, archive: Archive, who: str) -> dict[str, float]:
+        with self._fresh(route, archive) as whole:
             spec = evolve(whole, workers=route.bare_workers if who == "bare" else route.workers)
             if who == "serial":
                 spec = evolve(spec, documents=min(SERIAL_DOCUMENTS, route.documents))
             command = [sys.executable, "-m", "benchmarks.contender", who]
+            before = server_seconds()
             done = subprocess.run(command, input=msgspec.json.encode(spec), check=True, stdout=subprocess.PIPE)  # noqa: S603
+            spent = server_seconds() - before
             figures: dict[str, float] = msgspec.json.decode(done.stdout)
+            figures |= {"postgresql_seconds": spent["postgresql"], "s3_seconds": spent["s3"]}
             print(route.name, who, {k: round(v, 2) for k, v in figures.items()}, file=sys.stderr, flush=True)  # noqa: T201
             return figures
 
     @contextmanager
-    def _archive(self, route: Route) -> Iterator[Spec]:
-        """Make a fresh archive for one turn; take it away afterwards."""
+    def _archive(self, route: Route) -> Iterator[Archive]:
+        """Fill a database once for a route; what lies elsewhere is laid anew for each turn."""
         folder = Path(tempfile.mkdtemp(dir=self.folder))
         database = self.postgresql.database()
-        source, dest = (self._end(driver, route, folder) for driver in (route.source, route.dest))
+        source = self._end(route.source, route, folder)
+        root = folder / "original" if route.source == "localfs" else None
+        try:
+            fill(database, source, route.documents, root)
+            yield Archive(database.rpartition("/")[2], source, folder, root)
+        finally:
+            shutil.rmtree(folder)
+            self._drop_database(database)
+
+    @contextmanager
+    def _fresh(self, route: Route, archive: Archive) -> Iterator[Spec]:
+        """Make a fresh copy of the archive for one turn; take it away afterwards."""
+        folder = Path(tempfile.mkdtemp(dir=archive.folder))
+        source, dest = archive.source, self._end(route.dest, route, folder)
+        database = self.postgresql.copy_of(archive.database)
         with ExitStack() as stack:
             stack.callback(shutil.rmtree, folder)
             stack.callback(self._drop_database, database)
@@ -112,9 +142,11 @@ class Bench:
                 if end.driver == "s3":
                     s3_client(self.server).create_bucket(Bucket=end.bucket)
                     stack.callback(self._drop_bucket, end.bucket)
-            near = self.server if source.driver == "s3" else None
-            root = Path(source.root) if source.driver == "localfs" else None
-            fill(database, route.source, route.documents, server=near, bucket=source.bucket, root=root)
+            if source.driver == "s3":
+                put_all(source, route.documents)
+            if archive.files is not None:  # the files are only ever deleted, so that links do
+                shutil.copytree(archive.files, source.root, copy_function=os.link)
+                stack.callback(shutil.rmtree, source.root)
             subprocess.run(["/bin/sync"], check=True)
             yield Spec(database, source, evolve(dest, compressed=route.compressed), route.documents, 0, str(folder))
 
@@ -159,6 +191,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--documents", type=int, help="instead of each route's own number")
+    parser.add_argument("--workers", type=int, default=0, help="instead of the store's default")
     parser.add_argument("--who", nargs="+", default=["ours", "serial", "bare"])
     parser.add_argument("routes", nargs="*", help="as the table names them; all by default")
     options = parser.parse_args()
@@ -166,7 +199,7 @@ def main() -> None:
     with servers() as (bench, what):
         rows = []
         for route in chosen:
-            sized = evolve(route, documents=options.documents or route.documents)
+            sized = evolve(route, documents=options.documents or route.documents, workers=options.workers)
             rows.append(bench.measure(sized, options.repeat, tuple(options.who)))
         save("routes", rows, {"s3": what})
 

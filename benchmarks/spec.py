@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import boto3
 from attrs import frozen
-
-from benchmarks.archive import s3_client
 
 
 @frozen
@@ -61,3 +60,14 @@ class Spec:
     documents: int
     workers: int
     folder: str
+
+
+def s3_client(server: Any) -> Any:  # noqa: ANN401
+    """Return a boto3 client of a server."""
+    return boto3.client(
+        "s3",
+        endpoint_url=server.url,
+        aws_access_key_id=server.access_key,
+        aws_secret_access_key=server.secret_key,
+        region_name="us-east-1",
+    )

@@ -142,7 +142,8 @@ def _switch(url: str, folder: Path) -> dict[str, float]:
     from reconcile.catalog import DatabaseOptions, Scope, connect  # noqa: PLC0415
     from reconcile.catalog.lock import run_lock  # noqa: PLC0415
     from reconcile.control import Control  # noqa: PLC0415
-    from reconcile.running.run import find_runs, resume_run  # noqa: PLC0415
+    from reconcile.running.records import find_runs  # noqa: PLC0415
+    from reconcile.running.run import resume_run  # noqa: PLC0415
     from reconcile.running.switch import Switcher  # noqa: PLC0415
 
     _sql(url, _STAGED, "DROP TABLE bare_moves", "VACUUM ANALYZE reconcile_moves")

@@ -9,13 +9,10 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from attrs import evolve, frozen
 
-from reconcile.auditing import check as checking
-from reconcile.auditing import verify as verifying
-from reconcile.auditing.audited import Audited, Request
-from reconcile.auditing.check import CheckReport
 from reconcile.catalog import Catalog, DatabaseOptions, Scope, connect
 from reconcile.catalog.tasks import Migration, migrations
 from reconcile.config import Config, load_config
@@ -29,11 +26,16 @@ from reconcile.running import apply as running
 from reconcile.running.account import Report
 from reconcile.running.accounting import report_of
 from reconcile.running.changes import plan_with_changes
-from reconcile.running.phases import Outcome, RunOptions
-from reconcile.running.run import RunRecord, find_runs
+from reconcile.running.options import RunOptions
+from reconcile.running.outcome import Outcome
+from reconcile.running.records import RunRecord, find_runs
 from reconcile.running.status import Status, status_of
 from reconcile.running.undo import write_undo_plan
 from reconcile.running.worktables import UNDONE
+
+if TYPE_CHECKING:
+    from reconcile.auditing.audited import Audited, Request
+    from reconcile.auditing.check import CheckReport
 
 
 @frozen
@@ -201,6 +203,8 @@ def check(
     only_archive: bool = False,
 ) -> CheckReport:
     """Try the backends of a config on test objects, and look at its catalog."""
+    from reconcile.auditing import check as checking  # noqa: PLC0415 - the other verbs do without
+
     loaded = load_config(config, destination=True)
     with opened(database or DatabaseOptions(), loaded) as catalog:
         return checking.check(catalog, loaded, control or Control(), only_archive=only_archive)
@@ -213,6 +217,9 @@ def verify(
     control: Control | None = None,
 ) -> Audited:
     """Audit the archive that a config describes: each catalog row leads to content of its digest and size."""
+    from reconcile.auditing import verify as verifying  # noqa: PLC0415 - the other verbs do without
+    from reconcile.auditing.audited import Request  # noqa: PLC0415
+
     loaded = load_config(config)
     with opened(database or DatabaseOptions(), loaded) as catalog:
         return verifying.verify(catalog, loaded, request or Request(), control or Control())

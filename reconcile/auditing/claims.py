@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from enum import IntEnum
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
 from reconcile.catalog import Catalog, CatalogRow
 from reconcile.catalog.rows import stream_rows, streamed
@@ -39,20 +40,24 @@ class Claim(IntEnum):
 
 
 def claims(catalog: Catalog, desired: DesiredState, addresses: Sequence[Address]) -> Iterator[tuple[Location, Claim]]:
-    """Yield every claim to a place of these addresses, and some to others."""
+    """Yield every claim to a place of these addresses, and some to others.
+
+    One snapshot tells all: a run that switches meanwhile is seen either wholly before its switch or wholly after it.
+    """
+    has_runs = catalog.has_table(moves)
     with catalog.snapshot() as connection:
         for row in stream_rows(connection, archive_metadata.c.content_url.is_not(None), ordered=False):
             for address in addresses:
                 for key in address.keys(row.content_url or "", row.document):
                     yield address.location(key), Claim.ROW
+        if has_runs:
+            yield from _staged(connection)
+            yield from _kept(connection, desired)
     for location in referred_by_other_names(catalog, addresses):
         yield location, Claim.ROW
-    if catalog.has_table(moves):
-        yield from _staged(catalog)
-        yield from _kept(catalog, desired)
 
 
-def _staged(catalog: Catalog) -> Iterator[tuple[Location, Claim]]:
+def _staged(connection: Connection) -> Iterator[tuple[Location, Claim]]:
     """Yield what unfinished runs have staged, are staging, or have adopted; dropped copies too, until they are gone."""
     query = (
         sa.select(moves.c.dest_store, moves.c.dest_key)
@@ -63,12 +68,11 @@ def _staged(catalog: Catalog) -> Iterator[tuple[Location, Claim]]:
             moves.c.origin.in_((INTENDED, WRITTEN, ADOPTED)),
         )
     )
-    with catalog.snapshot() as connection:
-        for store, key in connection.execute(query, execution_options=streamed(_READ_AHEAD)):
-            yield Location(store, decode_key(key)), Claim.STAGED
+    for store, key in connection.execute(query, execution_options=streamed(_READ_AHEAD)):
+        yield Location(store, decode_key(key)), Claim.STAGED
 
 
-def _kept(catalog: Catalog, desired: DesiredState) -> Iterator[tuple[Location, Claim]]:
+def _kept(connection: Connection, desired: DesiredState) -> Iterator[tuple[Location, Claim]]:
     """Yield the sources that runs have switched away from, and have not deleted, or not yet."""
     columns = moves.c
     query = (
@@ -84,8 +88,7 @@ def _kept(catalog: Catalog, desired: DesiredState) -> Iterator[tuple[Location, C
             columns.cleaned.is_distinct_from(DELETED),
         )
     )
-    with catalog.snapshot() as connection:
-        for row in connection.execute(query, execution_options=streamed(_READ_AHEAD)):
-            location = desired.locate(CatalogRow(*row))
-            if location is not None:
-                yield location, Claim.KEPT
+    for row in connection.execute(query, execution_options=streamed(_READ_AHEAD)):
+        location = desired.locate(CatalogRow(*row))
+        if location is not None:
+            yield location, Claim.KEPT

@@ -14,8 +14,9 @@ from reconcile.errors import UsageError
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.model import Before
 from reconcile.running.apply import run_record
+from reconcile.running.records import RunRecord, count_states
 from reconcile.running.references import decode_key
-from reconcile.running.run import Run, RunRecord, count_states
+from reconcile.running.run import Run
 from reconcile.running.worktables import STAGED, STAGING, WorkMove, moves, same_row
 from reconcile.stores import Stat
 from reconcile.stores.addresses import Key

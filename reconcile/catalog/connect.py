@@ -27,6 +27,7 @@ from reconcile.secret import Secret, remember, scrub
 
 _BUSY_SECONDS = 60
 _POOL_SECONDS = 3600  # that a thread waits for one of the others to give its connection back
+_NO_HURRY = "SET LOCAL idle_in_transaction_session_timeout = 0"  # whatever the role's default
 _OF_PG8000 = ("ssl", "timeout", "ssl_context")
 
 
@@ -102,7 +103,7 @@ class Catalog:
         if not self.is_postgresql:
             return
         limit = 0 if bulk else self.timeout * 1000
-        settings = f"SET LOCAL statement_timeout = {limit}; SET LOCAL idle_in_transaction_session_timeout = 0"
+        settings = f"SET LOCAL statement_timeout = {limit}; {_NO_HURRY}"
         if durable:
             settings += "; SET LOCAL synchronous_commit = on"
         connection.exec_driver_sql(settings)
@@ -228,6 +229,7 @@ def _identity(connection: Connection, url: URL) -> dict[str, Any]:
     """Return what tells this database from any other: no credential, no host name in it."""
     if url.get_backend_name() == "sqlite":
         return {"kind": "sqlite", "path": str(Path(url.database or "").resolve())}
+    connection.exec_driver_sql(_NO_HURRY)
     if connection.exec_driver_sql("SELECT pg_is_in_recovery()").scalar_one():
         raise StandbyError("the database is a standby: it cannot be written to", hint="connect to the primary")
     name, oid = connection.exec_driver_sql(
@@ -235,6 +237,7 @@ def _identity(connection: Connection, url: URL) -> dict[str, Any]:
     ).one()
     connection.rollback()
     try:
+        connection.exec_driver_sql(_NO_HURRY)
         system = connection.exec_driver_sql("SELECT system_identifier::text FROM pg_control_system()").scalar_one()
     except DBAPIError:  # some managed services withhold it; name and oid remain
         connection.rollback()

@@ -50,7 +50,7 @@ class RunLock:
             return
         self._seen_at = time.monotonic()
         try:
-            with self.connection.begin():
+            with _begun(self.catalog, self.connection):
                 held = self._is_held(self.connection)
         except DBAPIError as error:
             raise _lost() from error
@@ -109,9 +109,9 @@ def run_lock(catalog: Catalog, wait: float, check: Callable[[], None] = lambda: 
         with catalog.engine.connect() as connection:
             with translated():
                 _refuse_pooler(catalog, connection)
-            while not _try_advisory(connection):
+            while not _try_advisory(catalog, connection):
                 if time.monotonic() >= deadline:
-                    with connection.begin():
+                    with _begun(catalog, connection):
                         holder = _holder(connection) or "it was given back just now"
                     raise LockedError(f"another run holds the lock: {holder}", hint=_HINT)
                 check()
@@ -130,11 +130,11 @@ def _refuse_pooler(catalog: Catalog, connection: Connection) -> None:
 
     Two connections that are given one server process, or one that is given another while the first is in use, tell.
     """
-    with connection.begin():
+    with _begun(catalog, connection):
         before = _server_process(connection)
-    with catalog.engine.connect() as second, second.begin():
+    with catalog.engine.connect() as second, _begun(catalog, second):
         other = _server_process(second)
-        with connection.begin():
+        with _begun(catalog, connection):
             after = _server_process(connection)
     if before == other or before != after:
         raise CatalogError(
@@ -151,8 +151,16 @@ def _server_process(connection: Connection) -> int:
 _HINT = "wait for it to end (reconcile status), or give --lock-wait SECONDS"
 
 
-def _try_advisory(connection: Connection) -> bool:
+@contextmanager
+def _begun(catalog: Catalog, connection: Connection) -> Iterator[None]:
+    """Open a short transaction with this tool's settings, whatever the role's defaults are."""
     with connection.begin():
+        catalog.settle(connection)
+        yield
+
+
+def _try_advisory(catalog: Catalog, connection: Connection) -> bool:
+    with _begun(catalog, connection):
         return bool(connection.execute(sa.select(sa.func.pg_try_advisory_lock(LOCK_CLASS, LOCK_ID))).scalar_one())
 
 

@@ -8,13 +8,14 @@ from typing import Any
 import click
 
 from reconcile import verbs
-from reconcile.cli.options import PATH, budget_of, config_options, database_of, database_options, option, run_options
+from reconcile.cli.option import PATH, option
+from reconcile.cli.options import budget_of, config_options, database_of, database_options, run_options
 from reconcile.cli.results import show_outcome
 from reconcile.cli.screen import confirm, controlled
 from reconcile.errors import EXIT_DONE, EXIT_INCOMPLETE
 from reconcile.planning.render import summary_text
 from reconcile.running.apply import refuse_blocked
-from reconcile.running.phases import RunOptions
+from reconcile.running.options import RunOptions
 
 _STAGE_QUESTION = "Shall these documents be copied now? Nothing is switched, and services may run."
 
@@ -77,4 +78,4 @@ def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
     with controlled(quiet=context.obj) as control:
         outcome = verbs.apply(prepared, database, run, control)
     show_outcome(outcome, prepared, options["form"])
-    context.exit(EXIT_INCOMPLETE if outcome.left else EXIT_DONE)
+    context.exit(EXIT_INCOMPLETE if outcome.left and not outcome.staged else EXIT_DONE)

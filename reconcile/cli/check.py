@@ -11,7 +11,8 @@ import msgspec
 from reconcile import verbs
 from reconcile.auditing.check import BackendReport, CheckReport
 from reconcile.auditing.schema import CatalogReport, Group
-from reconcile.cli.options import PATH, database_of, database_options, option
+from reconcile.cli.option import PATH, option
+from reconcile.cli.options import database_of, database_options
 from reconcile.cli.screen import controlled
 from reconcile.errors import ReconcileError
 from reconcile.logs import printable

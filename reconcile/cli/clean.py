@@ -9,13 +9,14 @@ from typing import Any
 import click
 
 from reconcile import verbs
-from reconcile.cli.options import config_options, database_of, database_options, option
+from reconcile.cli.option import option
+from reconcile.cli.options import config_options, database_of, database_options
 from reconcile.cli.screen import confirm_by_name, controlled
 from reconcile.config import load_config
 from reconcile.planning.render import human_bytes
 from reconcile.running.apply import configs_of
 from reconcile.running.kept import Cleaned, Kept, clean, kept_sources, nothing_to_do
-from reconcile.running.phases import RunOptions
+from reconcile.running.options import RunOptions
 from reconcile.wording import count
 
 

@@ -12,7 +12,8 @@ import click
 import msgspec
 
 from reconcile import verbs
-from reconcile.cli.options import PATH, config_options, database_of, database_options, option
+from reconcile.cli.option import PATH, option
+from reconcile.cli.options import config_options, database_of, database_options
 from reconcile.errors import EXIT_CHANGES
 from reconcile.logs import printable
 from reconcile.planning.diff import (

@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from reconcile import verbs
-from reconcile.cli.options import PATH, database_of, database_options, option
+from reconcile.cli.option import PATH, option
+from reconcile.cli.options import database_of, database_options
 from reconcile.cli.screen import confirm_by_name
 from reconcile.config import load_config
 from reconcile.logs import printable

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from reconcile import __version__
-from reconcile.cli.options import PATH, option
+from reconcile.cli.option import PATH, option
 from reconcile.errors import Interrupted, ReconcileError, UsageError
 from reconcile.logs import LEVELS, configure, get_logger
 from reconcile.secret import scrub

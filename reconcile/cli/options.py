@@ -1,4 +1,4 @@
-"""Options that several verbs share. Every option can also be given by environment, as ``RECONCILE_<NAME>``."""
+"""Options that several verbs share."""
 
 from __future__ import annotations
 
@@ -6,27 +6,19 @@ import re
 import time
 from collections.abc import Callable
 from datetime import datetime
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from reconcile.catalog import DatabaseOptions
+from reconcile.cli.option import PATH, option
 from reconcile.running.budget import Budget
-from reconcile.running.phases import Share
+from reconcile.running.options import Share
 from reconcile.secret import Secret
 
 _DAY_SECONDS = 86_400
 
 F = TypeVar("F", bound=Callable[..., Any])
-PATH = click.Path(path_type=Path, readable=False)
-
-
-def option(*names: str, **settings: Any) -> Callable[[F], F]:  # noqa: ANN401 - click's own
-    """Return a click option whose environment variable follows from its name."""
-    long = next(name for name in names if name.startswith("--")).partition("/")[0]
-    variable = "RECONCILE_" + long.removeprefix("--").replace("-", "_").upper()
-    return click.option(*names, envvar=variable, show_envvar=True, **settings)
 
 
 def database_options(command: F) -> F:

@@ -10,7 +10,8 @@ import msgspec
 
 from reconcile import verbs
 from reconcile.catalog import Scope
-from reconcile.cli.options import PATH, database_of, database_options, option
+from reconcile.cli.option import PATH, option
+from reconcile.cli.options import database_of, database_options
 from reconcile.errors import EXIT_CHANGES
 from reconcile.planning.model import Summary
 from reconcile.planning.planner import PlanRequest

@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from reconcile import verbs
-from reconcile.cli.options import PATH, database_of, database_options, option
+from reconcile.cli.option import PATH, option
+from reconcile.cli.options import database_of, database_options
 from reconcile.cli.results import put_out
 from reconcile.rendering.output import FORMS, rendered_report
 

@@ -14,7 +14,7 @@ from reconcile._version import OUTPUT_FORMAT
 from reconcile.config import Config
 from reconcile.logs import printable
 from reconcile.rendering.output import write_new
-from reconcile.running.phases import Outcome
+from reconcile.running.outcome import Outcome
 from reconcile.verbs import Prepared
 from reconcile.wording import count
 
@@ -113,7 +113,8 @@ def _staged(outcome: Outcome, prepared: Prepared) -> Iterator[str]:
     if outcome.changed:
         yield f"  {count(outcome.changed, 'row')} changed since the plan was made: --refresh takes that along"
     yield "  the catalog is untouched, and the services go on as they are"
-    yield f"next: stop the services, then reconcile apply {path} --refresh"
+    refresh = "" if prepared.undo_of else " --refresh"
+    yield f"next: stop the services, then reconcile apply {path}{refresh}"
     yield f"to check the copies before: reconcile verify {prepared.desired.dest.path} --run {outcome.run_id}"
     source, dest = prepared.desired.source.path, prepared.desired.dest.path
     yield f"to take them away again: reconcile undo {outcome.run_id} --source {dest} --dest {source}"

@@ -11,12 +11,13 @@ import msgspec
 
 from reconcile import verbs
 from reconcile.catalog.tasks import Migration
-from reconcile.cli.options import PATH, database_of, database_options, option
+from reconcile.cli.option import PATH, option
+from reconcile.cli.options import database_of, database_options
 from reconcile.config import load_config
 from reconcile.logs import printable
 from reconcile.planning.render import human_bytes
 from reconcile.running.history import drivers_of, runs_data
-from reconcile.running.run import RunRecord
+from reconcile.running.records import RunRecord
 from reconcile.wording import count, time_text
 
 

@@ -12,15 +12,16 @@ import msgspec
 
 from reconcile import verbs
 from reconcile.catalog import Catalog
-from reconcile.cli.options import PATH, database_of, database_options, option
+from reconcile.cli.option import PATH, option
+from reconcile.cli.options import database_of, database_options
 from reconcile.cli.watch import follow, in_place, is_screen
 from reconcile.config import load_config
 from reconcile.logs import printable
 from reconcile.pace import Rate, duration_text
 from reconcile.planning.render import human_bytes
 from reconcile.running.history import status_data
+from reconcile.running.records import RunRecord
 from reconcile.running.report import troubles
-from reconcile.running.run import RunRecord
 from reconcile.running.status import PHASES, Status, undo_command
 from reconcile.running.worktables import PLANNED
 from reconcile.wording import count, time_text

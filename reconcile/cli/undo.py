@@ -9,14 +9,15 @@ import click
 
 from reconcile import verbs
 from reconcile.catalog import Catalog
-from reconcile.cli.options import budget_of, config_options, database_of, database_options, option, run_options
+from reconcile.cli.option import option
+from reconcile.cli.options import budget_of, config_options, database_of, database_options, run_options
 from reconcile.cli.results import show_outcome
 from reconcile.cli.screen import confirm, controlled
 from reconcile.config import load_config
 from reconcile.errors import EXIT_DONE, EXIT_INCOMPLETE, PlanFileError
 from reconcile.planning.planfile import open_plan
 from reconcile.planning.render import summary_text
-from reconcile.running.phases import RunOptions
+from reconcile.running.options import RunOptions
 
 
 @click.command("undo")

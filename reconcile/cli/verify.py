@@ -11,7 +11,8 @@ import click
 
 from reconcile import verbs
 from reconcile.auditing.audited import Audited, Orphans, Request
-from reconcile.cli.options import PATH, database_of, database_options, option
+from reconcile.cli.option import PATH, option
+from reconcile.cli.options import database_of, database_options
 from reconcile.cli.screen import controlled
 from reconcile.errors import VerificationError
 from reconcile.logs import printable

@@ -25,7 +25,7 @@ from reconcile.running.account import (
     Sources,
     Undo,
 )
-from reconcile.running.run import RunRecord, count_states, find_runs
+from reconcile.running.records import RunRecord, count_states, find_runs
 from reconcile.running.worktables import (
     ADOPTED,
     BLOCKED,

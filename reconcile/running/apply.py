@@ -14,7 +14,7 @@ from reconcile.catalog import Catalog
 from reconcile.catalog.lock import run_lock
 from reconcile.config import Config, load_config
 from reconcile.control import Control, calm_collector
-from reconcile.errors import ConfigError, PlanFileError, ReconcileError
+from reconcile.errors import ConfigError, PlanFileError, ReconcileError, UsageError
 from reconcile.logs import printable
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.model import ConfigReference, PlanHeader
@@ -22,8 +22,11 @@ from reconcile.planning.planfile import PlanFile
 from reconcile.planning.planner import new_id
 from reconcile.planning.render import backend_text
 from reconcile.running.drop import Dropper
-from reconcile.running.phases import Outcome, Phases, RunOptions, outcome_of
-from reconcile.running.run import Run, RunRecord, backend_pairs, begin_run, count_linked, find_runs, resume_run
+from reconcile.running.options import RunOptions
+from reconcile.running.outcome import Outcome, outcome_of
+from reconcile.running.phases import Phases
+from reconcile.running.records import RunRecord, backend_pairs, count_linked, find_runs
+from reconcile.running.run import Run, begin_run, resume_run
 from reconcile.running.undo import mark_undoing, mark_undone, undo_rows
 from reconcile.running.worktables import (
     DONE,
@@ -97,6 +100,11 @@ def apply(catalog: Catalog, plan: PlanFile, desired: DesiredState, options: RunO
     check_database(catalog, plan)
     if plan.header.undo_of is not None:
         return undo(catalog, plan.header.undo_of, plan, desired, options, control)
+    if options.refresh and plan.header.policy.limited:
+        raise UsageError(
+            "--refresh takes along all that is new, and this plan was made with --limit; nothing was done",
+            hint="make a plan without --limit; what is staged is adopted, nothing is copied twice",
+        )
     summary = plan.header.summary
     refuse_blocked(plan, leave_blocked=options.leave_blocked)
     if not summary.moves.documents:
@@ -106,6 +114,12 @@ def apply(catalog: Catalog, plan: PlanFile, desired: DesiredState, options: RunO
         record = _latest(catalog, plan.header.plan_id)
         if record is not None and record.state == DONE:
             return outcome_of(catalog, record.run_id, already="the plan is applied already")
+        if record is not None and record.state == SWITCHED and options.stage_only:
+            return outcome_of(
+                catalog,
+                record.run_id,
+                already="the run is switched already; without --stage-only its sources are cleaned",
+            )
         if record is not None and record.state == UNDOING:
             raise ReconcileError(
                 f"run {record.run_id} of this plan is being undone", hint=f"reconcile undo {record.run_id}"
@@ -200,6 +214,7 @@ def undo(
 
     A run that never switched has its staged copies dropped. Raises a `ReconcileError` as `apply` does.
     """
+    _refuse_parts_of_undo(plan, options)
     with calm_collector(), run_lock(catalog, options.lock_wait, control.check) as lock:
         record = run_record(catalog, run_id)
         if record.state == UNDONE:
@@ -219,6 +234,20 @@ def undo(
             mark_undoing(catalog, record)
         run = _undo_run(catalog, record, plan, desired, options, control)
         return Phases(run, desired, options, control, lock).execute()
+
+
+def _refuse_parts_of_undo(plan: PlanFile | None, options: RunOptions) -> None:
+    """Raise `UsageError` for what only a plan can be asked for."""
+    if options.refresh:
+        raise UsageError(
+            "--refresh is for plans: an undo takes back what its run did, and nothing else; nothing was done",
+            hint="reconcile undo RUN --with-changes takes along what services wrote since",
+        )
+    if plan is not None and plan.header.policy.with_changes and (options.budget.is_limited or options.stage_only):
+        raise UsageError(
+            "an undo with changes is made anew by each command, and cannot be staged in parts; nothing was done",
+            hint="leave the limits out; --max-rate spares the servers",
+        )
 
 
 def run_record(catalog: Catalog, run_id: str) -> RunRecord:

@@ -23,6 +23,11 @@ class Budget:
     clock: Callable[[], float] = time.monotonic
     reached: str | None = field(init=False, default=None)
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether there is any limit."""
+        return (self.documents, self.size, self.until) != (None, None, None)
+
     def spend(self, batches: Iterable[list[WorkMove]]) -> Iterator[list[WorkMove]]:
         """Yield batches as far as may be spent; the last one is cut. Rows of one document stay together."""
         documents = size = 0

@@ -19,7 +19,7 @@ from reconcile.planning.model import Blocker, Move
 from reconcile.planning.planfile import PlanFile, new_plan, open_plan
 from reconcile.planning.planner import add_decision
 from reconcile.planning.summary import Counts
-from reconcile.running.run import RunRecord
+from reconcile.running.records import RunRecord
 from reconcile.running.undo import CLOCK_SKEW_SECONDS, reverse, staged_moves, undo_header
 
 

@@ -30,6 +30,7 @@ from reconcile.running.worktables import (
     WRITTEN,
     WorkMove,
     moves,
+    same_row,
 )
 from reconcile.stores import Content, Known, Location, Stat, Store
 from reconcile.stores.addresses import Key
@@ -68,22 +69,28 @@ class Dropper:
             in_parallel(self.control, self.pipelines, batches, self._drop_batch, self._report)
 
     def _give_up_referred(self, states: Sequence[str]) -> None:
-        """Let go of copies that a catalog row refers to by now: they are not ours to delete (R3).
+        """Let go of copies that are not ours to delete (R3): a row refers to them by now, or another move of this run.
 
-        Where a move keeps its URL, at another endpoint, its own row seems to refer to the copy: it is named as left.
+        Where a move keeps its URL, at another endpoint, its own row means the source: the run never switched.
         """
         ours = sa.and_(moves.c.state.in_(states), moves.c.origin.in_((INTENDED, WRITTEN)))
         mine = sa.and_(moves.c.run_id == self.run.run_id, ours)
-        with self.run.catalog.snapshot() as connection:
-            same = sa.select(moves).where(mine, moves.c.before_url == moves.c.after_url)
-            self.left += [f"{row.user_id}/{row.bucket}/{row.archive_id}" for row in connection.execute(same)]
+        keeps_url = moves.c.before_url == moves.c.after_url
+        theirs, another = archive_metadata.c.content_url == moves.c.after_url, moves.alias("another")
+        conditions: list[sa.ColumnElement[bool]] = [
+            sa.and_(~keeps_url, moves.c.after_url.in_(sa.select(archive_metadata.c.content_url))),
+            sa.and_(keeps_url, sa.exists().where(theirs, ~same_row(archive_metadata))),
+            sa.exists().where(
+                another.c.run_id == moves.c.run_id,
+                another.c.dest_key == moves.c.dest_key,
+                another.c.dest_store == moves.c.dest_store,
+                another.c.state.not_in(states),
+            ),
+        ]
         with self.run.writing(bulk=True) as connection:
             self.run.catalog.favour_hash_joins(connection)
-            connection.execute(
-                sa.update(moves)
-                .where(mine, moves.c.after_url.in_(sa.select(archive_metadata.c.content_url)))
-                .values(origin=CEDED)
-            )
+            for condition in conditions:
+                connection.execute(sa.update(moves).where(mine, condition).values(origin=CEDED))
 
     def _drop_batch(self, batch: list[WorkMove]) -> tuple[list[WorkMove], list[WorkMove]]:
         gone: list[WorkMove] = []
@@ -117,9 +124,17 @@ class Dropper:
 
     def _is_ours(self, work: WorkMove, stat: Stat, source: str) -> bool:
         """Tell whether what is there is what we wrote, or would have written."""
+        if self._is_linked(work, source):
+            return True
         if work.origin == WRITTEN and work.after_digest is not None:
             return self._holds(work, stat, work.after_digest)
         return self._is_the_planned_document(work) or self._is_the_source_encoded(work, stat, source)
+
+    def _is_linked(self, work: WorkMove, source: str) -> bool:
+        """Tell whether the copy is a link that we made of its source: it changes with it, and stays ours."""
+        move, here, there = work.move, self.stores[source], self.stores[work.move.dest]
+        old = here.address.keys(move.before.content_url, move.document)[0]
+        return there.shares_bytes(there.address.keys(move.after.content_url, move.document)[0], here, old)
 
     def _is_the_planned_document(self, work: WorkMove) -> bool:
         """Tell whether the copy is of the document that the plan saw, though its source may hold another by now."""

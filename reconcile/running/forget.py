@@ -17,7 +17,7 @@ from reconcile.catalog.lock import run_lock
 from reconcile.catalog.tables import archive_metadata
 from reconcile.errors import ReconcileError
 from reconcile.running.apply import run_record
-from reconcile.running.run import RunRecord, find_runs
+from reconcile.running.records import RunRecord, find_runs
 from reconcile.running.status import next_step
 from reconcile.running.worktables import DELETED, DONE, INTENDED, STAGED, UNDONE, WORK, WRITTEN, moves, runs
 

@@ -12,7 +12,7 @@ from reconcile._version import OUTPUT_FORMAT
 from reconcile.catalog.tasks import Migration
 from reconcile.pace import Rate
 from reconcile.planning.model import ConfigReference, PlanHeader
-from reconcile.running.run import RunRecord
+from reconcile.running.records import RunRecord
 from reconcile.running.status import Status
 
 

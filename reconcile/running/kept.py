@@ -17,9 +17,11 @@ from reconcile.errors import ReconcileError
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.model import Tally
 from reconcile.running.apply import run_record
-from reconcile.running.phases import Phases, RunOptions, open_stores
+from reconcile.running.options import RunOptions
+from reconcile.running.phases import Phases, open_stores
+from reconcile.running.records import RunRecord
 from reconcile.running.report import why_kept
-from reconcile.running.run import Run, RunRecord, executor
+from reconcile.running.run import Run, executor
 from reconcile.running.status import next_step
 from reconcile.running.worktables import DELETED, DONE, KEPT, STAGED, SWITCHED, moves, runs
 

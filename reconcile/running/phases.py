@@ -10,12 +10,12 @@ from pathlib import Path
 import msgspec
 import sqlalchemy as sa
 import structlog
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, field
 
 from reconcile.catalog import Catalog, Scope
 from reconcile.catalog.lock import RunLock
 from reconcile.catalog.services import database_now
-from reconcile.control import PIPELINES, Control, RateLimit
+from reconcile.control import Control, RateLimit
 from reconcile.errors import (
     BackendError,
     LimitReachedError,
@@ -25,18 +25,18 @@ from reconcile.errors import (
     TooManyFailuresError,
 )
 from reconcile.logs import get_logger, printable
-from reconcile.payload import LARGEST
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.planfile import undo_path
 from reconcile.planning.planner import unreadable_with
-from reconcile.running.budget import Budget
 from reconcile.running.clean import Cleaner
+from reconcile.running.options import RunOptions
+from reconcile.running.outcome import Outcome, outcome_of
 from reconcile.running.refresh import Refresher
-from reconcile.running.run import Run, find_runs
-from reconcile.running.stage import MEMORY_BYTES, Limits, Stager
+from reconcile.running.run import Run
+from reconcile.running.stage import Limits, Stager
 from reconcile.running.switch import Switcher, last_signs, stale, wait_for_quiet
 from reconcile.running.undo import mark_undone, write_undo_plan
-from reconcile.running.worktables import BLOCKED, CHANGED, DONE, FAILED, KEPT, PLANNED, STAGED, STAGING, moves
+from reconcile.running.worktables import BLOCKED, CHANGED, DONE, FAILED, PLANNED, STAGED, STAGING, moves
 from reconcile.secret import scrub
 from reconcile.stores import Store, open_store
 from reconcile.wording import count
@@ -45,71 +45,6 @@ _SHOWN = 20
 _FEWER = "mend the cause and run the same command again, or give a larger --max-failures to try the others"
 
 log = get_logger()
-
-
-@frozen
-class Share:
-    """A number of documents, or a percentage of all of a run."""
-
-    number: float
-    percent: bool = False
-
-    def of(self, total: int) -> int:
-        """Return the number of documents, rounded down."""
-        return int(total * self.number / 100) if self.percent else int(self.number)
-
-
-@frozen
-class RunOptions:
-    """How a run goes. Waits are in seconds, sizes in bytes.
-
-    ``workers`` is how many requests are on their way to a store at once; None means what it does best with.
-    ``stage_only`` ends before the switch; ``refresh`` takes along what is new or changed since the plan. ``max_rate``
-    is in documents a second.
-    """
-
-    keep_source: bool = False
-    leave_blocked: bool = False
-    leave_failed: bool = False
-    workers: int | None = None
-    undo_out: Path | None = None
-    lock_wait: float = 15
-    wait_for_services: int = 150
-    ignore_services: bool = False
-    max_failures: Share | None = None
-    max_document_size: int = LARGEST
-    memory: int = MEMORY_BYTES
-    stage_only: bool = False
-    refresh: bool = False
-    budget: Budget = field(factory=Budget)
-    max_rate: float | None = None
-
-    @property
-    def pipelines(self) -> int:
-        """How many batches are in hand at once."""
-        return min(self.workers or PIPELINES, PIPELINES)
-
-
-@frozen
-class Outcome:
-    """What a run came to. ``kept`` counts sources that stay although the plan would have them deleted.
-
-    ``not_dropped`` names copies that the undo of a run that never switched left alone, as no longer its own.
-    ``unreadable`` counts documents of the whole archive that services with the new config cannot read. ``staged``: the
-    run ended before its switch, as it was asked to; ``changed`` counts rows that are not as the plan saw them any more.
-    """
-
-    run_id: str
-    documents: int = 0
-    staged: bool = False
-    changed: int = 0
-    left: int = 0
-    kept: int = 0
-    unreadable: int = 0
-    not_dropped: tuple[str, ...] = ()
-    undo_plan: Path | None = None
-    remark: str | None = None
-    already: str | None = None
 
 
 @define
@@ -193,12 +128,11 @@ class Phases:
         self.control.progress.say(found.describe())
         if {name for pair in self.run.backend_pairs() for name in pair} - self._stores.keys():
             self._open_stores()
-        blocked = self.run.counts().get(BLOCKED, (0, 0))[0]
         if found.blocked and not self.options.leave_blocked:
             lines = [f"  {name}" for name in found.blocked[:_SHOWN]]
             raise ReconcileError(
-                f"{count(blocked, 'document is', 'documents are')} blocked, {len(found.blocked)} of them since the plan"
-                " was made; nothing was switched:\n" + "\n".join(lines),
+                f"{count(len(found.blocked), 'document is', 'documents are')} blocked; nothing was switched:\n"
+                + "\n".join(lines),
                 hint="mend the causes and run the same command again, or give --leave-blocked to leave those documents",
             )
 
@@ -215,12 +149,12 @@ class Phases:
     def _refuse_unfinished(self) -> None:
         """Raise `LimitReachedError` if the budget ended the staging before its end."""
         budget, counts = self.options.budget, self.run.counts()
-        if budget.reached is None or PLANNED not in counts:
+        if PLANNED not in counts:
             return
         staged, left = counts.get(STAGED, (0, 0))[0], counts[PLANNED][0]
+        ended = f"staging was ended by {budget.reached or 'a limit'}"
         raise LimitReachedError(
-            f"staging was ended by {budget.reached}: {count(staged)} staged, which stay so, and {left:,} still to be"
-            " staged; nothing was switched",
+            f"{ended}: {count(staged)} staged, which stay so, and {left:,} still to be staged; nothing was switched",
             hint="the same command goes on where this one stopped;"
             f" reconcile verify {self.desired.dest.path} --run {self.run.run_id} checks what is staged",
         )
@@ -236,6 +170,7 @@ class Phases:
         switcher = Switcher(self.run, self.desired, self._stores, self.control, self.options.pipelines)
         with self._few_failures():
             switcher.look_again(self._stager())
+        self._refuse_unfinished()
         self._judge()
         if not self.is_undo:
             self._write_undo_plan()
@@ -259,7 +194,7 @@ class Phases:
         if CHANGED in counts and not self.options.stage_only:
             with self.catalog.read() as connection:
                 raise stale(self.run, connection)
-        if FAILED in counts and not self.options.leave_failed:
+        if FAILED in counts and not (self.options.leave_failed and not self.options.stage_only):
             raise self._stage_failed(f"{count(counts[FAILED][0])} could not be staged")
         with self.run.writing() as connection:
             self.run.update(connection, staged_at=database_now(connection))
@@ -341,22 +276,3 @@ def open_stores(run: Run, desired: DesiredState, options: RunOptions, *, create:
         store.prepare(create=create and name in dests)
         stores[name] = store
     return stores
-
-
-def outcome_of(catalog: Catalog, run_id: str, *, already: str | None = None) -> Outcome:
-    """Return what a run came to, from its record."""
-    record = find_runs(catalog, run_id=run_id)[0]
-    query = sa.select(sa.func.count()).select_from(moves).where(moves.c.run_id == run_id)
-    with catalog.read() as connection:
-        documents = connection.execute(query.where(moves.c.state == STAGED)).scalar_one()
-        left = connection.execute(query.where(moves.c.state.in_((BLOCKED, FAILED)))).scalar_one()
-        kept = connection.execute(query.where(moves.c.cleaned == KEPT)).scalar_one()
-    return Outcome(
-        run_id=run_id,
-        documents=documents,
-        left=left,
-        kept=kept,
-        undo_plan=Path(record.undo_path) if record.undo_path else None,
-        remark=record.remark,
-        already=already,
-    )

@@ -13,12 +13,11 @@ import sqlalchemy as sa
 from attrs import define, evolve, field
 from sqlalchemy.engine import Connection
 
-from reconcile.catalog import Scope
+from reconcile.catalog import CatalogRow, Scope
 from reconcile.catalog.rows import stream_rows
 from reconcile.catalog.services import database_now
 from reconcile.catalog.tables import archive_metadata
 from reconcile.control import Control
-from reconcile.errors import UsageError
 from reconcile.logs import get_logger
 from reconcile.planning.checks import CrossChecks
 from reconcile.planning.desired import DesiredState
@@ -26,6 +25,7 @@ from reconcile.planning.model import Blocker, Move
 from reconcile.running.drop import Dropper
 from reconcile.running.run import Run
 from reconcile.running.worktables import (
+    BLOCKED,
     CHANGED,
     FAILED,
     PLANNED,
@@ -37,7 +37,7 @@ from reconcile.running.worktables import (
     moves,
     same_row,
 )
-from reconcile.stores import Store
+from reconcile.stores import Store, open_store
 
 log = get_logger()
 
@@ -71,28 +71,38 @@ class Refresher:
     pipelines: int
 
     def refresh(self) -> Found:
-        """Do so. Raises `UsageError` for the run of a plan with a limit, which leaves rows alone on purpose."""
-        header = self.run.record.header
-        if header.policy.limited:
-            raise UsageError(
-                "--refresh takes along all that is new, and this plan was made with --limit",
-                hint="make a plan without --limit; what is staged is adopted, nothing is copied twice",
-            )
+        """Do so. Not for the run of a plan with a limit, which leaves rows alone on purpose."""
+        scope = Scope.of(self.run.record.header.scope)
+        self._prepare_places(scope)
         changed, gone = self._give_up()
         dropper = Dropper(self.run, self.desired, self.stores, self.control, self.pipelines)
         if changed or gone:
             dropper.drop((CHANGED,))
         found = Found(changed=changed, gone=gone, left=dropper.left)
         with self.run.writing(bulk=True) as connection:
-            mine = sa.and_(moves.c.run_id == self.run.run_id, moves.c.state == CHANGED)
-            connection.execute(sa.delete(moves).where(mine))
-            taken = self._take(connection, Scope.of(header.scope), found)
+            # What was blocked is decided anew: its cause may be mended, and if not it is refused again.
+            given_up = sa.and_(moves.c.run_id == self.run.run_id, moves.c.state.in_((CHANGED, BLOCKED)))
+            connection.execute(sa.delete(moves).where(given_up))
+            taken = self._take(connection, scope, found)
             now = database_now(connection)
             self.run.update(connection, refreshed_at=now)
         self.run.record = evolve(self.run.record, refreshed_at=now)
         found.added = max(0, taken - changed)
         log.info("refreshed", phase="refresh", added=found.added, changed=found.changed, gone=found.gone)
         return found
+
+    def _prepare_places(self, scope: Scope) -> None:
+        """Make what the destinations of new rows ask to be made: a data dir is known only once it is there."""
+        with self.run.catalog.snapshot() as connection:
+            self.run.catalog.favour_hash_joins(connection)
+            decisions = [self.desired.decide(row) for row in self._new_rows(connection, scope)]
+        names = {decision.dest for decision in decisions if isinstance(decision, Move)}
+        for name in sorted(names - self.stores.keys()):
+            open_store(self.desired.places[name].backend, self.run.catalog, self.run.run_id).prepare(create=True)
+
+    def _new_rows(self, connection: Connection, scope: Scope) -> Iterator[CatalogRow]:
+        held = sa.exists().where(moves.c.run_id == self.run.run_id, same_row(archive_metadata))
+        return stream_rows(connection, sa.and_(scope.condition(), ~held))
 
     def _give_up(self) -> tuple[int, int]:
         """Mark the moves whose rows are another by now; return how many of those rows are there, and how many gone."""
@@ -125,8 +135,7 @@ class Refresher:
     def _rows(
         self, connection: Connection, scope: Scope, checks: CrossChecks, found: Found
     ) -> Iterator[dict[str, object]]:
-        held = sa.exists().where(moves.c.run_id == self.run.run_id, same_row(archive_metadata))
-        for row in stream_rows(connection, sa.and_(scope.condition(), ~held)):
+        for row in self._new_rows(connection, scope):
             decision = checks.check(row, self.desired.decide(row))
             if isinstance(decision, Move):
                 yield move_row(decision, self.desired.target(decision))

@@ -24,6 +24,7 @@ from reconcile.planning.desired import DesiredState
 from reconcile.running.budget import Budget
 from reconcile.running.copies import Copy, Outcome, check_reproduced, encoded, found_there
 from reconcile.running.health import Health
+from reconcile.running.options import MEMORY_BYTES
 from reconcile.running.room import Room, make_room
 from reconcile.running.run import Run
 from reconcile.running.ways import Ways
@@ -47,7 +48,6 @@ from reconcile.stores.addresses import Key
 from reconcile.wording import count
 
 BATCH_DOCUMENTS = 250
-MEMORY_BYTES = 256 << 20
 _BATCHES_IN_MEMORY = 16  # those in hand, as read and as encoded, and what libraries hold of them
 _UNSIZED_BYTES = 1 << 20  # what a document counts for whose size the catalog does not know
 _BY_SERVICES_TOO = ("source_missing", "wrong_digest")  # damage, or a service at work
@@ -222,7 +222,7 @@ class Stager:
             except DocumentError as error:
                 origin = copy.work.origin or (None if copy.dest_key in present else INTENDED)
                 outcomes.append(Outcome(copy, FAILED, origin, error=error))
-        found = {c.work.seq: found_there(c, present[c.dest_key], dest) for c in ready if c.dest_key in present}
+        found = {c.work.seq: self._found(c, present, source, dest) for c in ready if c.dest_key in present}
         in_the_way = [copy for copy in ready if copy.work.seq in found and found[copy.work.seq].state == FAILED]
         replaceable = self._room.replaceable(in_the_way, present)
         self._record_intent([c for c in in_the_way if c.dest_key in replaceable and c.work.origin != INTENDED])
@@ -243,6 +243,16 @@ class Stager:
                 adopted = answer.found and copy.work.origin != INTENDED and copy.dest_key not in free
                 outcomes.append(Outcome(copy, STAGED, ADOPTED if adopted else WRITTEN, answer))
         return outcomes
+
+    def _found(self, copy: Copy, present: Mapping[Key, Stat], source: Store, dest: Store) -> Outcome:
+        """Decide about what is at the destination. A hard link of a source that stays is no copy of it."""
+        found = found_there(copy, present[copy.dest_key], dest)
+        if found.state != STAGED or not self._ways.stays(copy):
+            return found
+        if not dest.shares_bytes(copy.dest_key, source, copy.source_key):
+            return found
+        why = "it is a hard link of the source, which is to be kept; undo the run that made it, or keep no sources"
+        return Outcome(copy, FAILED, copy.work.origin, error=DocumentError("destination_occupied", why))
 
     def _encoded(self, copy: Copy, content: Content | DocumentError, source: Store) -> Copy:
         """Verify and encode; what seems damaged is read once more, since the damage may be the network's."""

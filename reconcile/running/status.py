@@ -12,7 +12,7 @@ from reconcile.catalog.lock import lock_holder
 from reconcile.catalog.services import database_now
 from reconcile.pace import Rate
 from reconcile.planning.model import Tally
-from reconcile.running.run import RunRecord, find_runs
+from reconcile.running.records import RunRecord, find_runs
 from reconcile.running.worktables import (
     BLOCKED,
     CHANGED,

@@ -22,10 +22,10 @@ from reconcile.catalog.services import QUIET_SECONDS, Heartbeat, database_now, h
 from reconcile.catalog.tables import archive_metadata, archive_migration_tasks, services, tasks
 from reconcile.catalog.tasks import record_task
 from reconcile.control import Control, in_parallel
-from reconcile.errors import CatalogError, ServicesRunningError, StaleError, UnconfirmedError
+from reconcile.errors import CatalogError, ReconcileError, ServicesRunningError, StaleError, UnconfirmedError
 from reconcile.logs import get_logger, printable
 from reconcile.planning.desired import DesiredState
-from reconcile.planning.model import Move
+from reconcile.planning.model import Blocker, Move
 from reconcile.running.run import Run
 from reconcile.running.stage import Stager
 from reconcile.running.undo import CLOCK_SKEW_SECONDS
@@ -154,7 +154,7 @@ class Switcher:
             ) from None
 
     def _refuse_added(self, connection: Connection, scope: Scope) -> None:
-        """Raise `StaleError` if a row in scope is at a source and not in the run (R4)."""
+        """Raise `StaleError` if a row in scope is at a source, or nowhere, and not in the run (R4, R7)."""
         ours = sa.exists().where(moves.c.run_id == self.run.run_id, same_row(archive_metadata))
         since = self.run.record.header.undo_of and self.run.record.header.snapshot_at
         condition = sa.and_(scope.condition(), ~ours)
@@ -164,7 +164,7 @@ class Switcher:
         added = [
             f"{printable('/'.join(row.document))}: added since, at {printable(row.content_url or '')}"
             for row in stream_rows(connection, condition, ordered=False)
-            if isinstance(self.desired.decide(row), Move)
+            if isinstance(self.desired.decide(row), Move if since else Move | Blocker)
         ]
         if added:
             raise _stale(
@@ -176,7 +176,13 @@ class Switcher:
 
     def _repoint(self, connection: Connection) -> int:
         mine = sa.and_(moves.c.run_id == self.run.run_id, moves.c.state == STAGED)
-        expected = connection.execute(sa.select(sa.func.count()).select_from(moves).where(mine)).scalar_one()
+        count = sa.select(sa.func.count()).select_from(moves)
+        expected = connection.execute(count.where(mine)).scalar_one()
+        undone = sa.and_(moves.c.run_id == self.run.run_id, moves.c.state.in_((PLANNED, CHANGED)))
+        if connection.execute(count.where(undone)).scalar_one():  # R2: all that the run has, or nothing
+            raise ReconcileError(
+                "not every document is staged; nothing was switched", hint="the same command stages the rest"
+            )
         result = connection.execute(
             sa.update(archive_metadata)
             .where(mine, same_row(archive_metadata), as_before(archive_metadata))

@@ -33,7 +33,7 @@ from reconcile.planning.model import (
 )
 from reconcile.planning.planfile import PlanFile, new_plan
 from reconcile.planning.summary import Counts
-from reconcile.running.run import RunRecord
+from reconcile.running.records import RunRecord
 from reconcile.running.worktables import (
     ADOPTED,
     STAGED,

@@ -19,6 +19,7 @@ class Ways:
     """The shortcuts between a run's backends. ``referred``: what more than its own row leads to."""
 
     desired: DesiredState
+    keep_source: bool
     between: Mapping[tuple[str, str], Shortcut]
     referred: set[str | Location]
 
@@ -33,7 +34,7 @@ class Ways:
         referred = set[str | Location]()
         if any(way.shares_bytes for way in between.values()):
             referred = referred_more_than_once(run, [store.address for store in stores.values()])
-        return cls(desired, between, referred)
+        return cls(desired, run.record.keep_source, between, referred)
 
     def take(self, source: str, dest: str, copies: Sequence[Copy]) -> dict[int, Outcome]:
         """Copy what a shortcut takes, and return that by seq; the rest is for the ordinary way."""
@@ -45,14 +46,14 @@ class Ways:
             copy.dest_key: transfer
             for copy in copies
             if rows[copy.dest_key] == 1
-            and not (way.shares_bytes and self._stays(copy))
+            and not (way.shares_bytes and self.stays(copy))
             and (transfer := transfer_of(copy, way)) is not None
         }
         done = way.copy(list(wanted.values())) if wanted else {}
         return {copy.work.seq: transferred(copy, done[copy.dest_key]) for copy in copies if copy.dest_key in done}
 
-    def _stays(self, copy: Copy) -> bool:
+    def stays(self, copy: Copy) -> bool:
         """Tell whether the source will not be deleted, so that the copy must have bytes of its own."""
         url = copy.work.move.before.content_url
         location = self.desired.places[copy.work.move.source].address.location(copy.source_key)
-        return copy.work.keep or url in self.referred or location in self.referred
+        return self.keep_source or copy.work.keep or url in self.referred or location in self.referred

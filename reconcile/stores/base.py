@@ -149,6 +149,10 @@ class Store(ABC):
         """Return how content of the source gets here without coming through us, None where it cannot."""
         return None
 
+    def shares_bytes(self, key: Key, other: Store, other_key: Key) -> bool:  # noqa: ARG002 - most cannot
+        """Tell whether what is at the key here and at the other key there are one, under two names of equal right."""
+        return False
+
     @abstractmethod
     def capabilities(self) -> Capabilities:
         """Return what the store can do; more is known once something was written and deleted."""

@@ -44,8 +44,8 @@ class BetweenBuckets:
         """Copy one document; None leaves it, and nothing of ours is at its key."""
         if self._is_refused:
             return None
-        there = self._source.stat(transfer.source)
-        if there is None or there.md5 != transfer.md5:
+        there = self._source.outcome(self._source.stat, transfer.source)
+        if not isinstance(there, Stat) or there.md5 != transfer.md5:
             return None
         answer = self._dest.outcome(partial(self._attempt, count(1)), transfer)
         if answer is None or isinstance(answer, DocumentError):
@@ -62,8 +62,12 @@ class BetweenBuckets:
     def _attempt(self, attempts: count[int], transfer: Transfer) -> Stat | None:
         """Copy unless the key is taken; by a second attempt it may be that the first one's answer was lost."""
         attempt, there = next(attempts), self._dest.stat(transfer.dest)
+        if there is not None and (attempt == 1 or there.md5 == transfer.md5):
+            return None if attempt == 1 else there
         if there is not None:
-            return there if attempt > 1 and there.md5 == transfer.md5 else None
+            raise DocumentError(
+                "not_confirmed", "a copy whose answer was lost may be there, and its ETag tells nothing"
+            )
         try:
             return self._copy_one(transfer)
         except (FileNotFoundError, DocumentError):  # the source is another by now, or the server does not know how

@@ -29,20 +29,28 @@ def copy_inside(
     catalog: Catalog, source: TableStore, dest: TableStore, transfers: Sequence[Transfer]
 ) -> dict[Key, Transferred | DocumentError]:
     """Copy documents whose bytes do not change; return those that were, each by its key at the destination."""
-    rows = [_row(number, transfer, dest) for number, transfer in enumerate(transfers)]
+    chosen = [transfer for transfer in transfers if not _restores_null(transfer, dest)]
+    if not chosen:
+        return {}
+    rows = [_row(number, transfer, dest) for number, transfer in enumerate(chosen)]
     restored = list(source.restored)
     try:
         with catalog.write(bulk=True) as connection:
             values = (msgspec.json.encode(rows).decode(),)
             result = connection.exec_driver_sql(_statement(source, dest, list(rows[0]), restored), values)
             found: dict[Key, Transferred | DocumentError] = {
-                transfers[row[0]].dest: _transferred(row, transfers[row[0]], restored) for row in result
+                chosen[row[0]].dest: _transferred(row, chosen[row[0]], restored) for row in result
             }
     except (_Unexpected, CatalogError) as error:
         if isinstance(error, CatalogError) and not isinstance(error.__cause__, DataError | IntegrityError):
             raise
         return {}  # a row that cannot be decoded ends the statement for all
     return found
+
+
+def _restores_null(transfer: Transfer, dest: TableStore) -> bool:
+    """Tell whether a column is to be NULL again that would be worked out here."""
+    return any(transfer.attributes.get(name, "") is None for name in dest.sql.derived)
 
 
 def _row(number: int, transfer: Transfer, dest: TableStore) -> dict[str, Any]:

@@ -41,8 +41,10 @@ class Links:
     def _linked(self, transfer: Transfer) -> bool:
         """Link one file unless something is there; False leaves it to the ordinary way, which finds the reason."""
         with suppress(OSError, DocumentError):
-            os.link(self.source.safe_path(transfer.source), self.dest.place(transfer.dest))
-            return True
+            path = self.source.data_dir.safe_path(transfer.source)
+            if self.dest.data_dir.suits(path.stat()):
+                os.link(path, self.dest.place(transfer.dest))
+                return True
         return False
 
     def _verified(self, transfer: Transfer) -> Transferred | None:
@@ -52,7 +54,7 @@ class Links:
             stat = Stat(len(content.data), content.md5, content.version)
             return Transferred(stat, content.md5, content.version)
         with suppress(OSError, DocumentError):
-            old, new = self.source.safe_path(transfer.source), self.dest.safe_path(transfer.dest)
+            old, new = self.source.data_dir.safe_path(transfer.source), self.dest.data_dir.safe_path(transfer.dest)
             if old.samefile(new):
                 new.unlink()
         return None

@@ -2,8 +2,7 @@
 
 A file is written under a temporary name in its own directory, synced, linked to its final name (which
 fails if that exists), its directory synced, and read back; a batch of them with one sync for all, where that is as
-good. New files and directories take owner, group and mode of the data dir, so that services running as another user
-can read them.
+good.
 """
 
 from __future__ import annotations
@@ -11,13 +10,11 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import stat as stat_module
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property, partial
 from io import BufferedReader
 from pathlib import Path
-from typing import IO
 
 from attrs import evolve
 
@@ -25,12 +22,12 @@ from reconcile.errors import BackendError, DeniedError, DocumentError, MissingSt
 from reconcile.payload import Data, chunks_in, chunks_of, gathered
 from reconcile.stores.addresses import FileAddress, Key
 from reconcile.stores.base import Capabilities, Content, Known, Stat, Store, Write
+from reconcile.stores.data_dir import DataDir
 from reconcile.stores.documents import DocumentStore
 from reconcile.stores.shortcuts import Shortcut
 from reconcile.stores.syncing import sync_batch, sync_directory, syncs_batches
 
 _WHOLE_STORE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.EMFILE}
-_PRUNED = 100  # times in a row that a new directory may be pruned under us
 _TEMPORARY = ".tmp"  # the end of a temporary name; it begins with a dot
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS}
 
@@ -42,8 +39,7 @@ class FileStore(DocumentStore):
         super().__init__(address)
         self._root = Path(address.data_dir)
         self._tag = tag
-        self._owner: os.stat_result | None = None
-        self._real: set[Path] = set()  # directories known to be reached by no symbolic link
+        self.data_dir = DataDir(self._root)
 
     def prepare(self, *, create: bool) -> None:
         with self._whole_store_errors():
@@ -62,7 +58,7 @@ class FileStore(DocumentStore):
                 f"{self._root}: the data dir cannot be {'written' if create else 'read'} by this user",
                 hint="run as the user that the services run as, or as root",
             )
-        self._owner = self._root.stat()
+        self.data_dir.look()
 
     def listing(self) -> Iterator[tuple[Key, Stat]]:
         for directory, _names, files in os.walk(self._root):
@@ -95,49 +91,42 @@ class FileStore(DocumentStore):
         emptied = set()
         for key in keys:
             with suppress(FileNotFoundError, NotADirectoryError, DocumentError), self._errors(key):
-                path = self.safe_path(key)
+                path = self.data_dir.safe_path(key)
                 emptied.add(path.parent)
                 self._temporary(path).unlink()
-        self._prune_all(emptied)
+        self._prune(emptied)
 
     def delete(self, known: Sequence[Known]) -> dict[Key, DocumentError | None]:
         answer = super().delete(known)
-        self._prune_all({self.path(content.key).parent for content in known})
+        self._prune({self.data_dir.path(content.key).parent for content in known})
         return answer
 
-    def _prune_all(self, directories: set[Path]) -> None:
+    def _prune(self, directories: set[Path]) -> None:
+        """Remove what has become empty, and make durable that files are gone."""
         with self._whole_store_errors():
-            for directory in directories:
+            left = self.data_dir.prune(directories)
+            if self._syncs_batches and len(left) > 1:
+                sync_batch(self._root)
+                return
+            for directory in left:
                 with suppress(FileNotFoundError, NotADirectoryError):  # another thread pruned it, and synced above
-                    sync_directory(self._prune(directory))
-
-    def _prune(self, directory: Path) -> Path:
-        """Remove directories that have become empty; return the first that stays."""
-        while directory != self._root:
-            try:
-                directory.rmdir()
-            except FileNotFoundError:
-                pass
-            except OSError:
-                return directory
-            directory = directory.parent
-        return directory
+                    sync_directory(directory)
 
     def _stat(self, key: Key) -> Stat | None:
         with self._errors(key):
             try:
-                return _stat(self.safe_path(key).lstat())
+                return _stat(self.data_dir.safe_path(key).lstat())
             except (FileNotFoundError, NotADirectoryError):
                 return None
 
     def _get(self, key: Key) -> Content:
         with self._errors(key):
             try:
-                with self.safe_path(key).open("rb") as file:
+                with self.data_dir.safe_path(key).open("rb") as file:
                     data = gathered(chunks_in(file))
                     status = os.fstat(file.fileno())
             except (FileNotFoundError, NotADirectoryError):
-                raise DocumentError("source_missing", f"no file {self.path(key)}") from None
+                raise DocumentError("source_missing", f"no file {self.data_dir.path(key)}") from None
         return Content(data, version=_stat(status).version)
 
     def write(self, writes: Sequence[Write]) -> dict[Key, Stat | DocumentError]:
@@ -175,18 +164,18 @@ class FileStore(DocumentStore):
         if found is not None:
             return found
         with self._errors(write.key):
-            sync_directory(self.path(write.key).parent)
+            sync_directory(self.data_dir.path(write.key).parent)
         return self._confirmed(write)
 
     def _laid(self, write: Write, *, synced: bool = False) -> None:
         """Write the file under its temporary name."""
         with self._errors(write.key):
-            self._write_new(self._temporary(self.safe_path(write.key)), write.data, synced=synced)
+            self._write_new(self._temporary(self.data_dir.safe_path(write.key)), write.data, synced=synced)
 
     def _named(self, write: Write) -> Stat | None:
         """Give the file its final name; return what is there already if it is the same."""
         with self._errors(write.key):
-            path = self.path(write.key)
+            path = self.data_dir.path(write.key)
             temporary = self._temporary(path)
             try:
                 self._name(temporary, path)
@@ -199,7 +188,7 @@ class FileStore(DocumentStore):
     def _confirmed(self, write: Write) -> Stat:
         """Read the file back."""
         with self._errors(write.key):
-            path = self.path(write.key)
+            path = self.data_dir.path(write.key)
             with path.open("rb") as file:
                 if _md5_in(file) != write.md5:
                     path.unlink()
@@ -208,27 +197,27 @@ class FileStore(DocumentStore):
 
     def _delete(self, key: Key) -> None:
         with self._errors(key):
-            self.safe_path(key).unlink(missing_ok=True)
-
-    def path(self, key: Key) -> Path:
-        """Return where the key's file is."""
-        return self._root / str(key)
+            self.data_dir.safe_path(key).unlink(missing_ok=True)
 
     def shortcut_from(self, source: Store) -> Shortcut | None:
         from reconcile.stores.links import Links  # noqa: PLC0415 - which is made of two of these
 
-        if not isinstance(source, FileStore) or not self.is_beside(source):
+        if not isinstance(source, FileStore) or not self.data_dir.is_beside(source.data_dir):
             return None
         return Links(source, self).shortcut()
 
-    def is_beside(self, other: FileStore) -> bool:
-        """Tell whether both data dirs are on one file system."""
-        return self._owner is not None and other._owner is not None and self._owner.st_dev == other._owner.st_dev
+    def shares_bytes(self, key: Key, other: Store, other_key: Key) -> bool:
+        if not isinstance(other, FileStore):
+            return False
+        with suppress(OSError):
+            here, there = self.data_dir.path(key).lstat(), other.data_dir.path(other_key).lstat()
+            return os.path.samestat(here, there) and here.st_nlink > 1  # one name seen by two ways has one link
+        return False
 
     def place(self, key: Key) -> Path:
         """Return the path with its directories made, for a new name of a file."""
-        path = self.safe_path(key)
-        self._make_directories(path.parent)
+        path = self.data_dir.safe_path(key)
+        self.data_dir.make(path.parent, synced=not self._syncs_batches)
         return path
 
     def make_durable(self, keys: Sequence[Key]) -> None:
@@ -238,58 +227,20 @@ class FileStore(DocumentStore):
             return
         for key in keys:
             with self._errors(key):
-                with self.safe_path(key).open("rb") as file:
+                with self.data_dir.safe_path(key).open("rb") as file:
                     os.fsync(file.fileno())
-                sync_directory(self.path(key).parent)
-
-    def safe_path(self, key: Key) -> Path:
-        """Return a path on which no symbolic link stands, which could lead out of the data dir, or into another's."""
-        path = self.path(key)
-        with suppress(FileNotFoundError, NotADirectoryError):
-            kind = path.lstat().st_mode
-            if stat_module.S_ISLNK(kind):
-                raise DocumentError("leaves_data_dir", f"{path} is a symbolic link")
-            if not stat_module.S_ISREG(kind):
-                raise DocumentError("refused", f"{path} is no file")
-        directory = path.parent
-        while directory not in self._real and directory != self._root:
-            if directory.is_symlink():
-                raise DocumentError("leaves_data_dir", f"{directory} is a symbolic link")
-            directory = directory.parent
-        self._real.add(path.parent)
-        return path
+                sync_directory(self.data_dir.path(key).parent)
 
     def _temporary(self, path: Path) -> Path:
         return path.with_name(f".{path.name}.{self._tag}{_TEMPORARY}")
 
-    def _make_directories(self, directory: Path) -> None:
-        """Make missing directories from the top down, each synced into its parent."""
-        missing = []
-        while directory != self._root and not directory.exists():
-            missing.append(directory)
-            directory = directory.parent
-        for path in reversed(missing):
-            with suppress(FileExistsError, FileNotFoundError):  # another thread made it, or pruned what is above
-                path.mkdir()
-                self._own(path, self._mode() | stat_module.S_IXUSR)
-                sync_directory(path.parent)
-
     def _write_new(self, path: Path, data: Data, *, synced: bool) -> None:
-        with self._opened(path) as file:
-            self._own(path, self._mode() & 0o666)
+        with self.data_dir.new_file(path, synced=synced) as file:
             for chunk in chunks_of(data):
                 file.write(chunk)
             if synced:
                 file.flush()
                 os.fsync(file.fileno())
-
-    def _opened(self, path: Path) -> IO[bytes]:
-        """Open a new file, its directories made first; another thread may be pruning them as empty just then."""
-        for _attempt in range(_PRUNED):
-            self._make_directories(path.parent)
-            with suppress(FileNotFoundError):
-                return path.open("wb")
-        return path.open("wb")
 
     def _name(self, temporary: Path, path: Path) -> None:
         """Give the file its final name, which must be free."""
@@ -304,15 +255,6 @@ class FileStore(DocumentStore):
                 raise DocumentError("destination_occupied", f"{path} is there already") from None
             temporary.rename(path)
 
-    def _own(self, path: Path, mode: int) -> None:
-        path.chmod(mode)
-        if self._owner is not None:
-            with suppress(PermissionError):  # the plan said so: see planning.planner
-                os.chown(path, self._owner.st_uid, self._owner.st_gid)
-
-    def _mode(self) -> int:
-        return stat_module.S_IMODE(self._owner.st_mode) if self._owner else 0o755
-
     @contextmanager
     def _errors(self, key: Key) -> Iterator[None]:
         with self._whole_store_errors():
@@ -321,7 +263,7 @@ class FileStore(DocumentStore):
             except OSError as error:
                 if error.errno in _WHOLE_STORE or not self._root.is_dir():
                     raise
-                raise DocumentError("refused", f"{self.path(key)}: {error.strerror}") from None
+                raise DocumentError("refused", f"{self.data_dir.path(key)}: {error.strerror}") from None
 
     @contextmanager
     def _whole_store_errors(self) -> Iterator[None]:

@@ -11,6 +11,8 @@ import os
 import re
 import threading
 from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -81,11 +83,14 @@ class S3Clients:
     def _session(self) -> Any:  # noqa: ANN401
         import boto3  # noqa: PLC0415
 
-        return boto3.session.Session(
+        session = boto3.session.Session(
             aws_access_key_id=self._settings.access_key,
             aws_secret_access_key=self._settings.secret_key,
             region_name=self._settings.region or ("us-east-1" if self._settings.url else None),
         )
+        parsers = session._session.get_component("response_parser_factory")  # noqa: SLF001
+        parsers.set_parser_defaults(timestamp_parser=_timestamp)  # its own takes half the time of a listing
+        return session
 
     def _made(self, name: str, make: Callable[[], T]) -> T:
         if name not in self.__dict__:
@@ -148,6 +153,15 @@ class S3Clients:
             return Path(path).read_bytes()
         except OSError as error:
             raise ConfigError(f"{path}: the file of certificates cannot be read: {error.strerror}") from None
+
+
+def _timestamp(value: Any) -> datetime:  # noqa: ANN401
+    from botocore.utils import parse_timestamp  # noqa: PLC0415
+
+    with suppress(ValueError, TypeError):
+        return datetime.fromisoformat(value)
+    parsed: datetime = parse_timestamp(value)
+    return parsed
 
 
 def _only_given(**options: Any) -> Any:  # noqa: ANN401

@@ -92,7 +92,7 @@ class SwiftStore(ObjectStore):
                 self.container, marker=name or None, prefix=prefix or None, limit=names
             )
         found = [(entry["name"], Stat(entry["bytes"], entry["hash"], entry["hash"])) for entry in entries]
-        return found, len(entries) == names
+        return found, bool(entries)  # servers have page sizes of their own
 
     def _stat(self, key: Key) -> Stat | None:
         try:

@@ -11,6 +11,7 @@ from reconcile.errors import ReconcileError, StageFailedError
 from reconcile.payload import md5
 from reconcile.stores import Content, Transfer, Transferred, Write
 from reconcile.stores.addresses import Document, FileAddress, Key
+from reconcile.stores.data_dir import DataDir
 from reconcile.stores.localfs import FileStore
 from tests.archives import new_sqlite
 from tests.world import World, localfs
@@ -45,7 +46,7 @@ def test_it_tells_what_reading_and_writing_would_tell(pair: tuple[FileStore, Fil
         assert isinstance(content, Content)
         assert (done.stat.size, done.stat.version, done.version) == (there.size, there.version, content.version)
         assert done.stat.md5 == content.md5
-        assert source.path(key).samefile(dest.path(key))
+        assert source.data_dir.path(key).samefile(dest.data_dir.path(key))
 
 
 def test_content_with_another_digest_loses_its_new_name(pair: tuple[FileStore, FileStore]) -> None:
@@ -61,14 +62,14 @@ def test_what_is_there_and_what_is_not_there_is_left(pair: tuple[FileStore, File
     source, dest = pair
     taken, gone = dest.address.key(NAMES[0]), dest.address.key(NAMES[1])
     dest.write([Write(taken, b"there before", md5(b"there before"))])
-    source.path(gone).unlink()
+    source.data_dir.path(gone).unlink()
     assert set(linked(source, dest)) == {dest.address.key(name) for name in NAMES[2:]}
-    assert dest.path(taken).read_bytes() == b"there before"
+    assert dest.data_dir.path(taken).read_bytes() == b"there before"
 
 
 def test_not_between_two_file_systems(pair: tuple[FileStore, FileStore], monkeypatch: pytest.MonkeyPatch) -> None:
     source, dest = pair
-    monkeypatch.setattr(FileStore, "is_beside", lambda _self, _other: False)
+    monkeypatch.setattr(DataDir, "is_beside", lambda _self, _other: False)
     assert dest.shortcut_from(source) is None
 
 

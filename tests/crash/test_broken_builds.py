@@ -21,7 +21,8 @@ from reconcile.catalog.tables import archive_metadata
 from reconcile.errors import ReconcileError
 from reconcile.planning.model import Pinned
 from reconcile.running import phases, undo
-from reconcile.running.phases import Outcome, Phases
+from reconcile.running.outcome import Outcome
+from reconcile.running.phases import Phases
 from reconcile.running.run import Run
 from reconcile.running.stage import Stager
 from reconcile.running.switch import Switcher
@@ -84,8 +85,8 @@ def judge_vanished(world: World, patch: Patch) -> None:
     world.plan(source(world), dest(world))
     original = Phases._judge
 
-    def lose(self: Phases, switcher: Switcher) -> None:
-        original(self, switcher)
+    def lose(self: Phases) -> None:
+        original(self)
         for path in list((world.folder / "archive").rglob("*.json"))[:1]:
             path.unlink()
         patch.setattr(Phases, "_judge", original)
@@ -225,7 +226,7 @@ def failures_are_skipped(patch: Patch) -> None:
     def broken(*args: Any, **kwargs: Any) -> Outcome:
         return evolve(original(*args, **kwargs), left=0)
 
-    patch.setattr(Phases, "_judge", lambda _self, _switcher: None)
+    patch.setattr(Phases, "_judge", lambda _self: None)
     patch.setattr(phases, "outcome_of", broken)
 
 

@@ -21,8 +21,8 @@ from examples.service_reader import read_all
 from reconcile import verbs
 from reconcile.errors import ReconcileError
 from reconcile.running import clean, drop, phases, stage, switch
-from reconcile.running.phases import RunOptions
-from reconcile.running.run import find_runs
+from reconcile.running.options import RunOptions
+from reconcile.running.records import find_runs
 from reconcile.secret import Secret
 from reconcile.stores.localfs import FileStore
 from reconcile.stores.tables import TableStore

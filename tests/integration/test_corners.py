@@ -20,8 +20,8 @@ from reconcile.errors import (
 )
 from reconcile.planning.planfile import open_plan
 from reconcile.running import phases
-from reconcile.running.phases import Outcome
-from reconcile.running.run import find_runs
+from reconcile.running.outcome import Outcome
+from reconcile.running.records import find_runs
 from reconcile.secret import Secret
 from reconcile.stores.localfs import FileStore
 from reconcile.stores.s3 import S3Store

@@ -270,7 +270,7 @@ def test_a_source_that_a_destination_not_yet_made_should_hold(lite: World) -> No
 
 def test_a_signal_while_waiting_for_the_lock(folder: Path, database: str) -> None:
     from reconcile.control import Control
-    from reconcile.running.phases import RunOptions
+    from reconcile.running.options import RunOptions
 
     world = World(folder, database)
     world.fill(2)

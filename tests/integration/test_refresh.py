@@ -11,7 +11,7 @@ from reconcile import verbs
 from reconcile.errors import LimitReachedError, ReconcileError, StaleError, UsageError
 from reconcile.planning.probe import Prober
 from reconcile.running.budget import Budget
-from reconcile.running.run import find_runs
+from reconcile.running.records import find_runs
 from reconcile.running.stage import Stager
 from tests.archives import Place, md5
 from tests.servers.moto import MotoServer

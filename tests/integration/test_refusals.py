@@ -139,7 +139,8 @@ def test_a_signal_ends_the_batch_in_hand(
 def test_an_old_executor_cannot_go_on(world: World) -> None:
     """Every write to the work tables carries the run's epoch, which each new executor raises."""
     from reconcile.errors import SupersededError
-    from reconcile.running.run import find_runs, resume_run
+    from reconcile.running.records import find_runs
+    from reconcile.running.run import resume_run
 
     world.fill(3)
     world.sql("UPDATE archive_document SET jsondata = 'x', b64_encoded = %s", False)

@@ -9,7 +9,7 @@ import pytest
 
 from reconcile.errors import BackendError
 from reconcile.payload import md5
-from reconcile.stores import Content, Stat, Write, localfs, syncing
+from reconcile.stores import Content, Stat, Write, data_dir, localfs, syncing
 from reconcile.stores.addresses import FileAddress
 from reconcile.stores.localfs import FileStore
 
@@ -52,7 +52,8 @@ def test_files_are_synced_before_they_have_their_names(
 
     monkeypatch.setattr(localfs, "syncs_batches", lambda _root: in_batches)
     monkeypatch.setattr(localfs, "sync_batch", sync)
-    monkeypatch.setattr(localfs, "sync_directory", lambda _directory: None)
+    for module in (localfs, data_dir):
+        monkeypatch.setattr(module, "sync_directory", lambda _directory: None)
     monkeypatch.setattr(localfs.os, "fsync", sync)
     store = FileStore(FileAddress(str(tmp_path)), "t")
     store.use(1)

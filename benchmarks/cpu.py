@@ -1,0 +1,24 @@
+"""CPU that the servers spend while a contender works: on one machine it is taken from what the contender has."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+
+_KINDS = {"postgres": "postgresql", "radosgw": "s3", "ceph-osd": "s3", "ceph-mon": "s3"}
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def server_seconds() -> Counter[str]:
+    """Return the CPU seconds of the servers that run here, those of processes that have ended included."""
+    seconds: Counter[str] = Counter()
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it ended just now
+            name, _bracket, rest = status.read_text().partition("(")[2].rpartition(")")
+            kind = _KINDS.get(name)
+            if kind:
+                own, reaped = [sum(map(int, rest.split()[at : at + 2])) / _TICKS for at in (11, 13)]
+                seconds[kind] += own + (reaped if name == "postgres" else 0)
+    return seconds
