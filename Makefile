@@ -9,7 +9,7 @@ ROUTES ?=
 SOAK_ROUNDS ?= 100
 SOAK_EXAMPLES ?= 2000
 
-.PHONY: demo test test-all soak bench docs lint fmt clean
+.PHONY: demo test test-all soak bench docs dist lint fmt clean
 .DELETE_ON_ERROR:
 
 $(VENV)/installed: pyproject.toml
@@ -51,6 +51,11 @@ bench: $(VENV)/installed-dev
 # The command reference, from the help texts.
 docs: $(VENV)/installed
 	$(BIN)/python -m reconcile.cli.reference > docs/commands.md
+
+# sdist and wheel, the wheel from the sdist.
+dist: $(VENV)/installed-dev
+	rm -rf dist
+	$(BIN)/python -m build
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

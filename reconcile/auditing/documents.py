@@ -15,6 +15,7 @@ from attrs import define, field, frozen
 
 from reconcile.catalog import Catalog, CatalogRow
 from reconcile.catalog.rows import rows_of
+from reconcile.catalog.services import GRACE_SECONDS
 from reconcile.errors import DocumentError
 from reconcile.planning.desired import DesiredState, Place
 from reconcile.planning.evidence import check_content
@@ -23,7 +24,6 @@ from reconcile.stores import Content, Stat, Store, open_store
 from reconcile.stores.addresses import Key
 
 NOWHERE = "nowhere"  # the backend of rows that no store is known to hold
-_GRACE_SECONDS = 0.5  # for a service between the document and its row
 _ROUNDS = 5
 
 
@@ -83,7 +83,7 @@ class Judge:
         for _round in range(_ROUNDS):
             if not suspects:
                 break
-            time.sleep(_GRACE_SECONDS)
+            time.sleep(GRACE_SECONDS)
             now = rows_of(self.catalog, [row.key for row in suspects])
             again = self._verdicts(now.values())
             for row in suspects:

@@ -21,6 +21,7 @@ from reconcile.auditing.claims import Claim, claims
 from reconcile.auditing.documents import OpenStores
 from reconcile.auditing.lines import Lines, spool_errors
 from reconcile.catalog import Catalog
+from reconcile.catalog.services import GRACE_SECONDS
 from reconcile.control import Control, in_batches
 from reconcile.planning.desired import DesiredState, Place
 from reconcile.stores import Location
@@ -29,7 +30,6 @@ from reconcile.stores.addresses import Key
 _PARTS = 64
 _DIGEST_BYTES = 16
 _LOOK_KEYS = 500
-_GRACE_SECONDS = 0.5  # for a service between the document and its row
 
 
 def find_orphans(catalog: Catalog, desired: DesiredState, stores: OpenStores, control: Control) -> Orphans:
@@ -45,7 +45,7 @@ def find_orphans(catalog: Catalog, desired: DesiredState, stores: OpenStores, co
                 orphans.self_checks += 1
             else:
                 parts.add(place.address.location(listed.key), listed)
-    time.sleep(_GRACE_SECONDS)
+    time.sleep(GRACE_SECONDS)
     control.progress.say("comparing with the catalog")
     for location, claim in claims(catalog, desired, [place.address for place in places]):
         control.check()

@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection
 from reconcile.catalog.tables import services
 
 QUIET_SECONDS = 150
+GRACE_SECONDS = 0.5  # for a service between a document and its row
 
 
 @frozen

@@ -17,6 +17,7 @@ from reconcile.cli.screen import controlled
 from reconcile.errors import ReconcileError
 from reconcile.logs import printable
 from reconcile.planning.render import backend_text, human_bytes
+from reconcile.wording import count
 
 
 @click.command("check")
@@ -108,7 +109,7 @@ def _catalog(report: CatalogReport) -> Iterator[str]:
     absent = [name for name, table in report.tables.items() if not table.there]
     known = f"{len(report.tables) - len(absent)} of {len(report.tables)}"
     yield f"  tables   {known} of the vendor's are there" + (f"; not {', '.join(absent)}" if absent else "")
-    yield f"  rows     {report.documents} documents, {human_bytes(report.bytes)}"
+    yield f"  rows     {count(report.documents)}, {human_bytes(report.bytes)}"
     yield from (f"    {_group(group)}" for group in report.groups)
     if report.without_content_url:
         yield f"    {report.without_content_url} without a content_url: no service can read them"
@@ -118,4 +119,4 @@ def _catalog(report: CatalogReport) -> Iterator[str]:
 
 def _group(group: Group) -> str:
     driver = group.driver or "at no known driver"
-    return f"{driver:<8} {printable(group.bucket)}: {group.documents} documents, {human_bytes(group.bytes)}"
+    return f"{driver:<8} {printable(group.bucket)}: {count(group.documents)}, {human_bytes(group.bytes)}"

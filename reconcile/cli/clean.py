@@ -17,6 +17,7 @@ from reconcile.planning.render import human_bytes
 from reconcile.running.apply import configs_of
 from reconcile.running.kept import Cleaned, Kept, clean, kept_sources, nothing_to_do
 from reconcile.running.options import RunOptions
+from reconcile.wording import count
 
 
 @click.command("clean")
@@ -62,7 +63,7 @@ def command(context: click.Context, /, run: str, **options: Any) -> None:  # noq
 def _question(kept: Kept) -> Iterator[str]:
     yield f"run {kept.record.run_id} kept sources that may be deleted now, as far as no row refers to them:"
     for place, tally in kept.deletable.items():
-        yield f"  {place}: {tally.documents} documents, {human_bytes(tally.bytes)}"
+        yield f"  {place}: {count(tally.documents)}, {human_bytes(tally.bytes)}"
     yield from _stays(kept.stays)
 
 
@@ -75,7 +76,7 @@ def _lines(cleaned: Cleaned) -> Iterator[str]:
     if cleaned.already:
         yield f"nothing to do: {cleaned.already}"
     else:
-        yield f"run {cleaned.run_id}: {cleaned.deleted} sources deleted"
+        yield f"run {cleaned.run_id}: {count(cleaned.deleted, 'source')} deleted"
         yield f"  reconcile undo {cleaned.run_id} still takes it back: it copies from where the documents are now"
     yield from _stays(cleaned.stays)
     if cleaned.remark:

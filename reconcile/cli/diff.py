@@ -32,6 +32,7 @@ from reconcile.planning.diff import (
 from reconcile.planning.model import Blocker, Move
 from reconcile.planning.planfile import PlanFile, open_plan
 from reconcile.planning.render import human_bytes
+from reconcile.wording import count
 
 _MARKS = {ADDED: "+", REMOVED: "-", CHANGED: "~", BLOCKED: "!", UNBLOCKED: "*"}
 
@@ -91,7 +92,7 @@ def _text(before: PlanFile, after: PlanFile, counts: Counter[str]) -> Iterator[s
         yield f"{_MARKS[change.kind]} {printable('/'.join(_name(change)))}: {printable(_what(change))}"
     for flow in flow_changes(before.header, after.header):
         pairs = zip(flow["documents"], flow["bytes"], strict=True)
-        was, now = (f"{documents} documents, {human_bytes(size)}" for documents, size in pairs)
+        was, now = (f"{count(documents)}, {human_bytes(size)}" for documents, size in pairs)
         yield f"{flow['source']} -> {flow['dest']}  {printable(flow['bucket'])}: {was}; now {now}"
     total = ", ".join(f"{counts[kind]} {kind}" for kind in KINDS if counts[kind])
     yield f"since {before.header.plan_id}, made {before.header.created_at}: {total or 'no document differs'}"

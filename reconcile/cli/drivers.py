@@ -18,7 +18,7 @@ def command() -> None:
     """
     for driver in DRIVERS.values():
         missing = [name for name in driver.needs if find_spec(name) is None]
-        state = f"not installed: {', '.join(missing)}" if missing else "installed"
+        state = f"not installed: pip install 'reconcile[{driver.name}]'" if missing else "installed"
         click.echo(f"{driver.name:<8} {driver.scheme}://  {driver.about}; {state}")
         for key in driver.keys:
             click.echo(f"           {key.name:<18} {key.about}{' (required)' if key.required else ''}")

@@ -10,7 +10,7 @@ import click
 
 from reconcile import __version__
 from reconcile.cli.option import PATH, option
-from reconcile.errors import Interrupted, ReconcileError
+from reconcile.errors import Interrupted, ReconcileError, UsageError
 from reconcile.logs import LEVELS, configure, get_logger
 from reconcile.secret import scrub
 
@@ -24,11 +24,27 @@ _VERBS = (
 )
 
 
+_VENDORS = {
+    "objectstorage": "reconcile VERB; docs/coming-from-anchore-manager.md has a table",
+    "migrate": "reconcile plan FROM TO, then reconcile apply PLAN",
+    "list-migrations": "reconcile runs",
+    "list-drivers": "reconcile drivers",
+}
+
+
 class Verbs(click.Group):
     """The verbs, each loaded from its own module when it is asked for."""
 
     def list_commands(self, _context: click.Context) -> list[str]:
         return list(_VERBS)
+
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the verb; those who come from anchore-manager are told what it is called here."""
+        if args[0] in _VENDORS:
+            raise UsageError(f"there is no verb {args[0]} here", hint=_VENDORS[args[0]])
+        return super().resolve_command(context, args)
 
     def get_command(self, _context: click.Context, name: str) -> click.Command | None:
         if name not in _VERBS:

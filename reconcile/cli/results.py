@@ -16,6 +16,7 @@ from reconcile.logs import printable
 from reconcile.rendering.output import write_new
 from reconcile.running.outcome import Outcome
 from reconcile.verbs import Prepared
+from reconcile.wording import count
 
 
 def put_out(pieces: Iterable[str], out: Path | None) -> None:
@@ -69,26 +70,28 @@ def _lines(outcome: Outcome, prepared: Prepared) -> Iterator[str]:
     if is_undo and prepared.plan is None and not outcome.already:
         yield f"run {outcome.run_id} never switched; its copies are dropped, the catalog is as it was"
         if outcome.left:
-            yield f"  {outcome.left} copies were left alone: they are not, or not surely, what this run wrote"
+            left = count(outcome.left, "copy was", "copies were")
+            yield f"  {left} left alone: not, or not surely, what this run wrote"
             yield from (f"    {printable(name)}" for name in outcome.not_dropped)
         return
     if outcome.staged:
         yield from _staged(outcome, prepared)
         return
     verb = "taken back" if is_undo else "moved"
-    yield f"run {outcome.run_id}: {outcome.documents} documents {verb}"
+    yield f"run {outcome.run_id}: {count(outcome.documents)} {verb}"
     if outcome.left:
-        yield f"  {outcome.left} documents are left where they were: reconcile status {outcome.run_id}"
+        left = count(outcome.left, "document left where it was", "documents left where they were")
+        yield f"  {left}: {_look(outcome, prepared)}"
     if outcome.kept:
-        yield f"  {outcome.kept} sources were kept, each for a reason: reconcile status {outcome.run_id}"
+        yield f"  {count(outcome.kept, 'source')} kept, each for a reason: {_look(outcome, prepared)}"
     if outcome.remark:
         yield f"  {outcome.remark}"
     if outcome.already:
         return
     if outcome.unreadable:
         yield (
-            f"  NOT YET: services with {prepared.desired.dest.path} could not read {outcome.unreadable} documents,"
-            " which are at another driver still. Move those too before you start the services with it."
+            f"  NOT YET: services with {prepared.desired.dest.path} could not read {count(outcome.unreadable)},"
+            " at another driver still. Move the rest too before you start the services with it."
         )
         yield from _way_back(outcome, prepared)
         return
@@ -104,16 +107,21 @@ def _lines(outcome: Outcome, prepared: Prepared) -> Iterator[str]:
 def _staged(outcome: Outcome, prepared: Prepared) -> Iterator[str]:
     assert prepared.plan is not None  # noqa: S101 - only a plan is staged alone
     path = prepared.plan.path
-    yield f"run {outcome.run_id}: {outcome.documents} documents are staged and confirmed; nothing was switched"
+    yield f"run {outcome.run_id}: {count(outcome.documents)} staged and confirmed; nothing was switched"
     if outcome.left:
-        yield f"  {outcome.left} documents are not among them: reconcile status {outcome.run_id}"
+        yield f"  {count(outcome.left)} not among them: {_look(outcome, prepared)}"
     if outcome.changed:
-        yield f"  {outcome.changed} rows are no longer as the plan saw them: --refresh takes them along"
+        yield f"  {count(outcome.changed, 'row')} changed since the plan was made: --refresh takes that along"
     yield "  the catalog is untouched, and the services go on as they are"
     refresh = "" if prepared.undo_of else " --refresh"
     yield f"next: stop the services, then reconcile apply {path}{refresh}"
     yield f"to check the copies before: reconcile verify {prepared.desired.dest.path} --run {outcome.run_id}"
-    yield f"to take them away again: reconcile undo {outcome.run_id}"
+    source, dest = prepared.desired.source.path, prepared.desired.dest.path
+    yield f"to take them away again: reconcile undo {outcome.run_id} --source {dest} --dest {source}"
+
+
+def _look(outcome: Outcome, prepared: Prepared) -> str:
+    return f"reconcile status {outcome.run_id} --source {prepared.desired.source.path}"
 
 
 def _way_back(outcome: Outcome, prepared: Prepared) -> Iterator[str]:

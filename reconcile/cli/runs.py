@@ -16,8 +16,9 @@ from reconcile.cli.options import database_of, database_options
 from reconcile.config import load_config
 from reconcile.logs import printable
 from reconcile.planning.render import human_bytes
-from reconcile.running.history import drivers_of, instant, runs_data
+from reconcile.running.history import drivers_of, runs_data
 from reconcile.running.records import RunRecord
+from reconcile.wording import count, time_text
 
 
 @click.command("runs")
@@ -49,12 +50,12 @@ def _lines(runs: list[RunRecord], migrations: list[Migration]) -> Iterator[str]:
         yield f"{record.run_id}  {record.state:<8}  {_drivers(sources, dests)}" + (
             f"  takes back {record.undo_of}" if record.undo_of else ""
         )
-        yield f"    {moved.documents} documents, {human_bytes(moved.bytes)}, by {printable(record.plan_path)}"
+        yield f"    {count(moved.documents)}, {human_bytes(moved.bytes)}, by {printable(record.plan_path)}"
         times = (("begun", record.created_at), ("switched", record.switched_at), ("ended", record.finished_at))
-        yield "    " + ", ".join(f"{name} {instant(time)}" for name, time in times if time is not None)
+        yield "    " + ", ".join(f"{name} {time_text(time)}" for name, time in times if time is not None)
     if migrations:
         yield ""
-        yield "in the vendor's record (anchore-manager objectstorage list-migrations):"
+        yield "in the vendor's record (anchore-manager objectstorage list-migrations), in UTC:"
     for task in migrations:
         begun, ended = (f"{time:%F %T}" if time else "?" for time in (task.started_at, task.ended_at))
         drivers = printable(f"{task.from_driver} -> {task.to_driver}")

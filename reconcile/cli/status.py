@@ -24,6 +24,7 @@ from reconcile.running.records import RunRecord
 from reconcile.running.report import troubles
 from reconcile.running.status import PHASES, Status, undo_command
 from reconcile.running.worktables import PLANNED
+from reconcile.wording import count, time_text
 
 _SHOWN = 20
 _INTERRUPTED = 130
@@ -127,7 +128,7 @@ def _head(status: Status) -> Iterator[str]:
     yield from _times(record)
     for state, tally in status.documents.items():
         name = "to stage" if state == PLANNED else state
-        yield f"  {name:<8} {tally.documents} documents, {human_bytes(tally.bytes)}"
+        yield f"  {name:<8} {count(tally.documents)}, {human_bytes(tally.bytes)}"
     for state, documents in status.sources.items():
         yield f"  sources {state}: {documents}"
     if record.keep_source:
@@ -166,7 +167,7 @@ def _times(record: RunRecord) -> Iterator[str]:
     )
     for name, time in times:
         if time is not None:
-            yield f"  {name:<8} {datetime.fromtimestamp(time, UTC):%Y-%m-%d %H:%M:%S} UTC"
+            yield f"  {name:<8} {time_text(time)}"
 
 
 def _troubles(catalog: Catalog, record: RunRecord) -> Iterator[str]:

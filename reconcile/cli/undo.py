@@ -50,7 +50,9 @@ def command(context: click.Context, /, what: str, **options: Any) -> None:  # no
         run_id = header.undo_of
         config = config or (load_config(header.source.path) if database.url is None else None)
     elif path.suffix in (".json", ".gz", ".zst"):
-        raise PlanFileError(f"{path}: no such plan file", hint="reconcile undo RUN_ID needs no file")
+        raise PlanFileError(
+            f"{path}: no such plan file", hint="reconcile undo RUN_ID needs no file; reconcile runs lists the runs"
+        )
     with verbs.opened(database, config) as catalog:
         prepared = _prepared(catalog, path if path.is_file() else None, run_id, options)
         if not options["yes"]:

@@ -17,6 +17,7 @@ from reconcile.cli.screen import controlled
 from reconcile.errors import VerificationError
 from reconcile.logs import printable
 from reconcile.planning.render import human_bytes
+from reconcile.wording import count
 
 T = TypeVar("T")
 _SHOWN = 20
@@ -63,7 +64,11 @@ def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
         for line in _lines(audited):
             click.echo(line)
     if not audited.ok:
-        raise VerificationError(f"{len(audited.problems)} of {audited.documents} documents are missing or wrong")
+        wrong = f"{len(audited.problems):,} of {count(audited.documents)} missing or wrong"
+        is_all = len(audited.problems) == audited.documents
+        raise VerificationError(
+            wrong, hint=f"is {options['config']} the config that the services have now?" if is_all else None
+        )
 
 
 def _lines(audited: Audited) -> Iterator[str]:
@@ -73,15 +78,16 @@ def _lines(audited: Audited) -> Iterator[str]:
         yield f"  PARTIAL: {run.remark}"
     for name, tally in sorted(audited.by_backend.items()):
         bad = f", {tally.problems} missing or wrong" if tally.problems else ""
-        yield f"  {name}: {tally.documents} documents, {human_bytes(tally.bytes)}{bad}"
+        yield f"  {name}: {count(tally.documents)}, {human_bytes(tally.bytes)}{bad}"
     if audited.gone:
-        yield f"  {audited.gone} documents went while this ran"
+        yield f"  {count(audited.gone)} went while this ran"
     if audited.unverifiable:
-        yield f"  {audited.unverifiable} documents have no digest in the catalog: only their size was compared"
+        without = count(audited.unverifiable, "document has", "documents have")
+        yield f"  {without} no digest in the catalog: only the size was compared"
     if audited.ok:
         yield "  nothing is missing or wrong"
     else:
-        yield f"  {len(audited.problems)} documents are missing or wrong:"
+        yield f"  {count(len(audited.problems), 'document is', 'documents are')} missing or wrong:"
         yield from _first(
             (f"{p.userId}/{p.bucket}/{p.archiveId}: {p.reason}: {p.detail}" for p in audited.problems),
             len(audited.problems),
@@ -92,10 +98,11 @@ def _lines(audited: Audited) -> Iterator[str]:
 
 def _title(audited: Audited) -> str:
     if audited.run is not None:
-        return f"verified {audited.documents} copies that run {audited.run.run_id} has staged; it has not switched"
+        copies = count(audited.documents, "copy", "copies")
+        return f"verified {copies} that run {audited.run.run_id} has staged; it has not switched"
     of = f" of {audited.total}, a random sample of {audited.request.sample:g}%" if audited.request.sample else ""
     only = f", only {printable(', '.join(audited.request.buckets))}" if audited.request.buckets else ""
-    return f"verified {audited.documents} documents{of}, {human_bytes(audited.bytes)}, of {audited.config.path}{only}"
+    return f"verified {count(audited.documents)}{of}, {human_bytes(audited.bytes)}, of {audited.config.path}{only}"
 
 
 def _orphans(orphans: Orphans) -> Iterator[str]:

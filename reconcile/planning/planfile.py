@@ -240,7 +240,9 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
             else:
                 yield raw
     except FileNotFoundError:
-        raise PlanFileError(f"{path}: no such plan file") from None
+        raise PlanFileError(
+            f"{path}: no such plan file", hint="reconcile plan SOURCE DEST makes one, in plans/ unless --out says where"
+        ) from None
     except (OSError, EOFError, zlib.error) as error:
         raise PlanFileError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
 

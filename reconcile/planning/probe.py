@@ -6,18 +6,20 @@ content. Nothing is written anywhere. Stores tell by listings and SQL where they
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterable, Iterator, Mapping
 
 from attrs import define, evolve, field
 
 from reconcile.catalog import Catalog
-from reconcile.catalog.rows import urls_in_use
+from reconcile.catalog.rows import CatalogRow, rows_of, urls_in_use
+from reconcile.catalog.services import GRACE_SECONDS
 from reconcile.control import PIPELINES, in_batches, in_order
 from reconcile.errors import DocumentError, MissingStoreError
 from reconcile.payload import md5
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.evidence import agrees, check_content, encode, found_copy
-from reconcile.planning.model import ADOPT, OVERWRITE, Blocker, Move
+from reconcile.planning.model import ADOPT, OVERWRITE, Before, Blocker, Move
 from reconcile.stores import Content, Stat, Store, open_store
 from reconcile.stores.addresses import Key
 
@@ -62,7 +64,20 @@ class Prober:
         at_dest = self._look(moves, "dest", digest=True)
         taken = [move.after.content_url for move in moves if self._place(move, "dest")[1] in at_dest[move.dest]]
         kept = urls_in_use(self.catalog, taken) if taken else set()
-        return [self._judge(move, at_source[move.source], at_dest[move.dest], kept) for move in moves]
+        judged = [self._judge(move, at_source[move.source], at_dest[move.dest], kept) for move in moves]
+        return self._as_planned(moves, judged)
+
+    def _as_planned(self, moves: list[Move], judged: list[Move | Blocker]) -> list[Move | Blocker]:
+        """Leave moves whose rows changed since the catalog was read as they were: what services do is no damage."""
+        if not any(isinstance(decision, Blocker) for decision in judged):
+            return judged
+        time.sleep(GRACE_SECONDS)
+        blocked = [m for m, decision in zip(moves, judged, strict=True) if isinstance(decision, Blocker)]
+        now = rows_of(self.catalog, [(*move.document, move.documentName) for move in blocked])
+        return [
+            decision if isinstance(decision, Move) or _is_as_read(move, now) else move
+            for move, decision in zip(moves, judged, strict=True)
+        ]
 
     def _look(self, moves: list[Move], side: str, *, digest: bool) -> dict[str, Found]:
         keys: dict[str, set[Key]] = {}
@@ -126,3 +141,10 @@ class Prober:
             return OVERWRITE
         why = ", and a row refers to it" if move.after.content_url in kept else ""
         raise DocumentError("destination_occupied", f"other content is at {move.after.content_url} already{why}")
+
+
+def _is_as_read(move: Move, now: Mapping[tuple[str, str, str, str], CatalogRow]) -> bool:
+    row, before = now.get((*move.document, move.documentName)), move.before
+    return row is not None and before == Before(
+        row.content_url or "", row.is_compressed, row.digest, row.size, row.last_updated
+    )

@@ -11,6 +11,7 @@ import msgspec
 from reconcile.logs import printable
 from reconcile.planning.model import REASONS, Duration, Forecast, PlanHeader, Requests, Tally
 from reconcile.planning.planfile import PlanFile
+from reconcile.wording import count
 
 _SHOWN = 20
 PROBED = {
@@ -101,8 +102,8 @@ def _lines(plan: PlanFile) -> Iterator[str]:
         f", {summary.other_encoding} in the other encoding" if summary.other_encoding else ""
     )
     yield f"  blocked   {_tally(summary.blocked)}"
-    for reason, count in summary.blocked_by_reason.items():
-        yield f"    {count} {reason}: {meaning_of(reason)}"
+    for reason, documents in summary.blocked_by_reason.items():
+        yield f"    {documents} {reason}: {meaning_of(reason)}"
     yield from _blockers(plan)
     if summary.beyond_limit:
         yield f"  beyond --limit  {summary.beyond_limit} documents"
@@ -131,7 +132,11 @@ def bytes_text(forecast: Forecast) -> str:
     by_server = forecast.bytes_by_server
     text = f"{human_bytes(forecast.bytes_to_read)} to read, {human_bytes(forecast.bytes_to_write)} to write"
     text += f", {human_bytes(by_server)} copied by the stores themselves" if by_server else ""
-    return text + (f"; {forecast.recoded} documents change their encoding, and size" if forecast.recoded else "")
+    return text + (
+        f"; {count(forecast.recoded, 'document changes its encoding', 'documents change their encoding')}, and size"
+        if forecast.recoded
+        else ""
+    )
 
 
 def requests_text(requests: Requests) -> str:
@@ -176,7 +181,7 @@ def backend_text(backend: dict[str, Any] | None) -> str:
 
 
 def _tally(tally: Tally) -> str:
-    text = f"{tally.documents} documents, {human_bytes(tally.bytes)}"
+    text = f"{count(tally.documents)}, {human_bytes(tally.bytes)}"
     return text + (f" and {tally.unsized} of unknown size" if tally.unsized else "")
 
 

@@ -11,6 +11,7 @@ from attrs import define, field
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.forecast import Forecaster
 from reconcile.planning.model import ADOPT, OVERWRITE, Blocker, Flow, InPlace, Move, Summary, Tally
+from reconcile.wording import count
 
 
 @define
@@ -126,19 +127,21 @@ def notes(desired: DesiredState, counts: Counts) -> list[str]:
             " VACUUM FULL."
         )
     if counts.unverifiable:
+        without = count(counts.unverifiable, "document has", "documents have")
         said.append(
-            f"{counts.unverifiable} documents have no digest in the catalog: what is read is checked by its size at"
-            " best, and cannot be verified. Their digests are filled in."
+            f"{without} no digest in the catalog: what is read is checked by its size at best, and cannot be verified."
+            " The digests are filled in."
         )
     if counts.same_url:
+        keep = count(counts.same_url, "document keeps its", "documents keep their")
         said.append(
-            f"{counts.same_url} documents keep their URL while they move to another endpoint: the catalog does not"
-            " tell afterwards which endpoint holds them, only the recorded runs do. Their sources are kept."
+            f"{keep} URL at another endpoint: the catalog does not tell afterwards which endpoint holds what, only the"
+            " recorded runs do. The sources are kept."
         )
     if counts.elsewhere > 0:
         schemes = ", ".join(sorted({f"{backend.scheme}://" for backend in desired.dest.backends()}))
         said.append(
-            f"{counts.elsewhere} documents of the archive will be at another driver afterwards than the destination"
+            f"{count(counts.elsewhere)} of the archive will be at another driver afterwards than the destination"
             f" config has. Its services read only {schemes}: they could not read those."
         )
     unrated = counts.forecaster.without_rates() if counts.forecaster else []

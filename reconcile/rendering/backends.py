@@ -7,7 +7,8 @@ from typing import Any
 
 from reconcile.planning.model import ConfigReference
 from reconcile.planning.render import backend_text
-from reconcile.rendering.pages import BYTES, CODE, NAME, NUMBER, Band, Column, Row, Section, Table, count
+from reconcile.rendering.pages import BYTES, CODE, NAME, NUMBER, Band, Column, Row, Section, Table
+from reconcile.wording import count
 
 Places = dict[str, tuple[str, str]]
 

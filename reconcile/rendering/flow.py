@@ -12,7 +12,8 @@ from attrs import define, field, frozen
 
 from reconcile.logs import printable
 from reconcile.planning.render import human_bytes
-from reconcile.rendering.pages import Band, count
+from reconcile.rendering.pages import Band
+from reconcile.wording import count
 
 _WIDTH, _BAR = 1000, 10
 _COLUMNS = (240, 495, 750)  # left edges of the bars

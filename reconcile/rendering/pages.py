@@ -89,8 +89,3 @@ class Page:
     places: dict[str, tuple[str, str]]
     sections: tuple[Section, ...]
     footer: tuple[tuple[str, str], ...]
-
-
-def count(number: int, what: str = "document") -> str:
-    """Return a number of things for people: ``1 document``, ``12,340 documents``."""
-    return f"{number:,} {what}" + ("" if number == 1 else "s")

@@ -18,7 +18,8 @@ from reconcile.planning.render import (
     space_text,
 )
 from reconcile.rendering.backends import backends_section, backends_text, drivers_of, flows_section, places_of
-from reconcile.rendering.pages import BYTES, CODE, NAME, NUMBER, Band, Column, Page, Row, Section, Table, Tile, count
+from reconcile.rendering.pages import BYTES, CODE, NAME, NUMBER, Band, Column, Page, Row, Section, Table, Tile
+from reconcile.wording import count
 
 _FEW_MOVES = 30
 _ACTIONS = {None: "copy", "adopt": "adopt what is there", "overwrite": "replace what is there"}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from datetime import UTC, datetime
 
 from reconcile.planning.render import human_bytes, human_seconds, meaning_of
 from reconcile.rendering.backends import backends_section, backends_text, drivers_of, flows_section, places_of
-from reconcile.rendering.pages import BYTES, CODE, NAME, NUMBER, Band, Column, Page, Row, Section, Table, Tile, count
+from reconcile.rendering.pages import BYTES, CODE, NAME, NUMBER, Band, Column, Page, Row, Section, Table, Tile
 from reconcile.running.account import Report, is_switched
 from reconcile.running.worktables import DELETED, DONE, KEPT, PLANNED, STAGING, SWITCHED, UNDOING, UNDONE
+from reconcile.wording import count, time_text
 
 _STATES = {
     STAGING: "unfinished: the catalog is untouched",
@@ -70,7 +70,7 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
     if report.undone_by:
         yield "undo runs", ", ".join(report.undone_by)
     yield "last executed by", f"{report.executor} (user@host:process)"
-    yield "begun", _time(report.begun_at)
+    yield "begun", time_text(report.begun_at)
     yield (
         "documents",
         ", ".join(f"{number:,} {_MOVE_STATES.get(state, state)}" for state, number in report.states.items()),
@@ -86,7 +86,7 @@ def _downtime(report: Report) -> str:
     downtime = report.downtime
     if downtime.seconds is None or downtime.last_heartbeat is None:
         return downtime.explanation
-    return f"{human_seconds(downtime.seconds)}: {downtime.explanation} ({_time(downtime.last_heartbeat)})"
+    return f"{human_seconds(downtime.seconds)}: {downtime.explanation} ({time_text(downtime.last_heartbeat)})"
 
 
 def _tiles(report: Report) -> Iterator[Tile]:
@@ -113,7 +113,7 @@ def _phases(report: Report) -> Section:
     rows: list[Row] = [
         (
             phase.name,
-            _time(phase.ended_at) if phase.ended_at is not None else "",
+            time_text(phase.ended_at) if phase.ended_at is not None else "",
             human_seconds(phase.seconds) if phase.seconds is not None else "not known",
         )
         for phase in report.phases
@@ -192,7 +192,3 @@ def _footer(report: Report) -> Iterator[tuple[str, str]]:
         yield "undo plan", report.undo.plan_path
         yield "undo digest", str(report.undo.plan_digest)
     yield "versions", f"planned by reconcile {report.planned_by}, reported by {report.reported_by}"
-
-
-def _time(seconds: int) -> str:
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"

@@ -105,9 +105,7 @@ def _phases(record: RunRecord) -> list[Phase]:
 def _downtime(record: RunRecord, services: str | None) -> Downtime:
     if record.switched_at is None:
         return Downtime(None, None, "nothing was switched")
-    if services is None:
-        return Downtime(None, None, "unknown: the run did not look for services (--ignore-services)")
-    seen = _services.decode(services)
+    seen = _services.decode(services or "[]")
     if not seen:
         return Downtime(None, None, "unknown: no service had left a heartbeat in this database")
     last = max(seen, key=lambda beat: beat.heartbeat)

@@ -43,6 +43,7 @@ from reconcile.running.worktables import (
     runs,
 )
 from reconcile.stores import open_store
+from reconcile.wording import count
 
 
 def configs_of(header: PlanHeader, source: Path | None, dest: Path | None) -> DesiredState:
@@ -59,6 +60,11 @@ def configs_of(header: PlanHeader, source: Path | None, dest: Path | None) -> De
 
 
 def _config(option: str, wanted: ConfigReference, path: Path | None, *, destination: bool = False) -> Config:
+    if path is None and not Path(wanted.path).exists():
+        raise ConfigError(
+            f"{wanted.path}: no such config file; it was the plan's {option} config",
+            hint=f"--{option} FILE names where it is now, or a copy of it",
+        )
     config = load_config(path or Path(wanted.path), destination=destination)
     if config.fingerprint() == wanted.fingerprint:
         return config
@@ -151,14 +157,15 @@ def refuse_blocked(plan: PlanFile, *, leave_blocked: bool) -> None:
     """Raise `ReconcileError` for a plan with blockers, unless those documents are to be left."""
     summary = plan.header.summary
     if summary.blocked.documents and not leave_blocked:
+        blocked = count(summary.blocked.documents, "blocked document")
         raise ReconcileError(
-            f"the plan has {summary.blocked.documents} blocked documents: {_reasons(summary.blocked_by_reason)}",
+            f"the plan has {blocked}: {_reasons(summary.blocked_by_reason)}",
             hint="mend the causes and plan again, or give --leave-blocked to leave those documents where they are",
         )
 
 
 def _reasons(counts: dict[str, int]) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in counts.items())
+    return ", ".join(f"{documents} {reason}" for reason, documents in counts.items())
 
 
 def _latest(catalog: Catalog, plan_id: str) -> RunRecord | None:
@@ -247,7 +254,7 @@ def run_record(catalog: Catalog, run_id: str) -> RunRecord:
     """Return a run's record. Raises `ReconcileError` if there is no such run."""
     found = find_runs(catalog, run_id=run_id) if catalog.has_table(runs) else []
     if not found:
-        raise ReconcileError(f"there is no run {run_id} in this database", hint="reconcile status shows the last run")
+        raise ReconcileError(f"there is no run {run_id} in this database", hint="reconcile runs lists them")
     return found[0]
 
 

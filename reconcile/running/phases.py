@@ -34,11 +34,12 @@ from reconcile.running.outcome import Outcome, outcome_of
 from reconcile.running.refresh import Refresher
 from reconcile.running.run import Run
 from reconcile.running.stage import Limits, Stager
-from reconcile.running.switch import Switcher, stale, wait_for_quiet
+from reconcile.running.switch import Switcher, last_signs, stale, wait_for_quiet
 from reconcile.running.undo import mark_undone, write_undo_plan
 from reconcile.running.worktables import BLOCKED, CHANGED, DONE, FAILED, PLANNED, STAGED, STAGING, moves
 from reconcile.secret import scrub
 from reconcile.stores import Store, open_store
+from reconcile.wording import count
 
 _SHOWN = 20
 _FEWER = "mend the cause and run the same command again, or give a larger --max-failures to try the others"
@@ -130,7 +131,8 @@ class Phases:
         if found.blocked and not self.options.leave_blocked:
             lines = [f"  {name}" for name in found.blocked[:_SHOWN]]
             raise ReconcileError(
-                f"{len(found.blocked)} documents are blocked; nothing was switched:\n" + "\n".join(lines),
+                f"{count(len(found.blocked), 'document is', 'documents are')} blocked; nothing was switched:\n"
+                + "\n".join(lines),
                 hint="mend the causes and run the same command again, or give --leave-blocked to leave those documents",
             )
 
@@ -150,9 +152,9 @@ class Phases:
         if PLANNED not in counts:
             return
         staged, left = counts.get(STAGED, (0, 0))[0], counts[PLANNED][0]
+        ended = f"staging was ended by {budget.reached or 'a limit'}"
         raise LimitReachedError(
-            f"staging was ended by {budget.reached or 'a limit'}: {staged} documents are staged and stay so, {left} are"
-            " still to be staged; nothing was switched",
+            f"{ended}: {count(staged)} staged, which stay so, and {left:,} still to be staged; nothing was switched",
             hint="the same command goes on where this one stopped;"
             f" reconcile verify {self.desired.dest.path} --run {self.run.run_id} checks what is staged",
         )
@@ -172,10 +174,12 @@ class Phases:
         self._judge()
         if not self.is_undo:
             self._write_undo_plan()
-        if not self.options.ignore_services:
+        if self.options.ignore_services:
+            seen = last_signs(self.catalog)
+        else:
             seen = wait_for_quiet(self.run, self.control, self.options.wait_for_services)
-            with self.run.writing() as connection:
-                self.run.update(connection, services_seen=msgspec.json.encode(seen).decode())
+        with self.run.writing() as connection:
+            self.run.update(connection, services_seen=msgspec.json.encode(seen).decode())
         header = self.run.record.header
         switcher.switch(
             self.lock,
@@ -191,7 +195,7 @@ class Phases:
             with self.catalog.read() as connection:
                 raise stale(self.run, connection)
         if FAILED in counts and not (self.options.leave_failed and not self.options.stage_only):
-            raise self._stage_failed(f"{counts[FAILED][0]} documents could not be staged")
+            raise self._stage_failed(f"{count(counts[FAILED][0])} could not be staged")
         with self.run.writing() as connection:
             self.run.update(connection, staged_at=database_now(connection))
 
@@ -218,7 +222,7 @@ class Phases:
         if failed > _SHOWN:
             lines.append(f"  and {failed - _SHOWN} more: reconcile status {self.run.run_id}")
         return StageFailedError(
-            f"{what}, so nothing was switched ({staged} are staged and stay so):\n" + "\n".join(lines),
+            f"{what}, so nothing was switched ({staged:,} are staged and stay so):\n" + "\n".join(lines),
             hint=hint or "mend the cause and run the same command again, or give --leave-failed to switch the others",
         )
 

@@ -7,12 +7,14 @@ are a batch each. A document that fails is recorded with its reason and hinders 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 from attrs import define, field, frozen
 
+from reconcile.catalog.services import GRACE_SECONDS
 from reconcile.catalog.tables import archive_metadata
 from reconcile.control import Control, RateLimit, at_rate, in_parallel
 from reconcile.errors import DocumentError, TooManyFailuresError
@@ -43,10 +45,12 @@ from reconcile.running.worktables import (
 )
 from reconcile.stores import Content, Stat, Store, Transferred
 from reconcile.stores.addresses import Key
+from reconcile.wording import count
 
 BATCH_DOCUMENTS = 250
 _BATCHES_IN_MEMORY = 16  # those in hand, as read and as encoded, and what libraries hold of them
 _UNSIZED_BYTES = 1 << 20  # what a document counts for whose size the catalog does not know
+_BY_SERVICES_TOO = ("source_missing", "wrong_digest")  # damage, or a service at work
 
 log = get_logger()
 
@@ -124,7 +128,7 @@ class Stager:
         self._health.check()
         self._failures += counts[FAILED]
         if self.limits.failures is not None and self._failures > self.limits.failures:
-            raise TooManyFailuresError(f"{self._failures} documents could not be staged, --max-failures allows fewer")
+            raise TooManyFailuresError(f"{count(self._failures)} could not be staged, --max-failures allows fewer")
 
     def _by_size(self, batch: list[WorkMove]) -> Iterator[list[WorkMove]]:
         """Cut a batch where its documents grow beyond its share of the memory. Rows of one document stay together."""
@@ -150,10 +154,10 @@ class Stager:
             if work.seq in unchanged:
                 groups.setdefault((work.move.source, work.move.dest), []).append(copy)
             else:
-                error = DocumentError("row_changed", "the catalog row is no longer as the plan saw it")
-                outcomes.append(Outcome(copy, CHANGED, work.origin, error=error))
+                outcomes.append(_changed(copy, work.origin))
         for (source, dest), copies in groups.items():
             outcomes += self._stage_group(source, dest, copies)
+        outcomes = self._overtaken(batch, outcomes)
         self._record(outcomes)
         return outcomes
 
@@ -176,6 +180,16 @@ class Stager:
         )
         with self.run.catalog.read() as connection:
             return set(connection.execute(query).scalars())
+
+    def _overtaken(self, batch: Sequence[WorkMove], outcomes: list[Outcome]) -> list[Outcome]:
+        """Tell what services wrote or removed while it was read from what is damaged: by its row, which changes too."""
+        if not any(outcome.error and outcome.error.reason in _BY_SERVICES_TOO for outcome in outcomes):
+            return outcomes
+        time.sleep(GRACE_SECONDS)
+        unchanged = self._unchanged(batch)
+        return [
+            o if o.state != FAILED or o.copy.work.seq in unchanged else _changed(o.copy, o.origin) for o in outcomes
+        ]
 
     def _stage_group(self, source_name: str, dest_name: str, copies: list[Copy]) -> list[Outcome]:
         """Copy what goes from one store to one other. Several rows of one destination are one copy."""
@@ -311,6 +325,11 @@ class Stager:
             return False
         back = recode(copy.write.data, is_compressed=copy.compressed, compressed=was_compressed)
         return md5(back) != content.md5
+
+
+def _changed(copy: Copy, origin: str | None) -> Outcome:
+    error = DocumentError("row_changed", "the catalog row is no longer as the plan saw it")
+    return Outcome(copy, CHANGED, origin, error=error)
 
 
 def _log_document(logger: Any, outcome: Outcome) -> None:  # noqa: ANN401 - structlog's

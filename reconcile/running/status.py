@@ -30,11 +30,12 @@ from reconcile.running.worktables import (
     WRITTEN,
     moves,
 )
+from reconcile.wording import count
 
 PHASES = {
     STAGING: "staging; the catalog is untouched",
-    SWITCHED: "switched; sources are being cleaned",
-    DONE: "done",
+    SWITCHED: "the catalog is switched; sources are being cleaned",
+    DONE: "done; the catalog is switched",
     UNDOING: "being undone",
     UNDONE: "undone",
 }
@@ -151,7 +152,11 @@ def next_step(record: RunRecord, documents: dict[str, Tally]) -> str:
         leave = "; --leave-failed switches without those that failed" if FAILED in documents else ""
         return f"{apply}    goes on with it{leave}; {undo_command(record)} drops what is staged"
     left = sum(documents[state].documents for state in (BLOCKED, FAILED) if state in documents)
-    done = f"{left} documents were left: mend their causes and make a new plan" if left else "nothing is left to do"
+    done = (
+        f"{count(left, 'document was', 'documents were')} left: mend the causes and make a new plan"
+        if left
+        else "nothing is left to do"
+    )
     return {
         SWITCHED: f"{apply}    goes on with it",
         DONE: done + (f"; {undo_command(record)} takes it back" if record.undo_of is None else ""),

@@ -15,6 +15,7 @@ from attrs import define
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
+from reconcile.catalog import Catalog
 from reconcile.catalog.lock import RunLock
 from reconcile.catalog.rows import Scope, stream_rows
 from reconcile.catalog.services import QUIET_SECONDS, Heartbeat, database_now, heartbeats, other_sessions
@@ -41,6 +42,7 @@ from reconcile.running.worktables import (
     same_row,
 )
 from reconcile.stores import Stat, Store
+from reconcile.wording import count
 
 _LOOK_DOCUMENTS = 1000
 _LOOK_ROUNDS = 3
@@ -165,7 +167,12 @@ class Switcher:
             if isinstance(self.desired.decide(row), Move if since else Move | Blocker)
         ]
         if added:
-            raise _stale(added, "rows were added at a source since the plan was made", undo=bool(since))
+            raise _stale(
+                added,
+                "row was added at a source since the plan was made",
+                "rows were added at a source since the plan was made",
+                undo=bool(since),
+            )
 
     def _repoint(self, connection: Connection) -> int:
         mine = sa.and_(moves.c.run_id == self.run.run_id, moves.c.state == STAGED)
@@ -227,7 +234,9 @@ def stale(run: Run, connection: Connection) -> StaleError:
         }
         differences = [f"{k} was {then[k]}, is {now[k]}" for k in now if now[k] != then[k]]
         lines.append(f"{name}: {printable('; '.join(differences) or 'is_compressed or size differ')}")
-    return _stale(lines, "rows are no longer as the plan saw them", undo=run.record.undo_of is not None)
+    undo = run.record.undo_of is not None
+    who = "as the run left" if undo else "as the plan saw"
+    return _stale(lines, f"row is no longer {who} it", f"rows are no longer {who} them", undo=undo)
 
 
 def wait_for_quiet(run: Run, control: Control, seconds: int) -> list[Heartbeat]:
@@ -236,10 +245,11 @@ def wait_for_quiet(run: Run, control: Control, seconds: int) -> list[Heartbeat]:
     Returns what was seen, for the run's record.
     """
     catalog = run.catalog
-    if not catalog.has_table(services):
+    first = last_signs(catalog)
+    if not first:
         return []
     with catalog.read() as connection:
-        first, sessions = heartbeats(connection), other_sessions(connection)
+        sessions = other_sessions(connection)
     young = {beat.name: beat for beat in first if beat.is_young}
     deadline = time.monotonic() + seconds
     if young and seconds > 0:
@@ -255,6 +265,14 @@ def wait_for_quiet(run: Run, control: Control, seconds: int) -> list[Heartbeat]:
         with catalog.read() as connection:
             current, sessions = heartbeats(connection), other_sessions(connection)
     return first
+
+
+def last_signs(catalog: Catalog) -> list[Heartbeat]:
+    """Return the services' heartbeats as they are now; none where there is no such table."""
+    if not catalog.has_table(services):
+        return []
+    with catalog.read() as connection:
+        return heartbeats(connection)
 
 
 def _value(young: dict[tuple[str, str], Heartbeat], beat: Heartbeat) -> int | None:
@@ -286,12 +304,12 @@ def _differs(now: object, then: object) -> bool:
     return now is not None and then is not None and now != then
 
 
-def _stale(lines: list[str], what: str, *, undo: bool) -> StaleError:
+def _stale(lines: list[str], one: str, several: str, *, undo: bool) -> StaleError:
     shown = "\n  ".join(lines[:_SHOWN])
     more = f"\n  and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
     hint = (
-        "reconcile undo ... --with-changes takes them along as they are now"
+        "the same command with --with-changes takes them along as they are now"
         if undo
         else "apply --refresh takes them along; or make a new plan and apply that: what is staged is adopted"
     )
-    return StaleError(f"{len(lines)} {what}; nothing was switched:\n  {shown}{more}", hint=hint)
+    return StaleError(f"{count(len(lines), one, several)}; nothing was switched:\n  {shown}{more}", hint=hint)

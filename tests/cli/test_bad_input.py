@@ -17,7 +17,7 @@ from reconcile.cli import apply as _apply  # noqa: F401 - loaded before a test g
 from reconcile.cli.main import main
 from reconcile.stores import localfs as _localfs  # noqa: F401 - likewise
 from tests.archives import Place, new_sqlite
-from tests.cli.runner import Result, reconcile
+from tests.cli.runner import Result, here, reconcile
 from tests.servers.moto import MotoServer
 from tests.servers.postgresql import PostgresServer
 from tests.servers.swift import SwiftServer
@@ -106,6 +106,26 @@ def test_analysis_archive_gets_no_defaults(small: World) -> None:
 def test_missing_config(small: World) -> None:
     (small.folder / "dest.yaml").unlink()
     refused(small, plan(small), 78, "dest.yaml: no such config file")
+
+
+def test_a_config_that_has_gone_since_the_plan(small: World) -> None:
+    assert plan(small).code == 0
+    (small.folder / "dest.yaml").rename(small.folder / "moved.yaml")
+    result = here("apply", "p.json", "--yes", cwd=small.folder)
+    refused(small, result, 78, "it was the plan's dest config", "--dest FILE names where it is now")
+    assert here("apply", "p.json", "--yes", "--dest", "moved.yaml", cwd=small.folder).code == 0
+
+
+@pytest.mark.parametrize("verb", ["migrate", "list-migrations", "list-drivers", "objectstorage"])
+def test_verbs_of_the_vendors_are_known_by_name(small: World, verb: str) -> None:
+    refused(small, here(verb, "a", cwd=small.folder), 64, f"there is no verb {verb} here", "next: reconcile ")
+
+
+def test_the_wrong_config_is_suspected_where_all_is_wrong(small: World) -> None:
+    result = here("verify", "dest.yaml", cwd=small.folder)
+    refused(
+        small, result, 5, "6 of 6 documents missing or wrong", "is dest.yaml the config that the services have now?"
+    )
 
 
 def test_usage(small: World) -> None:
@@ -361,7 +381,7 @@ def test_blocked_documents_need_a_flag(small: World) -> None:
     refused(small, reconcile("apply", "p.json", "--yes", cwd=small.folder), 1, "2 blocked documents", "--leave-blocked")
     result = reconcile("apply", "p.json", "--yes", "--leave-blocked", cwd=small.folder)
     assert result.code == 3
-    assert "2 documents are left" in result.out
+    assert "2 documents left where they were" in result.out
 
 
 def test_plan_and_show_say_the_same(small: World) -> None:

@@ -28,7 +28,7 @@ def test_a_limit_ends_the_staging(lite: World) -> None:
     before = lite.urls()
     result = apply(lite, "--limit", "2")
     assert result.code == 12
-    assert "staging was ended by --limit: 2 documents are staged and stay so, 4 are still to be staged" in result.err
+    assert "staging was ended by --limit: 2 documents staged, which stay so, and 4 still to be staged" in result.err
     assert "next: the same command goes on where this one stopped; reconcile verify" in result.err
     assert apply(lite, "--max-bytes", "1").code == 12
     assert apply(lite, "--max-duration", "0s").code == 12
@@ -40,7 +40,7 @@ def test_a_limit_ends_the_staging(lite: World) -> None:
 def test_staging_alone_says_what_comes_next(lite: World) -> None:
     result = apply(lite, "--stage-only")
     assert result.code == 0
-    assert "6 documents are staged and confirmed; nothing was switched" in result.out
+    assert "6 documents staged and confirmed; nothing was switched" in result.out
     assert "next: stop the services, then reconcile apply p.json --refresh" in result.out
     lite.sql("UPDATE archive_metadata SET last_updated = 5 WHERE \"archiveId\" = 'sha256:0001'")
     result = apply(lite, "--stage-only")

@@ -35,8 +35,8 @@ DRIVERS = ("db", "db2", "localfs", "s3", "swift")
 @pytest.fixture(autouse=True)
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """No service is at work in these tests, unless it says so."""
-    monkeypatch.setattr(documents, "_GRACE_SECONDS", 0)
-    monkeypatch.setattr(orphans, "_GRACE_SECONDS", 0)
+    monkeypatch.setattr(documents, "GRACE_SECONDS", 0)
+    monkeypatch.setattr(orphans, "GRACE_SECONDS", 0)
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_the_command(small: World) -> None:
     assert result.code == 5
     assert "team-a" not in result.out
     assert "admin/analysis_archive/sha256:0002: source_missing: nothing is at db://admin/" in result.out
-    assert "error: 1 of 6 documents are missing or wrong" in result.err
+    assert "error: 1 of 6 documents missing or wrong" in result.err
     assert verify(small, "--sample", "101%").code == 64
     assert verify(small, config="missing.yaml").code == 78
 

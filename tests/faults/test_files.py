@@ -126,7 +126,7 @@ def test_a_symbolic_link_leads_out_of_the_data_dir(folder: Path, what: str) -> N
         path.symlink_to(outside / "precious")
     result = reconcile("apply", "p.json", "--yes", cwd=folder)
     assert result.code == 1
-    assert "1 documents could not be staged" in result.err
+    assert "1 document could not be staged" in result.err
     assert f"{move.archiveId}: " in result.err
     left = [path.name for path in outside.iterdir()]
     assert left == (["precious"] if what == "file" else [])

@@ -184,7 +184,7 @@ def test_a_failed_document_stops_the_switch_and_is_named(world: World) -> None:
     world.sql("""UPDATE archive_document SET jsondata = 'damaged' WHERE "archiveId" = 'sha256:0004'""")
     source, dest = world.config("config", DB), world.config("dest", DB2)
     plan, tables = world.plan(source, dest), world.tables()
-    with pytest.raises(StageFailedError, match=r"(?s)1 documents.*29 are staged.*sha256:0004: wrong_digest") as error:
+    with pytest.raises(StageFailedError, match=r"(?s)1 document .*29 are staged.*sha256:0004: wrong_digest") as error:
         world.apply(plan)
     assert error.value.exit_code == 1
     assert world.tables()["archive_metadata"] == tables["archive_metadata"]
@@ -220,7 +220,7 @@ def test_a_stale_plan_switches_nothing(world: World, change: str) -> None:
     plan = world.plan(source, dest)
     world.sql(change)
     tables = world.tables()
-    with pytest.raises(StaleError, match=r"(?s)1 rows are no longer.*sha256:0003") as error:
+    with pytest.raises(StaleError, match=r"(?s)1 row is no longer.*sha256:0003") as error:
         world.apply(plan)
     assert error.value.exit_code == 4
     assert world.tables()["archive_metadata"] == tables["archive_metadata"]

@@ -279,7 +279,7 @@ def test_command_line(folder: Path) -> None:
     assert "every source is there" in result.out
     refused = reconcile("apply", "p.json", "--yes", cwd=folder)
     assert refused.code == 1
-    assert "1 blocked documents: 1 source_missing" in refused.err
+    assert "1 blocked document: 1 source_missing" in refused.err
 
 
 def test_documents_without_a_digest_are_said(folder: Path) -> None:

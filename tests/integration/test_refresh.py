@@ -9,8 +9,10 @@ import pytest
 
 from reconcile import verbs
 from reconcile.errors import LimitReachedError, ReconcileError, StaleError, UsageError
+from reconcile.planning.probe import Prober
 from reconcile.running.budget import Budget
 from reconcile.running.records import find_runs
+from reconcile.running.stage import Stager
 from tests.archives import Place, md5
 from tests.servers.moto import MotoServer
 from tests.world import DB, NOW, World, s3
@@ -132,7 +134,7 @@ def test_a_plan_with_a_limit_takes_nothing_along(archive: Archive) -> None:
 
 
 def test_limits_end_a_staging_and_the_same_command_goes_on(archive: Archive) -> None:
-    with pytest.raises(LimitReachedError, match=r"ended by --limit: 7 documents are staged .* 13 are still"):
+    with pytest.raises(LimitReachedError, match=r"ended by --limit: 7 documents staged.* 13 still"):
         archive.world.apply("p.json", budget=Budget(documents=7))
     assert len(archive.there.objects()) == 7
     with pytest.raises(LimitReachedError, match=r"--max-bytes"):
@@ -142,3 +144,40 @@ def test_limits_end_a_staging_and_the_same_command_goes_on(archive: Archive) -> 
     outcome = archive.world.apply("p.json", max_rate=1000.0)
     assert outcome.documents == 20
     assert archive.read(archive.dest)
+
+
+def test_what_a_service_writes_while_it_is_staged_is_no_damage(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The row was as planned, and the content was another a moment later: changed, and taken along (R7)."""
+    stage_group = Stager._stage_group
+
+    changes = iter([archive.change_all])
+
+    def overtaken(*arguments: Any) -> Any:
+        for change in changes:
+            change()
+        return stage_group(*arguments)
+
+    monkeypatch.setattr(Stager, "_stage_group", overtaken)
+    outcome = archive.world.apply("p.json", stage_only=True)
+    assert (outcome.staged, outcome.changed) == (True, 2)
+    wanted = archive.read(archive.source)
+    archive.world.apply("p.json", refresh=True)
+    assert archive.read(archive.dest) == wanted
+
+
+def test_what_a_service_writes_while_a_plan_is_probed_blocks_nothing(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probe = Prober.probe
+
+    def overtaken(*arguments: Any) -> Any:
+        archive.change_all()
+        return probe(*arguments)
+
+    monkeypatch.setattr(Prober, "probe", overtaken)
+    archive.world.sql("""UPDATE archive_document SET jsondata = 'damaged' WHERE "archiveId" = 'sha256:0002'""")
+    plan = archive.world.plan(archive.source, archive.dest, "probed.json", probe="digest")
+    assert [blocker.archiveId for blocker in plan.blockers()] == ["sha256:0002"]
+    assert plan.header.summary.moves.documents == 19

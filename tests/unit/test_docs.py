@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
@@ -47,3 +48,31 @@ def test_every_option_of_a_run_is_in_the_docs() -> None:
 
 def test_the_command_reference_is_what_the_help_texts_give() -> None:
     assert (DOCS / "commands.md").read_text() == reference(), "make docs writes it anew"
+
+
+def test_every_link_leads_somewhere() -> None:
+    """Between the docs, to other files of the repository, and to headings."""
+    for page in (DOCS.parent / "README.md", *DOCS.glob("*.md")):
+        for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+            if target.startswith(("http:", "https:")):
+                continue
+            file, _hash, heading = target.partition("#")
+            there = page.parent / file if file else page
+            assert there.exists(), f"{page.name}: {target}"
+            if heading:
+                assert heading in _anchors(there.read_text()), f"{page.name}: {target}"
+
+
+def _anchors(text: str) -> set[str]:
+    """Return the anchors of the headings as they are made where Markdown is shown."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_guide_is_in_the_index_and_run() -> None:
+    index = (DOCS.parent / "README.md").read_text()
+    followed = (DOCS.parent / "tests" / "guides" / "test_guides.py").read_text()
+    for page in DOCS.glob("*.md"):
+        assert f"(docs/{page.name}" in index, page.name
+        if "```sh\n" in page.read_text():
+            assert f"docs/{page.name}" in followed, page.name
