@@ -1,6 +1,6 @@
 """The steps that touch the catalog alone, beside the bare statement: plan, load of the plan, switch.
 
-    python -m benchmarks.steps [DOCUMENTS]
+    python -m benchmarks.steps [DOCUMENTS [STEP...]]
 
 The catalog's rows lead to driver db and shall go to s3; no content is there, none is read. Prints a table, saves it.
 """
@@ -58,8 +58,8 @@ class _Nowhere:
         return len(data)
 
 
-def main(documents: int) -> None:
-    """Measure the steps, each in a process of its own."""
+def main(documents: int, steps: list[str]) -> None:
+    """Measure the steps, each in a process of its own; a step needs those before it."""
     server = PostgresServer(fsync=True)
     rows = []
     try:
@@ -71,7 +71,7 @@ def main(documents: int) -> None:
             connection.commit()
             connection.close()
             _sql(url, "VACUUM ANALYZE archive_metadata")
-            for step in ("plan", "load", "switch"):
+            for step in steps:
                 command = [sys.executable, "-m", "benchmarks.steps", "--step", step, url, folder]
                 done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603
                 row = {"step": step, "documents": documents} | json.loads(done.stdout)
@@ -81,7 +81,7 @@ def main(documents: int) -> None:
     finally:
         server.close()
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "steps.json").write_text(json.dumps(rows, indent=1) + "\n")
+    (RESULTS / f"steps-{documents}.json").write_text(json.dumps(rows, indent=1) + "\n")
 
 
 def measure(step: str, url: str, folder: Path) -> dict[str, float]:
@@ -180,4 +180,4 @@ if __name__ == "__main__":
     if "--step" in sys.argv:
         print(json.dumps(measure(sys.argv[2], sys.argv[3], Path(sys.argv[4]))))  # noqa: T201
     else:
-        main(int(sys.argv[1]) if sys.argv[1:] else 1_000_000)
+        main(int(sys.argv[1]) if sys.argv[1:] else 1_000_000, sys.argv[2:] or ["plan", "load", "switch"])
