@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,6 +24,10 @@ from tests.world import World
 for name in [name for name in os.environ if name.startswith(("AWS_", "RECONCILE_", "ANCHORE", "PG"))]:
     del os.environ[name]
 configure("error")
+if (
+    threading.current_thread() is threading.main_thread()
+):  # a shell's background jobs ignore it, and so would every child
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
 
 
