@@ -30,14 +30,14 @@ class Spool:
     """
 
     def __init__(self) -> None:
-        with _spool_errors():
+        with spool_errors("a large document could not be spooled there"):
             self._file = tempfile.TemporaryFile(prefix="reconcile-")  # noqa: SIM115 - closed with this object
         self._digest = hashlib.md5(usedforsecurity=False)
         self._size = 0
 
     def append(self, chunk: bytes) -> None:
         """Add bytes at the end."""
-        with _spool_errors():
+        with spool_errors("a large document could not be spooled there"):
             self._file.write(chunk)
         self._digest.update(chunk)
         self._size += len(chunk)
@@ -52,20 +52,20 @@ class Spool:
 
     def file(self) -> BinaryIO:
         """Return the file, to be read from its beginning."""
-        with _spool_errors():
+        with spool_errors("a large document could not be spooled there"):
             self._file.seek(0)
         return self._file
 
 
 @contextmanager
-def _spool_errors() -> Iterator[None]:
-    """Name the spool's place: an error of it is none of the store's that is being read or written."""
+def spool_errors(what: str) -> Iterator[None]:
+    """Name the place of the temporary files: an error of it is none of a store's."""
     try:
         yield
     except OSError as error:
         place = os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - where the library looks
         raise BackendError(
-            f"{place}: a large document could not be spooled there: {error.strerror or error}",
+            f"{place}: {what}: {error.strerror or error}",
             hint="make room there, or name another directory in TMPDIR; then run the same command again",
         ) from None
 

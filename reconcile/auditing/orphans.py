@@ -19,7 +19,7 @@ from attrs import define, field, frozen
 from reconcile.auditing.audited import Orphan, Orphans
 from reconcile.auditing.claims import Claim, claims
 from reconcile.auditing.documents import OpenStores
-from reconcile.auditing.lines import Lines, spool_errors
+from reconcile.auditing.lines import Lines, kept_errors
 from reconcile.catalog import Catalog
 from reconcile.catalog.services import GRACE_SECONDS
 from reconcile.control import Control, in_batches
@@ -120,7 +120,7 @@ class _Parts:
     def claim(self, location: Location, claim: Claim) -> None:
         """Add a claim."""
         digest = _digest(location)
-        with spool_errors():
+        with kept_errors():
             self._claims[digest[0] % _PARTS].write(digest + bytes([claim]))
 
     def compared(self, desired: DesiredState) -> Iterator[tuple[_Listed, Claim | None]]:
@@ -133,13 +133,13 @@ class _Parts:
 
 
 def _new_file() -> IO[bytes]:
-    with spool_errors():
+    with kept_errors():
         return tempfile.TemporaryFile(prefix="reconcile-")
 
 
 def _read(file: IO[bytes]) -> dict[bytes, Claim]:
     claimed: dict[bytes, Claim] = {}
-    with spool_errors():
+    with kept_errors():
         file.seek(0)
         while record := file.read(_DIGEST_BYTES + 1):
             digest, claim = record[:-1], Claim(record[-1])

@@ -82,18 +82,7 @@ class Cleaner:
     def _keep_referred(self) -> None:
         """Keep sources that a catalog row refers to: one anti-join."""
         refers = moves.c.before_url.in_(sa.select(archive_metadata.c.content_url))
-        with self.run.writing(bulk=True) as connection:
-            self.run.catalog.favour_hash_joins(connection)
-            connection.execute(
-                sa.update(moves)
-                .where(
-                    moves.c.run_id == self.run.run_id,
-                    moves.c.state == STAGED,
-                    moves.c.cleaned.is_(None) | (moves.c.cleaned == MARKED),
-                    refers,
-                )
-                .values(cleaned=KEPT, detail="a catalog row refers to it")
-            )
+        self._keep("a catalog row refers to it", refers)
 
     def _keep_moved_on(self) -> None:
         """Keep sources of documents that a later run moved, or at a place that one has to do with: they are its own."""
@@ -108,19 +97,19 @@ class Cleaner:
             moves.c.before_url.in_(sa.select(theirs.c.before_url).where(named)),
             moves.c.before_url.in_(sa.select(theirs.c.after_url).where(named)),
         ]
+        self._keep("a later run has to do with it", *conditions)
+
+    def _keep(self, why: str, *conditions: sa.ColumnElement[bool]) -> None:
+        """Keep the sources that one of the conditions holds for."""
+        still_to_clean = sa.and_(
+            moves.c.run_id == self.run.run_id,
+            moves.c.state == STAGED,
+            moves.c.cleaned.is_(None) | (moves.c.cleaned == MARKED),
+        )
         with self.run.writing(bulk=True) as connection:
             self.run.catalog.favour_hash_joins(connection)
             for condition in conditions:
-                connection.execute(
-                    sa.update(moves)
-                    .where(
-                        moves.c.run_id == self.run.run_id,
-                        moves.c.state == STAGED,
-                        moves.c.cleaned.is_(None) | (moves.c.cleaned == MARKED),
-                        condition,
-                    )
-                    .values(cleaned=KEPT, detail="a later run has to do with it")
-                )
+                connection.execute(sa.update(moves).where(still_to_clean, condition).values(cleaned=KEPT, detail=why))
 
     def _find_same_places(self) -> None:
         """Find stores that are one place under two names: a marker written at one is seen at the other."""

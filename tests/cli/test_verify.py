@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -282,6 +283,14 @@ def test_a_bucket_is_audited_by_its_listing(small: World, moto: MotoServer) -> N
 def test_an_interrupted_audit_says_so(small: World) -> None:
     with pytest.raises(Interrupted, match="verify changes nothing"):
         verbs.verify(small.folder / "config.yaml", control=Control(signal=2))
+
+
+def test_what_is_found_has_no_room(small: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The directory of the temporary files is named, not the store that was being read."""
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    with pytest.raises(BackendError, match="what was found could not be kept there") as error:
+        audited(small)
+    assert "TMPDIR" in str(error.value.hint)
 
 
 def test_orphans_in_a_bucket(small: World, moto: MotoServer) -> None:
