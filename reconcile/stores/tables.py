@@ -238,6 +238,8 @@ class TableStore(Store):
         return raw.decode() if isinstance(self.table.c[self.stored].type, sa.String) else raw
 
     def delete(self, known: Sequence[Known]) -> dict[Key, DocumentError | None]:
+        if not known:
+            return {}
         keys = [content.key for content in known]
         with self.catalog.write(bulk=True) as connection:
             connection.execute(sa.delete(self.table).where(self._still_is(known), self._only_rows()))

@@ -159,6 +159,11 @@ def test_delete_deletes_the_known_content_only(subject: Subject) -> None:
     assert not subject.store.look([key])
 
 
+def test_nothing_to_delete(subject: Subject) -> None:
+    """A batch of documents none of which is ours to delete."""
+    assert subject.store.delete([]) == {}
+
+
 def test_delete_is_idempotent(subject: Subject) -> None:
     key, stat = put(subject, PLAIN, b"known")
     for _time in range(2):
