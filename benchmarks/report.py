@@ -37,6 +37,7 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
         "S3": round(ours["s3_seconds"] * 1000 / documents, 2),
         "requests/document": round(ours["requests"] / documents, 2),
         "statements/document": round(ours["statements"] / documents, 3),
+        "WAL KiB/document": round(ours["wal_bytes"] / 1024 / documents, 1),
         "peak MiB": round(ours["peak_mib"]),
     }
 

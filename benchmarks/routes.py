@@ -23,10 +23,10 @@ from attrs import evolve, frozen
 
 from benchmarks.archive import fill, put_all
 from benchmarks.ceph import endpoint
-from benchmarks.cpu import server_seconds
 from benchmarks.latency import LatencyProxy
 from benchmarks.report import save
 from benchmarks.spec import End, Spec, s3_client
+from benchmarks.spent import server_seconds, wal_bytes
 from tests.servers.postgresql import PostgresServer
 
 LATENCY_MS = 20
@@ -107,11 +107,12 @@ class Bench:
             if who == "serial":
                 spec = evolve(spec, documents=min(SERIAL_DOCUMENTS, route.documents))
             command = [sys.executable, "-m", "benchmarks.contender", who]
-            before = server_seconds()
+            before, wal = server_seconds(), wal_bytes(spec.url)
             done = subprocess.run(command, input=msgspec.json.encode(spec), check=True, stdout=subprocess.PIPE)  # noqa: S603
             spent = server_seconds() - before
             figures: dict[str, float] = msgspec.json.decode(done.stdout)
             figures |= {"postgresql_seconds": spent["postgresql"], "s3_seconds": spent["s3"]}
+            figures["wal_bytes"] = wal_bytes(spec.url) - wal
             print(route.name, who, {k: round(v, 2) for k, v in figures.items()}, file=sys.stderr, flush=True)  # noqa: T201
             return figures
 

@@ -21,6 +21,7 @@ import psycopg2
 from benchmarks.contender import peak_mib
 from benchmarks.report import RESULTS
 from benchmarks.spec import End
+from benchmarks.spent import wal_bytes
 from tests.servers.postgresql import PostgresServer
 
 _FILL = """
@@ -85,7 +86,7 @@ def main(documents: int, steps: list[str]) -> None:
 
 
 def measure(step: str, url: str, folder: Path) -> dict[str, float]:
-    """Do one step both ways; return seconds, and the peak memory of ours."""
+    """Do one step both ways; return seconds, and of ours peak memory, the plan's size and the WAL."""
     from reconcile.logs import configure  # noqa: PLC0415
 
     configure("error")
@@ -105,7 +106,8 @@ def _plan(url: str, folder: Path) -> dict[str, float]:
     peak = peak_mib()
     connection = psycopg2.connect(url)
     bare, _cpu = _timed(lambda: connection.cursor().copy_expert(f"COPY ({_ROWS}) TO STDOUT", _Nowhere()))
-    return {"seconds": seconds, "cpu_seconds": cpu, "bare_seconds": bare, "peak_mib": peak}
+    size = (folder / "plan.json").stat().st_size
+    return {"seconds": seconds, "cpu_seconds": cpu, "bare_seconds": bare, "peak_mib": peak, "plan_mib": size / 2**20}
 
 
 def _load(url: str, folder: Path) -> dict[str, float]:
@@ -120,12 +122,13 @@ def _load(url: str, folder: Path) -> dict[str, float]:
     assert plan is not None  # noqa: S101
     catalog = connect(DatabaseOptions(), desired.source)
     create_work_tables(catalog)
+    wal = wal_bytes(url)
     seconds, cpu = _timed(
         lambda: begin_run(
             catalog, "run", plan.path, "", plan.header, lambda _c: checked_rows(plan, desired), keep_source=False
         )
     )
-    peak = peak_mib()
+    wal, peak = wal_bytes(url) - wal, peak_mib()
     _sql(url, "CREATE TABLE bare_moves (LIKE reconcile_moves INCLUDING ALL) WITH (fillfactor = 50)")
     connection = psycopg2.connect(url)
     with (folder / "moves").open("w+b") as file:
@@ -134,7 +137,7 @@ def _load(url: str, folder: Path) -> dict[str, float]:
         bare, _cpu = _timed(
             lambda: connection.cursor().copy_expert("COPY bare_moves FROM STDIN", file), connection.commit
         )
-    return {"seconds": seconds, "cpu_seconds": cpu, "bare_seconds": bare, "peak_mib": peak}
+    return {"seconds": seconds, "cpu_seconds": cpu, "bare_seconds": bare, "peak_mib": peak, "wal_mib": wal / 2**20}
 
 
 def _switch(url: str, folder: Path) -> dict[str, float]:
@@ -156,9 +159,13 @@ def _switch(url: str, folder: Path) -> dict[str, float]:
     desired = verbs.prepare(folder / "plan.json").desired
     catalog = connect(DatabaseOptions(), desired.source)
     switcher = Switcher(resume_run(catalog, find_runs(catalog)[0]), desired, {}, Control(), 1)
+    wal = wal_bytes(url)
     with run_lock(catalog, 1, lambda: None) as lock:
         seconds, cpu = _timed(lambda: switcher.switch(lock, Scope(), limited=False, ignore_services=False))
-    return {"seconds": seconds, "cpu_seconds": cpu, "bare_seconds": bare, "peak_mib": peak_mib()}
+    wal = wal_bytes(url) - wal
+    return {
+        "seconds": seconds, "cpu_seconds": cpu, "bare_seconds": bare, "peak_mib": peak_mib(), "wal_mib": wal / 2**20
+    }  # fmt: skip
 
 
 def _timed(*work: Callable[[], Any]) -> tuple[float, float]:
