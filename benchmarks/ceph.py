@@ -49,7 +49,7 @@ class Ceph:
 
     access_key, secret_key = "bench", "benchsecret"
 
-    def __init__(self, size: int = 8 << 30) -> None:
+    def __init__(self, size: int = 1 << 40) -> None:  # it counts all that was ever written; memory is what there is
         self._folder = Path(tempfile.mkdtemp(prefix="reconcile-ceph-"))
         self._processes: list[subprocess.Popen[bytes]] = []
         mon, http = free_port(), free_port()

@@ -12,15 +12,23 @@ from typing import Any
 RESULTS = Path(__file__).parent / "results"
 
 
-def save(name: str, rows: list[dict[str, Any]], about: dict[str, Any]) -> None:
-    """Print the rows and save them; figures of contenders become rates and ratios."""
-    table = [_row(row) for row in rows]
+PATH = RESULTS / "routes.json"
+
+
+def save(row: dict[str, Any], about: dict[str, Any]) -> None:
+    """Save a route's medians beside those of other routes, in place of its own earlier ones."""
     machine = {"cores": os.cpu_count(), "python": platform.python_version(), "kernel": platform.release()}
     RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps({"about": machine | about, "rows": table, "medians": rows}, indent=1) + "\n")
-    _print(table)
-    print(f"saved in {path}", file=sys.stderr)  # noqa: T201
+    found = json.loads(PATH.read_text()) if PATH.exists() else {}
+    found[row["route"]] = {"about": machine | about, "table": _row(row), "medians": row}
+    PATH.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def show(routes: list[str]) -> None:
+    """Print the table of these routes."""
+    found = json.loads(PATH.read_text())
+    _print([found[route]["table"] for route in routes])
+    print(f"saved in {PATH}", file=sys.stderr)  # noqa: T201
 
 
 def _row(row: dict[str, Any]) -> dict[str, Any]:

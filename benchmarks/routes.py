@@ -24,7 +24,7 @@ from attrs import evolve, frozen
 from benchmarks.archive import fill, put_all
 from benchmarks.ceph import endpoint
 from benchmarks.latency import LatencyProxy
-from benchmarks.report import save
+from benchmarks.report import save, show
 from benchmarks.spec import End, Spec, s3_client
 from benchmarks.spent import server_seconds, wal_bytes
 from tests.servers.postgresql import PostgresServer
@@ -198,11 +198,10 @@ def main() -> None:
     options = parser.parse_args()
     chosen = [route for route in ROUTES if not options.routes or route.name in options.routes]
     with servers() as (bench, what):
-        rows = []
         for route in chosen:
             sized = evolve(route, documents=options.documents or route.documents, workers=options.workers)
-            rows.append(bench.measure(sized, options.repeat, tuple(options.who)))
-        save("routes", rows, {"s3": what})
+            save(bench.measure(sized, options.repeat, tuple(options.who)), {"s3": what, "turns": options.repeat})
+    show([route.name for route in chosen])
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ def plain_sql(world: World, text: str) -> list[tuple[str, ...]]:
     return World(world.folder, plain_url(world)).sql(text)
 
 
-@pytest.mark.parametrize("level", ["debug", "info", "error"])
+@pytest.mark.parametrize("level", ["debug", *(pytest.param(n, marks=pytest.mark.matrix) for n in ("info", "error"))])
 def test_no_credential_leaves_the_config(guarded: World, moto: MotoServer, level: str) -> None:
     folder = guarded.folder
     options = ("--log-level", level, "--log-file", "run.log")

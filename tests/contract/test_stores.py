@@ -66,8 +66,8 @@ def test_what_is_written_is_confirmed_and_read_back(subject: Subject, data: byte
 
 @pytest.mark.parametrize("kind", ["bytes", "text"])
 def test_a_large_document(subject: Subject, kind: str) -> None:
-    """64 MiB of bytes (base64 in ``db``), and text that is cut inside a character wherever one cuts it."""
-    data = os.urandom(1 << 20) * 64 if kind == "bytes" else "ü日x".encode() * (3 << 20)
+    """24 MiB of bytes (base64 in ``db``), and text that is cut inside a character wherever one cuts it."""
+    data = os.urandom(1 << 20) * 24 if kind == "bytes" else "ü日x".encode() * (3 << 20)
     assert len(data) > SPOOL_BYTES
     spool = gathered(data[start : start + 1_000_003] for start in range(0, len(data), 1_000_003))
     key = subject.store.address.key(PLAIN)

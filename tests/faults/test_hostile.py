@@ -35,7 +35,15 @@ def lite(folder: Path) -> World:
     return World(folder, new_sqlite(folder))
 
 
-@pytest.mark.parametrize("name", [ESCAPES, SQL, "a\nerror: all is lost\n", "%s%(x)s{}", "\\x1b", "x" * 5000])
+@pytest.mark.parametrize(
+    "name",
+    [
+        ESCAPES,
+        SQL,
+        "a\nerror: all is lost\n",
+        *(pytest.param(name, marks=pytest.mark.matrix) for name in ("%s%(x)s{}", "\\x1b", "x" * 5000)),
+    ],
+)
 def test_names_reach_no_terminal_raw(lite: World, name: str) -> None:
     """Moved or named, and escaped wherever people read."""
     lite.add(name, b"fine")

@@ -20,6 +20,7 @@ from tests.world import COMPRESSED, DB, DB2, World, localfs, s3
 from tests.world import swift as in_swift
 
 OTHERS = ("db", "db2", "localfs", "s3", "swift")
+QUICK = {True: ("db", "s3", "swift"), False: ("db2", "localfs", "swift")}
 
 
 def names(server: SwiftServer, container: str) -> set[str]:
@@ -29,8 +30,19 @@ def names(server: SwiftServer, container: str) -> set[str]:
     return {entry["name"] for entry in connection.get_container(container, full_listing=True)[1]}
 
 
-@pytest.mark.parametrize("other", OTHERS)
-@pytest.mark.parametrize("to_swift", [True, False], ids=["to swift", "from swift"])
+@pytest.mark.parametrize(
+    ("other", "to_swift"),
+    [
+        pytest.param(
+            other,
+            to_swift,
+            id=f"{'to' if to_swift else 'from'} swift-{other}",
+            marks=[] if other in QUICK[to_swift] else [pytest.mark.matrix],
+        )
+        for other in OTHERS
+        for to_swift in (True, False)
+    ],
+)
 def test_there_and_back(
     other: str, to_swift: bool, folder: Path, database: str, moto: MotoServer, swift: SwiftServer
 ) -> None:
