@@ -12,6 +12,7 @@ import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -168,26 +169,26 @@ class FileAddress(Address):
     data_dir: str
     scheme: str = "file"
     _identity: str | None = field(init=False, default=None)
+    _unmade: str | None = field(init=False, default=None)
     _aliases: dict[str, bool] = field(init=False, factory=dict, repr=False)
+    _foreign: set[str] = field(init=False, factory=set, repr=False)  # directories below no name of the data dir
     _longest_name: int = 255  # bytes, on every usual file system
 
     @property
     def identity(self) -> str:  # type: ignore[override]
         """Device and inode of the data dir; asked for again until there is one, since apply may make it."""
         if self._identity is None:
-            identity = identities.directory_identity(self.data_dir)
-            if not Path(self.data_dir).exists():
-                return identity
-            self._identity = identity
+            if not os.path.exists(self.data_dir):  # noqa: PTH110 - asked for every document of a plan
+                self._unmade = self._unmade or identities.directory_identity(self.data_dir)
+                return self._unmade
+            self._identity = identities.directory_identity(self.data_dir)
         return self._identity
 
     def url_at(self, key: Key) -> str:
         return "file://" + os.path.join(self.data_dir, str(key))  # noqa: PTH118 - the vendor's own join
 
     def key(self, document: Document) -> str:
-        user, bucket, archive_id = document
-        name = _hash(archive_id)
-        return os.path.join(_hash(user), bucket, name[:2], f"{name}.json")  # noqa: PTH118
+        return _path_of(*document)
 
     def split(self, url: str, document: Document) -> list[Key]:  # noqa: ARG002
         if not url.startswith("file://"):
@@ -196,9 +197,13 @@ class FileAddress(Address):
         root = self.data_dir.rstrip("/") + "/"
         if path.startswith(root):
             return [_normal(path.removeprefix(root))]
+        directory = os.path.dirname(path)  # noqa: PTH120
+        if directory in self._foreign:
+            return []
         for parent in Path(path).parents:
             if self._is_alias(str(parent)):
                 return [path.removeprefix(str(parent)).lstrip("/")]
+        self._foreign.add(directory)
         return []
 
     def _is_alias(self, directory: str) -> bool:
@@ -209,6 +214,8 @@ class FileAddress(Address):
 
     def services_can_read(self, document: Document) -> bool:
         url = self.url(document)
+        if _PLAIN.fullmatch(url):
+            return True
         parts = _urlparse(url)
         return parts is not None and "file://" + str(parts.path) == url
 
@@ -220,6 +227,12 @@ class FileAddress(Address):
         if longest > self._longest_name:
             return ("key_too_long", f"a name in the path has {longest} bytes, the limit is {self._longest_name}")
         return None
+
+
+@lru_cache(1 << 14)
+def _path_of(user: str, bucket: str, archive_id: str) -> str:
+    name = _hash(archive_id)
+    return os.path.join(_hash(user), bucket, name[:2], f"{name}.json")  # noqa: PTH118 - the vendor's own join
 
 
 def _normal(path: str) -> str:

@@ -41,9 +41,8 @@ class Links:
     def _linked(self, transfer: Transfer) -> bool:
         """Link one file unless something is there; False leaves it to the ordinary way, which finds the reason."""
         with suppress(OSError, DocumentError):
-            path = self.source.data_dir.safe_path(transfer.source)
-            if self.dest.data_dir.suits(path.stat()):
-                os.link(path, self.dest.place(transfer.dest))
+            if self.dest.data_dir.suits(self.source.data_dir.status(transfer.source)):
+                self.dest.link(self.source.data_dir.path(transfer.source), transfer.dest)
                 return True
         return False
 
@@ -54,7 +53,7 @@ class Links:
             stat = Stat(len(content.data), content.md5, content.version)
             return Transferred(stat, content.md5, content.version)
         with suppress(OSError, DocumentError):
-            old, new = self.source.data_dir.safe_path(transfer.source), self.dest.data_dir.safe_path(transfer.dest)
-            if old.samefile(new):
-                new.unlink()
+            old, new = self.source.data_dir.status(transfer.source), self.dest.data_dir.status(transfer.dest)
+            if os.path.samestat(old, new):
+                os.unlink(self.dest.data_dir.path(transfer.dest))
         return None

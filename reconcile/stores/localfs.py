@@ -8,18 +8,16 @@ good.
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property, partial
-from io import BufferedReader
 from pathlib import Path
 
 from attrs import evolve
 
 from reconcile.errors import BackendError, DeniedError, DocumentError, MissingStoreError
-from reconcile.payload import Data, chunks_in, chunks_of, gathered
+from reconcile.payload import SPOOL_BYTES, Data, chunks_in, chunks_of, gathered, md5
 from reconcile.stores.addresses import FileAddress, Key
 from reconcile.stores.base import Capabilities, Content, Known, Stat, Store, Write
 from reconcile.stores.data_dir import DataDir
@@ -39,7 +37,7 @@ class FileStore(DocumentStore):
         super().__init__(address)
         self._root = Path(address.data_dir)
         self._tag = tag
-        self.data_dir = DataDir(self._root)
+        self.data_dir = DataDir(str(self._root))
 
     def prepare(self, *, create: bool) -> None:
         with self._whole_store_errors():
@@ -92,16 +90,16 @@ class FileStore(DocumentStore):
         for key in keys:
             with suppress(FileNotFoundError, NotADirectoryError, DocumentError), self._errors(key):
                 path = self.data_dir.safe_path(key)
-                emptied.add(path.parent)
-                self._temporary(path).unlink()
+                emptied.add(os.path.dirname(path))
+                os.unlink(self._temporary(path))
         self._prune(emptied)
 
     def delete(self, known: Sequence[Known]) -> dict[Key, DocumentError | None]:
         answer = super().delete(known)
-        self._prune({self.data_dir.path(content.key).parent for content in known})
+        self._prune({os.path.dirname(self.data_dir.path(content.key)) for content in known})
         return answer
 
-    def _prune(self, directories: set[Path]) -> None:
+    def _prune(self, directories: set[str]) -> None:
         """Remove what has become empty, and make durable that files are gone."""
         with self._whole_store_errors():
             left = self.data_dir.prune(directories)
@@ -115,19 +113,28 @@ class FileStore(DocumentStore):
     def _stat(self, key: Key) -> Stat | None:
         with self._errors(key):
             try:
-                return _stat(self.data_dir.safe_path(key).lstat())
+                return _stat(self.data_dir.status(key))
             except (FileNotFoundError, NotADirectoryError):
                 return None
 
     def _get(self, key: Key) -> Content:
         with self._errors(key):
             try:
-                with self.data_dir.safe_path(key).open("rb") as file:
-                    data = gathered(chunks_in(file))
-                    status = os.fstat(file.fileno())
+                data, status = self._read(key)
             except (FileNotFoundError, NotADirectoryError):
                 raise DocumentError("source_missing", f"no file {self.data_dir.path(key)}") from None
         return Content(data, version=_stat(status).version)
+
+    def _read(self, key: Key) -> tuple[Data, os.stat_result]:
+        """Return what a file holds, and its status from before: one that is written meanwhile has another version."""
+        descriptor, status = self.data_dir.opened(key)
+        with os.fdopen(descriptor, "rb", buffering=0) as file:
+            if status.st_size <= SPOOL_BYTES:
+                data = os.read(descriptor, status.st_size + 1)
+                if len(data) == status.st_size:
+                    return data, status
+                file.seek(0)
+            return gathered(chunks_in(file)), status
 
     def write(self, writes: Sequence[Write]) -> dict[Key, Stat | DocumentError]:
         if len(writes) == 1 or not self._syncs_batches:
@@ -164,7 +171,7 @@ class FileStore(DocumentStore):
         if found is not None:
             return found
         with self._errors(write.key):
-            sync_directory(self.data_dir.path(write.key).parent)
+            sync_directory(os.path.dirname(self.data_dir.path(write.key)))
         return self._confirmed(write)
 
     def _laid(self, write: Write, *, synced: bool = False) -> None:
@@ -182,22 +189,23 @@ class FileStore(DocumentStore):
             except DocumentError as occupied:
                 return evolve(self._found(occupied, write), found=True)
             finally:
-                temporary.unlink(missing_ok=True)
+                with suppress(FileNotFoundError):
+                    os.unlink(temporary)
         return None
 
     def _confirmed(self, write: Write) -> Stat:
         """Read the file back."""
         with self._errors(write.key):
-            path = self.data_dir.path(write.key)
-            with path.open("rb") as file:
-                if _md5_in(file) != write.md5:
-                    path.unlink()
-                    raise DocumentError("not_confirmed", f"{path} does not read back as it was written")
-                return evolve(_stat(os.fstat(file.fileno())), md5=write.md5)
+            data, status = self._read(write.key)
+            if md5(data) != write.md5:
+                path = self.data_dir.path(write.key)
+                os.unlink(path)
+                raise DocumentError("not_confirmed", f"{path} does not read back as it was written")
+            return evolve(_stat(status), md5=write.md5)
 
     def _delete(self, key: Key) -> None:
-        with self._errors(key):
-            self.data_dir.safe_path(key).unlink(missing_ok=True)
+        with self._errors(key), suppress(FileNotFoundError):
+            os.unlink(self.data_dir.safe_path(key))
 
     def shortcut_from(self, source: Store) -> Shortcut | None:
         from reconcile.stores.links import Links  # noqa: PLC0415 - which is made of two of these
@@ -210,15 +218,14 @@ class FileStore(DocumentStore):
         if not isinstance(other, FileStore):
             return False
         with suppress(OSError):
-            here, there = self.data_dir.path(key).lstat(), other.data_dir.path(other_key).lstat()
+            here, there = os.lstat(self.data_dir.path(key)), os.lstat(other.data_dir.path(other_key))
             return os.path.samestat(here, there) and here.st_nlink > 1  # one name seen by two ways has one link
         return False
 
-    def place(self, key: Key) -> Path:
-        """Return the path with its directories made, for a new name of a file."""
-        path = self.data_dir.safe_path(key)
-        self.data_dir.make(path.parent, synced=not self._syncs_batches)
-        return path
+    def link(self, path: str, key: Key) -> None:
+        """Make a hard link of a file, at a key. Raises `OSError`, `DocumentError`."""
+        new = self.data_dir.safe_path(key)
+        self.data_dir.placed(new, partial(os.link, path, new, follow_symlinks=False), synced=not self._syncs_batches)
 
     def make_durable(self, keys: Sequence[Key]) -> None:
         """Sync files that have their names, and the names."""
@@ -227,22 +234,24 @@ class FileStore(DocumentStore):
             return
         for key in keys:
             with self._errors(key):
-                with self.data_dir.safe_path(key).open("rb") as file:
-                    os.fsync(file.fileno())
-                sync_directory(self.data_dir.path(key).parent)
+                descriptor, _status = self.data_dir.opened(key)
+                with os.fdopen(descriptor, "rb"):
+                    os.fsync(descriptor)
+                sync_directory(os.path.dirname(self.data_dir.path(key)))
 
-    def _temporary(self, path: Path) -> Path:
-        return path.with_name(f".{path.name}.{self._tag}{_TEMPORARY}")
+    def _temporary(self, path: str) -> str:
+        directory, name = os.path.split(path)
+        return os.path.join(directory, f".{name}.{self._tag}{_TEMPORARY}")
 
-    def _write_new(self, path: Path, data: Data, *, synced: bool) -> None:
-        with self.data_dir.new_file(path, synced=synced) as file:
+    def _write_new(self, path: str, data: Data, *, synced: bool) -> None:
+        with os.fdopen(self.data_dir.new_file(path, synced=synced), "wb") as file:
             for chunk in chunks_of(data):
                 file.write(chunk)
             if synced:
                 file.flush()
                 os.fsync(file.fileno())
 
-    def _name(self, temporary: Path, path: Path) -> None:
+    def _name(self, temporary: str, path: str) -> None:
         """Give the file its final name, which must be free."""
         try:
             os.link(temporary, path)
@@ -251,9 +260,9 @@ class FileStore(DocumentStore):
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise
-            if path.exists():
+            if os.path.lexists(path):
                 raise DocumentError("destination_occupied", f"{path} is there already") from None
-            temporary.rename(path)
+            os.rename(temporary, path)
 
     @contextmanager
     def _errors(self, key: Key) -> Iterator[None]:
@@ -275,7 +284,3 @@ class FileStore(DocumentStore):
 
 def _stat(status: os.stat_result) -> Stat:
     return Stat(size=status.st_size, version=f"{status.st_size}:{status.st_mtime_ns}:{status.st_ino}")
-
-
-def _md5_in(file: BufferedReader) -> str:
-    return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

@@ -37,7 +37,7 @@ def sync_batch(root: Path) -> None:
         os.close(descriptor)
 
 
-def sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path | str) -> None:
     """Make the names in one directory durable. Raises `OSError`."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -46,7 +46,7 @@ def test_it_tells_what_reading_and_writing_would_tell(pair: tuple[FileStore, Fil
         assert isinstance(content, Content)
         assert (done.stat.size, done.stat.version, done.version) == (there.size, there.version, content.version)
         assert done.stat.md5 == content.md5
-        assert source.data_dir.path(key).samefile(dest.data_dir.path(key))
+        assert Path(source.data_dir.path(key)).samefile(dest.data_dir.path(key))
 
 
 def test_content_with_another_digest_loses_its_new_name(pair: tuple[FileStore, FileStore]) -> None:
@@ -62,9 +62,9 @@ def test_what_is_there_and_what_is_not_there_is_left(pair: tuple[FileStore, File
     source, dest = pair
     taken, gone = dest.address.key(NAMES[0]), dest.address.key(NAMES[1])
     dest.write([Write(taken, b"there before", md5(b"there before"))])
-    source.data_dir.path(gone).unlink()
+    Path(source.data_dir.path(gone)).unlink()
     assert set(linked(source, dest)) == {dest.address.key(name) for name in NAMES[2:]}
-    assert dest.data_dir.path(taken).read_bytes() == b"there before"
+    assert Path(dest.data_dir.path(taken)).read_bytes() == b"there before"
 
 
 def test_not_between_two_file_systems(pair: tuple[FileStore, FileStore], monkeypatch: pytest.MonkeyPatch) -> None:
