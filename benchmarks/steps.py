@@ -1,12 +1,13 @@
 """The steps that touch the catalog alone, beside the bare statement: plan, load of the plan, switch.
 
-    python -m benchmarks.steps [DOCUMENTS [STEP...]]
+    python -m benchmarks.steps [--max-wal-size SIZE] [DOCUMENTS [STEP...]]
 
 The catalog's rows lead to driver db and shall go to s3; no content is there, none is read. Prints a table, saves it.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -51,6 +52,9 @@ _BARE_SWITCH = """
 """
 
 
+_DEFAULT_WAL = "1GB"  # PostgreSQL's own
+
+
 class _Nowhere:
     """A file that forgets."""
 
@@ -59,11 +63,13 @@ class _Nowhere:
         return len(data)
 
 
-def main(documents: int, steps: list[str]) -> None:
+def main(documents: int, steps: list[str], max_wal_size: str) -> None:
     """Measure the steps, each in a process of its own; a step needs those before it."""
     server = PostgresServer(fsync=True)
     rows = []
     try:
+        server.run("postgres", f"ALTER SYSTEM SET max_wal_size = '{max_wal_size}'")
+        server.run("postgres", "SELECT pg_reload_conf()")
         with tempfile.TemporaryDirectory() as folder:
             url = server.database()
             _sql(url, "ALTER TABLE archive_metadata SET (autovacuum_enabled = off)")
@@ -75,14 +81,15 @@ def main(documents: int, steps: list[str]) -> None:
             for step in steps:
                 command = [sys.executable, "-m", "benchmarks.steps", "--step", step, url, folder]
                 done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603
-                row = {"step": step, "documents": documents} | json.loads(done.stdout)
+                row = {"step": step, "documents": documents, "max_wal_size": max_wal_size} | json.loads(done.stdout)
                 row["of bare's time"] = round(row["seconds"] / row["bare_seconds"], 2)
                 rows.append(row)
                 print(json.dumps(row), flush=True)  # noqa: T201
     finally:
         server.close()
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"steps-{documents}.json").write_text(json.dumps(rows, indent=1) + "\n")
+    name = f"steps-{documents}" + f"-{max_wal_size}" * (max_wal_size != _DEFAULT_WAL)
+    (RESULTS / f"{name}.json").write_text(json.dumps(rows, indent=1) + "\n")
 
 
 def measure(step: str, url: str, folder: Path) -> dict[str, float]:
@@ -187,4 +194,9 @@ if __name__ == "__main__":
     if "--step" in sys.argv:
         print(json.dumps(measure(sys.argv[2], sys.argv[3], Path(sys.argv[4]))))  # noqa: T201
     else:
-        main(int(sys.argv[1]) if sys.argv[1:] else 1_000_000, sys.argv[2:] or ["plan", "load", "switch"])
+        parser = argparse.ArgumentParser()
+        parser.add_argument("--max-wal-size", default=_DEFAULT_WAL, help="the server's setting; its default is 1GB")
+        parser.add_argument("documents", type=int, nargs="?", default=1_000_000)
+        parser.add_argument("steps", nargs="*", default=["plan", "load", "switch"])
+        options = parser.parse_args()
+        main(options.documents, options.steps, options.max_wal_size)
