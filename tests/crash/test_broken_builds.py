@@ -216,7 +216,7 @@ def resume_forgets(patch: Patch) -> None:
     patch.setattr(Run, "retry_unstaged", broken)
     patch.setattr(FileStore, "look", lambda _self, _keys, digest=False: {})
     patch.setattr(DocumentStore, "_written", lambda self, write: self.outcome(self._put, write))
-    patch.setattr(FileStore, "_name", lambda _self, temporary, path: temporary.replace(path))
+    patch.setattr(FileStore, "_name", lambda _self, temporary, path: Path(temporary).replace(path))
     patch.setattr(Switcher, "_look", lambda _self: 0)
 
 
