@@ -8,16 +8,18 @@ good.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property, partial
+from io import FileIO
 from pathlib import Path
 
 from attrs import evolve
 
 from reconcile.errors import BackendError, DeniedError, DocumentError, MissingStoreError
-from reconcile.payload import SPOOL_BYTES, Data, chunks_in, chunks_of, gathered, md5
+from reconcile.payload import SPOOL_BYTES, Data, chunks_in, chunks_of, gathered
 from reconcile.stores.addresses import FileAddress, Key
 from reconcile.stores.base import Capabilities, Content, Known, Stat, Store, Write
 from reconcile.stores.data_dir import DataDir
@@ -196,8 +198,10 @@ class FileStore(DocumentStore):
     def _confirmed(self, write: Write) -> Stat:
         """Read the file back."""
         with self._errors(write.key):
-            data, status = self._read(write.key)
-            if md5(data) != write.md5:
+            descriptor, status = self.data_dir.opened(write.key)
+            with os.fdopen(descriptor, "rb", buffering=0) as file:
+                found = _md5_in(file)
+            if found != write.md5:
                 path = self.data_dir.path(write.key)
                 os.unlink(path)
                 raise DocumentError("not_confirmed", f"{path} does not read back as it was written")
@@ -284,3 +288,10 @@ class FileStore(DocumentStore):
 
 def _stat(status: os.stat_result) -> Stat:
     return Stat(size=status.st_size, version=f"{status.st_size}:{status.st_mtime_ns}:{status.st_ino}")
+
+
+def _md5_in(file: FileIO) -> str:
+    digest = hashlib.md5(usedforsecurity=False)
+    for chunk in chunks_in(file):
+        digest.update(chunk)
+    return digest.hexdigest()

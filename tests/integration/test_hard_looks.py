@@ -304,6 +304,27 @@ def test_pruning_does_not_disturb_writing(tmp_path: Path) -> None:
         assert all(pool.map(churn, range(4)))
 
 
+def test_a_file_written_while_it_is_read_is_not_deleted_as_known(lite: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R3: what was read is known by the version from before."""
+    lite.add("a", b"hello")
+    files = lite.config("files", localfs(lite.folder / "files"))
+    lite.apply(lite.plan(lite.config("start", DB), files, "setup.json"))
+    plan = lite.plan(files, lite.config("dest", DB2))
+    path = next((lite.folder / "files").rglob("*.json"))
+    read = os.read
+
+    def written_meanwhile(descriptor: int, size: int) -> bytes:
+        data = read(descriptor, size)
+        if data == b"hello":
+            path.write_bytes(b"newer")
+        return data
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "read", written_meanwhile)
+        lite.apply(plan)
+    assert path.read_bytes() == b"newer"
+
+
 def test_a_pipe_at_a_documents_path_hangs_nobody(lite: World) -> None:
     lite.add("a", b"hello")
     files = lite.config("files", localfs(lite.folder / "files"))
