@@ -32,6 +32,7 @@ class DataDir:
 
     def __init__(self, root: str) -> None:
         self._root = root
+        self._head = os.path.join(root, "")
         self._status: os.stat_result | None = None
         self._real: set[str] = set()  # directories known to be reached by no symbolic link
 
@@ -46,7 +47,7 @@ class DataDir:
 
     def path(self, key: Key) -> str:
         """Return where the key's file is."""
-        return os.path.join(self._root, str(key))
+        return f"{self._head}{key}"
 
     def safe_path(self, key: Key) -> str:
         """Return where the key's file is. Raises `DocumentError` if a directory on the way is a symbolic link."""
@@ -96,7 +97,12 @@ class DataDir:
     def new_file(self, path: str, *, synced: bool) -> int:
         """Open a new file, its directories made first where they are missing; return the descriptor."""
         descriptor = self.placed(path, partial(os.open, path, _NEW, 0o666), synced=synced)
-        self._own(descriptor, self._mode() & 0o666)
+        try:
+            if not self.suits(os.fstat(descriptor)):
+                self._own(descriptor, self._mode() & 0o666)
+        except BaseException:
+            os.close(descriptor)
+            raise
         return descriptor
 
     def placed(self, path: str, act: Callable[[], T], *, synced: bool) -> T:

@@ -179,7 +179,7 @@ class DocumentStore(Store):
 
     def _attempt(self, verb: Callable[[Any], T], argument: object) -> T:
         """Call a verb once, when the server has room for one more request."""
-        with self._gate.passed():
+        with self._gate:
             try:
                 return verb(argument)
             except TransientError as error:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from reconcile.logs import get_logger
 
@@ -28,21 +27,19 @@ class Gate:
         self._free = threading.Condition()
         self._local = threading.local()
 
-    @contextmanager
-    def passed(self) -> Iterator[None]:
+    def __enter__(self) -> None:
         """Wait for a place, and hold it for the block."""
-        if getattr(self._local, "inside", False):
-            yield
-            return
-        with self._free:
-            while self._inside >= self.width:
-                self._free.wait()
-            self._inside += 1
-        self._local.inside = True
-        try:
-            yield
-        finally:
-            self._local.inside = False
+        depth: int = getattr(self._local, "depth", 0)
+        if depth == 0:
+            with self._free:
+                while self._inside >= self.width:
+                    self._free.wait()
+                self._inside += 1
+        self._local.depth = depth + 1
+
+    def __exit__(self, *_error: object) -> None:
+        self._local.depth -= 1
+        if self._local.depth == 0:
             with self._free:
                 self._inside -= 1
                 self._widen()

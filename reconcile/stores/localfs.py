@@ -8,21 +8,20 @@ good.
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property, partial
-from io import FileIO
 from pathlib import Path
 
 from attrs import evolve
 
 from reconcile.errors import BackendError, DeniedError, DocumentError, MissingStoreError
-from reconcile.payload import SPOOL_BYTES, Data, chunks_in, chunks_of, gathered
+from reconcile.payload import Data
 from reconcile.stores.addresses import FileAddress, Key
 from reconcile.stores.base import Capabilities, Content, Known, Stat, Store, Write
 from reconcile.stores.data_dir import DataDir
+from reconcile.stores.descriptors import md5_of, read_all, write_all
 from reconcile.stores.documents import DocumentStore
 from reconcile.stores.shortcuts import Shortcut
 from reconcile.stores.syncing import sync_batch, sync_directory, syncs_batches
@@ -42,7 +41,7 @@ class FileStore(DocumentStore):
         self.data_dir = DataDir(str(self._root))
 
     def prepare(self, *, create: bool) -> None:
-        with self._whole_store_errors():
+        with self._errors():
             if create and not self._root.exists() and self._root.parent.is_dir():
                 self._root.mkdir(mode=0o755)
                 sync_directory(self._root.parent)
@@ -103,7 +102,7 @@ class FileStore(DocumentStore):
 
     def _prune(self, directories: set[str]) -> None:
         """Remove what has become empty, and make durable that files are gone."""
-        with self._whole_store_errors():
+        with self._errors():
             left = self.data_dir.prune(directories)
             if self._syncs_batches and len(left) > 1:
                 sync_batch(self._root)
@@ -130,13 +129,10 @@ class FileStore(DocumentStore):
     def _read(self, key: Key) -> tuple[Data, os.stat_result]:
         """Return what a file holds, and its status from before: one that is written meanwhile has another version."""
         descriptor, status = self.data_dir.opened(key)
-        with os.fdopen(descriptor, "rb", buffering=0) as file:
-            if status.st_size <= SPOOL_BYTES:
-                data = os.read(descriptor, status.st_size + 1)
-                if len(data) == status.st_size:
-                    return data, status
-                file.seek(0)
-            return gathered(chunks_in(file)), status
+        try:
+            return read_all(descriptor, status.st_size), status
+        finally:
+            os.close(descriptor)
 
     def write(self, writes: Sequence[Write]) -> dict[Key, Stat | DocumentError]:
         if len(writes) == 1 or not self._syncs_batches:
@@ -164,7 +160,7 @@ class FileStore(DocumentStore):
         return syncs_batches(self._root)
 
     def _sync(self) -> None:
-        with self._whole_store_errors():
+        with self._errors():
             sync_batch(self._root)
 
     def _put(self, write: Write) -> Stat:
@@ -199,8 +195,10 @@ class FileStore(DocumentStore):
         """Read the file back."""
         with self._errors(write.key):
             descriptor, status = self.data_dir.opened(write.key)
-            with os.fdopen(descriptor, "rb", buffering=0) as file:
-                found = _md5_in(file)
+            try:
+                found = md5_of(descriptor, status.st_size)
+            finally:
+                os.close(descriptor)
             if found != write.md5:
                 path = self.data_dir.path(write.key)
                 os.unlink(path)
@@ -239,21 +237,24 @@ class FileStore(DocumentStore):
         for key in keys:
             with self._errors(key):
                 descriptor, _status = self.data_dir.opened(key)
-                with os.fdopen(descriptor, "rb"):
+                try:
                     os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
                 sync_directory(os.path.dirname(self.data_dir.path(key)))
 
     def _temporary(self, path: str) -> str:
-        directory, name = os.path.split(path)
-        return os.path.join(directory, f".{name}.{self._tag}{_TEMPORARY}")
+        directory, _slash, name = path.rpartition("/")
+        return f"{directory}/.{name}.{self._tag}{_TEMPORARY}"
 
     def _write_new(self, path: str, data: Data, *, synced: bool) -> None:
-        with os.fdopen(self.data_dir.new_file(path, synced=synced), "wb") as file:
-            for chunk in chunks_of(data):
-                file.write(chunk)
+        descriptor = self.data_dir.new_file(path, synced=synced)
+        try:
+            write_all(descriptor, data)
             if synced:
-                file.flush()
-                os.fsync(file.fileno())
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
     def _name(self, temporary: str, path: str) -> None:
         """Give the file its final name, which must be free."""
@@ -269,29 +270,16 @@ class FileStore(DocumentStore):
             os.rename(temporary, path)
 
     @contextmanager
-    def _errors(self, key: Key) -> Iterator[None]:
-        with self._whole_store_errors():
-            try:
-                yield
-            except OSError as error:
-                if error.errno in _WHOLE_STORE or not self._root.is_dir():
-                    raise
-                raise DocumentError("refused", f"{self.data_dir.path(key)}: {error.strerror}") from None
-
-    @contextmanager
-    def _whole_store_errors(self) -> Iterator[None]:
+    def _errors(self, key: Key | None = None) -> Iterator[None]:
+        """Name what the file system refused: a document's file, or, without a key, the data dir as a whole."""
         try:
             yield
         except OSError as error:
-            raise BackendError(f"{self._root}: {error.strerror}", hint="mend it, then run the same command") from None
+            if key is None or error.errno in _WHOLE_STORE or not self._root.is_dir():
+                hint = "mend it, then run the same command"
+                raise BackendError(f"{self._root}: {error.strerror}", hint=hint) from None
+            raise DocumentError("refused", f"{self.data_dir.path(key)}: {error.strerror}") from None
 
 
 def _stat(status: os.stat_result) -> Stat:
     return Stat(size=status.st_size, version=f"{status.st_size}:{status.st_mtime_ns}:{status.st_ino}")
-
-
-def _md5_in(file: FileIO) -> str:
-    digest = hashlib.md5(usedforsecurity=False)
-    for chunk in chunks_in(file):
-        digest.update(chunk)
-    return digest.hexdigest()

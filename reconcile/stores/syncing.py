@@ -6,6 +6,7 @@ import ctypes
 import os
 import platform
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 _KEEP_THEIR_WORD = {"ext4", "xfs"}  # syncfs writes everything out; network and user-space file systems may not
@@ -30,11 +31,16 @@ def sync_batch(root: Path) -> None:
     """Make all files and names of the directory's file system durable. Raises `OSError`."""
     descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        if ctypes.CDLL(None, use_errno=True).syncfs(descriptor) != 0:
+        if _libc().syncfs(descriptor) != 0:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number))
     finally:
         os.close(descriptor)
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
 
 
 def sync_directory(directory: Path | str) -> None:

@@ -10,7 +10,7 @@ from reconcile.stores.gate import Gate
 
 def served(gate: Gate, requests: int) -> None:
     for _request in range(requests):
-        with gate.passed():
+        with gate:
             pass
 
 
@@ -19,7 +19,7 @@ def test_no_more_are_inside_than_it_lets_through() -> None:
     with ThreadPoolExecutor(9) as pool:
 
         def inside(_number: int) -> int:
-            with gate.passed():
+            with gate:
                 together.wait(timeout=20)  # breaks unless three are inside
                 return gate._inside
 
@@ -52,6 +52,6 @@ def test_it_widens_as_requests_are_served_but_not_beyond_what_it_was() -> None:
 
 def test_who_is_inside_may_pass_again() -> None:
     gate = Gate(1)
-    with gate.passed(), gate.passed():
+    with gate, gate:
         assert gate._inside == 1
     served(gate, 1)
