@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 
 import msgspec
 import sqlalchemy as sa
@@ -17,6 +18,7 @@ from reconcile.stores import Address, Location
 from reconcile.stores.addresses import FileAddress, Key
 
 _READ_AHEAD = 5000
+_DIRECTORIES = 1 << 14
 
 
 def decode_key(text: str) -> Key:
@@ -34,6 +36,7 @@ def referred_by_other_names(catalog: Catalog, addresses: Iterable[Address]) -> s
     if not files:
         return set()
     roots = {os.path.realpath(address.data_dir): address for address in files}
+    real_directory = lru_cache(_DIRECTORIES)(os.path.realpath)  # asked once for the many files of each
     referred = set[Location]()
     query = sa.select(*row_columns()).where(archive_metadata.c.content_url.startswith("file://"))
     with catalog.snapshot() as connection:
@@ -44,11 +47,20 @@ def referred_by_other_names(catalog: Catalog, addresses: Iterable[Address]) -> s
                 continue
             for address in files:
                 referred.update(address.location(key) for key in address.keys(url, row.document))
-            path = os.path.realpath(url.removeprefix("file://"))
+            path = _real_path(url.removeprefix("file://"), real_directory)
             for root, address in roots.items():
                 if path.startswith(f"{root}/"):
                     referred.add(address.location(path.removeprefix(f"{root}/")))
     return referred
+
+
+def _real_path(path: str, real_directory: Callable[[str], str]) -> str:
+    """Return where a path leads; ``real_directory`` tells where its directory does."""
+    directory, _slash, name = path.rpartition("/")
+    if not directory or name in ("", ".", ".."):
+        return os.path.realpath(path)
+    real = f"{real_directory(directory)}/{name}"
+    return os.path.realpath(real) if os.path.islink(real) else real
 
 
 def referred_more_than_once(run: Run, addresses: Iterable[Address]) -> set[str | Location]:
