@@ -6,7 +6,7 @@ Each opens the catalog, does one thing, and closes it again. Errors are `reconci
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +22,7 @@ from reconcile.planning.desired import DesiredState
 from reconcile.planning.model import PlanHeader
 from reconcile.planning.planfile import PlanFile, open_plan, undo_path
 from reconcile.planning.planner import PlanRequest, make_plan
+from reconcile.planning.planner import plan as plan  # a verb too; where it is, it needs nothing that runs need
 from reconcile.running import apply as running
 from reconcile.running.account import Report
 from reconcile.running.accounting import report_of
@@ -58,20 +59,6 @@ def opened(options: DatabaseOptions, config: Config | None = None) -> Iterator[C
         yield catalog
     finally:
         catalog.close()
-
-
-def plan(
-    source: Path,
-    dest: Path,
-    database: DatabaseOptions | None = None,
-    request: PlanRequest | None = None,
-    out: Path | None = None,
-    progress: Callable[[int], None] = lambda _rows: None,
-) -> PlanFile:
-    """Diff what the destination config wants against the catalog, and save the plan."""
-    source_config, dest_config = load_config(source), load_config(dest, destination=True)
-    with opened(database or DatabaseOptions(), source_config) as catalog:
-        return make_plan(catalog, source_config, dest_config, request or PlanRequest(), out, progress)
 
 
 @contextmanager

@@ -8,13 +8,12 @@ from typing import Any
 import click
 import msgspec
 
-from reconcile import verbs
 from reconcile.catalog import Scope
 from reconcile.cli.option import PATH, option
 from reconcile.cli.options import database_of, database_options
 from reconcile.errors import EXIT_CHANGES
+from reconcile.planning import planner
 from reconcile.planning.model import Summary
-from reconcile.planning.planner import PlanRequest
 from reconcile.planning.rates import read_rates
 from reconcile.planning.render import summary_data, summary_text
 
@@ -56,11 +55,11 @@ def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
       reconcile plan config.yaml dest-config.yaml --out plans/to-s3.json
     """
     out: Path | None = options["out"]
-    plan = verbs.plan(
+    plan = planner.plan(
         options["source"],
         options["dest"],
         database_of(options),
-        PlanRequest(
+        planner.PlanRequest(
             scope=Scope(options["bucket"], options["exclude_bucket"], options["user"]),
             limit=options["limit"],
             keep_source=options["keep_source"],

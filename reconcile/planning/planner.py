@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,10 +12,10 @@ from attrs import field, frozen
 from sqlalchemy.engine import Connection
 
 from reconcile._version import __version__
-from reconcile.catalog import Catalog, Scope
+from reconcile.catalog import Catalog, DatabaseOptions, Scope, connect
 from reconcile.catalog.rows import count_elsewhere, names_in_use, stream_rows
 from reconcile.catalog.services import database_now
-from reconcile.config import Config
+from reconcile.config import Config, load_config
 from reconcile.config.model import ANALYSIS_ARCHIVE
 from reconcile.control import calm_collector
 from reconcile.errors import UsageError
@@ -54,6 +54,20 @@ class PlanRequest:
 def new_id() -> str:
     """Return a new id of a plan or run: the time in UTC, and four random bytes in hex."""
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(4)}"
+
+
+def plan(
+    source: Path,
+    dest: Path,
+    database: DatabaseOptions | None = None,
+    request: PlanRequest | None = None,
+    out: Path | None = None,
+    progress: Callable[[int], None] = lambda _rows: None,
+) -> PlanFile:
+    """Diff what the destination config wants against the catalog, and save the plan. Raises as `make_plan`."""
+    source_config, dest_config = load_config(source), load_config(dest, destination=True)
+    with closing(connect(database or DatabaseOptions(), source_config)) as catalog:
+        return make_plan(catalog, source_config, dest_config, request or PlanRequest(), out, progress)
 
 
 def make_plan(

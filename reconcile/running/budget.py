@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from attrs import define, field
 
-from reconcile.running.worktables import WorkMove
+if TYPE_CHECKING:
+    from reconcile.running.worktables import WorkMove
 
 
 @define
@@ -32,7 +34,7 @@ class Budget:
         """Yield batches as far as may be spent; the last one is cut. Rows of one document stay together."""
         documents = size = 0
         for batch in batches:
-            allowed = list[WorkMove]()
+            allowed: list[WorkMove] = []
             for work in batch:
                 more = work.move.before.size or 0
                 is_new = not allowed or allowed[-1].move.document != work.move.document
