@@ -35,6 +35,7 @@ class DesiredState:
     dest: Config
     allow_unreadable: bool = False
     places: dict[str, Place] = field(init=False)
+    _orders: dict[tuple[str, str], list[Place]] = field(init=False, factory=dict, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
         self.places = {}
@@ -72,7 +73,7 @@ class DesiredState:
         if problem:
             return _blocked(row, *problem)
         before = Before(url, row.is_compressed, row.digest, row.size, row.last_updated)
-        after = After(there.address.url(row.document), _will_be_compressed(row, there.backend))
+        after = After(there.address.url_at(target), _will_be_compressed(row, there.backend))
         return Move(*row.document, row.document_name, here.name, there.name, before, after)
 
     def locate(self, row: CatalogRow) -> Location | None:
@@ -95,23 +96,28 @@ class DesiredState:
 
     def _owner(self, row: CatalogRow, url: str) -> tuple[Place | None, list[Key]]:
         """Return the place that owns the URL, and the keys that the URL can mean there."""
-        charged = f"source.{self.source.in_charge(row.bucket).role}"
-        wanted = self._wanted(row).name
-        first = [charged, *(name for name in self.places if name.startswith("source.") and name != charged), wanted]
-        for name in [*first, *(name for name in self.places if name not in first)]:
-            place = self.places[name]
+        charged, wanted = self.source.in_charge(row.bucket).role, self.dest.in_charge(row.bucket).role
+        for place in self._asked(charged, wanted):
             keys = place.address.keys(url, row.document)
             if keys:
                 return place, keys
         return None, []
 
+    def _asked(self, charged: str, wanted: str) -> list[Place]:
+        """Return all places in the order in which they are asked whether a URL is theirs, by the roles in charge."""
+        order = self._orders.get((charged, wanted))
+        if order is None:
+            sources = [name for name in self.places if name.startswith("source.")]
+            names = dict.fromkeys([f"source.{charged}", *sources, f"dest.{wanted}", *self.places])
+            order = self._orders[charged, wanted] = [self.places[name] for name in names]
+        return order
+
     def _is_in_place(self, row: CatalogRow, here: Place, key: Key, there: Place, target: Key) -> bool:
         """Tell whether the content is in the wanted place already, whatever the spelling of its URL."""
-        if here.address.location(key) == there.address.location(target):
-            return True
+        if here.address.identity != there.address.identity:
+            return False
         by_rule = key == here.address.key(row.document)
-        same_store = here.address.identity == there.address.identity
-        return same_store and not by_rule and key in there.address.keys(row.content_url or "", row.document)
+        return key == target or (not by_rule and key in there.address.keys(row.content_url or "", row.document))
 
     def _nobodys(self, row: CatalogRow, url: str) -> Blocker:
         scheme, colon, _rest = url.partition("://")

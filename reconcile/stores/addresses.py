@@ -71,9 +71,8 @@ class Address(ABC):
 
     def keys(self, url: str, document: Document) -> list[Key]:
         """Return the keys that the row's URL can mean: the columns' own key where the rule made the URL."""
-        if url == self.url(document):
-            return [self.key(document)]
-        return self.split(url, document)
+        key = self.key(document)
+        return [key] if url == self.url_at(key) else self.split(url, document)
 
     def location(self, key: Key) -> Location:
         """Return the location of a key in this store."""

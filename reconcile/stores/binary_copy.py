@@ -103,6 +103,7 @@ class BinaryCopy:
 
 def _pieces(rows: Iterable[Sequence[Value]], integer: struct.Struct) -> Iterator[bytes]:
     yield _HEADER
+    length = _LENGTH.pack
     for row in rows:
         parts = [_COUNT.pack(len(row))]
         for value in row:
@@ -110,15 +111,16 @@ def _pieces(rows: Iterable[Sequence[Value]], integer: struct.Struct) -> Iterator
                 parts.append(_NULL)
             elif isinstance(value, str):
                 data = value.encode()
-                parts += (_LENGTH.pack(len(data)), data)
+                parts.append(length(len(data)))
+                parts.append(data)
             elif isinstance(value, bool):
                 parts.append(_BOOLEAN.pack(1, value))
             elif isinstance(value, int):
                 parts.append(integer.pack(integer.size - _LENGTH.size, value))
             elif isinstance(value, bytes):
-                parts += (_LENGTH.pack(len(value)), value)
+                parts += (length(len(value)), value)
             else:
-                yield b"".join([*parts, _LENGTH.pack(len(value))])
+                yield b"".join([*parts, length(len(value))])
                 yield from chunks_of(value)
                 parts = []
         if parts:  # nothing would be the end
