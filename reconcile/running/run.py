@@ -78,7 +78,7 @@ class Run:
                 .limit(size)
             )
             with self.catalog.read() as connection:
-                rows = [work_move(row) for row in connection.execute(query)]
+                rows = [work_move(row) for row in connection.execute(query).all()]
             if not rows:
                 break
             last = rows[-1].seq

@@ -7,7 +7,7 @@ several times a value's size on a parameter.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, ClassVar
@@ -140,8 +140,8 @@ class TableStore(Store):
                     answer[key] = error
         return answer
 
-    def _rows(self, connection: Connection, keys: Sequence[Key]) -> list[Mapping[str, Any]]:
-        """Return rows with what their column holds, as bytes; none of it where it is too much, only its ``size``."""
+    def _rows(self, connection: Connection, keys: Sequence[Key]) -> Iterable[Mapping[str, Any]]:
+        """Give rows with what their column holds, as bytes; none of it where it is too much, only its ``size``."""
         stored = self.table.c[self.stored]
         others = [column for column in self.table.c if column is not stored]
         if not self.catalog.is_postgresql:
@@ -160,7 +160,7 @@ class TableStore(Store):
         names = [column.name for column in others] + [stored.name, "size"]
         types = [_READ_AS[type(column.type)] for column in others] + [bytes, int]
         found = copy_out(connection, text, [list(part) for part in zip(*keys, strict=True)], types)
-        return [dict(zip(names, row, strict=True)) for row in found]
+        return (dict(zip(names, row, strict=True)) for row in found)
 
     def _raw_of(self, connection: Connection, row: Mapping[str, Any]) -> Data | None:
         value: bytes | None = row[self.stored]
