@@ -48,7 +48,7 @@ from reconcile.stores.addresses import Key
 from reconcile.wording import count
 
 BATCH_DOCUMENTS = 250
-_BATCHES_IN_MEMORY = 16  # those in hand, as read and as encoded, and what libraries hold of them
+_BATCHES_IN_MEMORY = 20  # those in hand, as read and as encoded, and what libraries hold of them
 _UNSIZED_BYTES = 1 << 20  # what a document counts for whose size the catalog does not know
 _BY_SERVICES_TOO = ("source_missing", "wrong_digest")  # damage, or a service at work
 

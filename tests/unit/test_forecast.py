@@ -119,7 +119,7 @@ def test_few_documents_are_asked_for_by_name(world: World) -> None:
 
 
 def test_to_files_space_is_in_blocks_and_large_documents_make_small_batches(world: World) -> None:
-    """Of five documents of 6 MiB two go into a batch of 16 MiB."""
+    """Of five documents of 6 MiB two go into a batch of 12.8 MiB."""
     rows(world, 5, 6 * MIB + 1)
     forecast = planned(world, DB, localfs(world.folder / "archive"))
     assert asked(forecast) == {
