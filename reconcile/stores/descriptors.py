@@ -14,23 +14,19 @@ from reconcile.payload import CHUNK_BYTES, SPOOL_BYTES, Data, chunks_of, gathere
 
 
 def read_all(descriptor: int, size: int) -> Data:
-    """Return what a file holds, from its beginning; ``size`` is its size in bytes by its status."""
-    if size <= SPOOL_BYTES:
-        data = os.read(descriptor, size + 1)
-        if len(data) == size:
-            return data
-        os.lseek(descriptor, 0, os.SEEK_SET)
-    return gathered(_chunks(descriptor))
+    """Return what a file holds; ``size`` is its size in bytes by its status."""
+    whole = _at_once(descriptor, size) if size <= SPOOL_BYTES else None
+    return gathered(_chunks(descriptor)) if whole is None else whole
 
 
 def md5_of(descriptor: int, size: int) -> str:
-    """Return the hex MD5 of what a file holds from where it stands; ``size`` is its size in bytes by its status."""
-    chunk = os.read(descriptor, min(size + 1, CHUNK_BYTES))
-    if len(chunk) == size:
-        return md5(chunk)
-    digest = hashlib.md5(chunk, usedforsecurity=False)
-    for more in _chunks(descriptor):
-        digest.update(more)
+    """Return the hex MD5 of what a file holds; ``size`` is its size in bytes by its status."""
+    whole = _at_once(descriptor, size) if size <= CHUNK_BYTES else None
+    if whole is not None:
+        return md5(whole)
+    digest = hashlib.md5(usedforsecurity=False)
+    for chunk in _chunks(descriptor):
+        digest.update(chunk)
     return digest.hexdigest()
 
 
@@ -40,6 +36,15 @@ def write_all(descriptor: int, data: Data) -> None:
         rest = memoryview(chunk)
         while rest:
             rest = rest[os.write(descriptor, rest) :]
+
+
+def _at_once(descriptor: int, size: int) -> bytes | None:
+    """Return what a file holds, if that is as much as its status said; else the file is at its beginning again."""
+    data = os.read(descriptor, size + 1)
+    if len(data) == size:
+        return data
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return None
 
 
 def _chunks(descriptor: int) -> Iterator[bytes]:

@@ -275,7 +275,7 @@ class FileStore(DocumentStore):
         try:
             yield
         except OSError as error:
-            if key is None or error.errno in _WHOLE_STORE or not self._root.is_dir():
+            if key is None or error.errno in _WHOLE_STORE or not os.path.isdir(self._root):
                 hint = "mend it, then run the same command"
                 raise BackendError(f"{self._root}: {error.strerror}", hint=hint) from None
             raise DocumentError("refused", f"{self.data_dir.path(key)}: {error.strerror}") from None

@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+from reconcile.errors import BackendError
+from reconcile.stores.addresses import FileAddress
+from reconcile.stores.localfs import FileStore
 from tests.archives import new_sqlite
 from tests.cli.runner import reconcile
 from tests.world import DB, World, localfs
@@ -91,6 +94,22 @@ def test_the_data_dir_goes_away(folder: Path) -> None:
     (folder / "archive").rmdir()
     (folder / "away").rename(folder / "archive")
     finish(world, source, dest, before, truth)
+
+
+@as_root
+def test_the_way_to_the_data_dir_is_barred(folder: Path) -> None:
+    """As when a ticket for a network file system expires: one error for all, and it says which place it is about."""
+    archive = folder / "mount" / "archive"
+    archive.mkdir(parents=True)
+    store = FileStore(FileAddress(str(archive)), "tag")
+    store.prepare(create=False)
+    (folder / "mount").chmod(0)
+    os.seteuid(65534)
+    try:
+        with pytest.raises(BackendError, match=f"{archive}: Permission denied"):
+            store.read(["user/bucket/ab/document.json"])
+    finally:
+        os.seteuid(0)
 
 
 @as_root
