@@ -39,9 +39,8 @@ def lite(folder: Path) -> World:
     "name",
     [
         ESCAPES,
-        SQL,
         "a\nerror: all is lost\n",
-        *(pytest.param(name, marks=pytest.mark.matrix) for name in ("%s%(x)s{}", "\\x1b", "x" * 5000)),
+        *(pytest.param(name, marks=pytest.mark.matrix) for name in (SQL, "%s%(x)s{}", "\\x1b", "x" * 5000)),
     ],
 )
 def test_names_reach_no_terminal_raw(lite: World, name: str) -> None:

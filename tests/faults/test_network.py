@@ -321,7 +321,7 @@ def nothing_listed(request: Request, forward: Forward) -> Response:
     return evolve(response, body=_CONTENTS.sub(b"", response.body))
 
 
-@pytest.mark.parametrize("overwrite", [True, False])
+@pytest.mark.parametrize("overwrite", [pytest.param(True, marks=pytest.mark.matrix), False])
 def test_what_no_listing_shows_is_still_judged(to_s3: Scene, swift: SwiftServer, overwrite: bool) -> None:
     """Other content in the way is not replaced, but if the plan says so (R3)."""
     place = Place(to_s3.world.folder, to_s3.world.url, swift)
@@ -370,7 +370,9 @@ def test_an_answer_that_never_comes(request: pytest.FixtureRequest, way: str) ->
     assert hung == {"PUT" if way == "to_s3" else "GET"}
 
 
-@pytest.mark.parametrize(("bound", "code"), [("2", 1), ("5%", 1), ("50%", 1)])
+@pytest.mark.parametrize(
+    ("bound", "code"), [("5%", 1), *(pytest.param(bound, 1, marks=pytest.mark.matrix) for bound in ("2", "50%"))]
+)
 def test_failures_are_bounded(to_s3: Scene, bound: str, code: int) -> None:
     """A tenth of the documents is refused: with a bound that is exceeded staging stops early."""
     names = [f"sha256:{number:04}" for number in range(0, DOCUMENTS, 10)]
