@@ -51,7 +51,10 @@ class Verbs(click.Group):
             return None
         from importlib import import_module  # noqa: PLC0415
 
-        command = import_module(f"reconcile.cli.{name}").command
+        from reconcile.control import calm_collector  # noqa: PLC0415
+
+        with calm_collector():  # what is imported stays: to look through it for garbage is an eighth of the start
+            command = import_module(f"reconcile.cli.{name}").command
         assert isinstance(command, click.Command)  # noqa: S101
         return command
 
