@@ -83,15 +83,11 @@ def md5(data: Data) -> str:
 def chunks_of(data: Data) -> Iterator[bytes]:
     """Yield the bytes in pieces."""
     if isinstance(data, Spool):
-        yield from chunks_in(data.file())
+        file = data.file()
+        while chunk := file.read(CHUNK_BYTES):
+            yield chunk
     else:
         yield data
-
-
-def chunks_in(file: BinaryIO) -> Iterator[bytes]:
-    """Yield what a file holds from where it stands, in pieces."""
-    while chunk := file.read(CHUNK_BYTES):
-        yield chunk
 
 
 def gathered(chunks: Iterable[bytes]) -> Data:
