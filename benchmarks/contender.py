@@ -1,6 +1,8 @@
 """One contender's turn, in a process of its own: does the work, prints what it took as one line of JSON.
 
-python -m benchmarks.contender ours|serial|bare < spec.json
+python -m benchmarks.contender ours|blind|serial|bare < spec.json
+
+``blind`` is this tool without a look at the copies and at owner marks before sources are deleted: what that look costs.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ def main(who: str, spec: Spec) -> None:
     elif who == "serial":
         serial.run(spec)
     else:
+        if who == "blind":
+            _look_at_nothing()
         seconds, cpu = _ours(spec, counts)
     figures = {
         "documents": spec.documents,
@@ -66,6 +70,17 @@ def _ours(spec: Spec, counts: Counter[str]) -> tuple[float, float]:
     if outcome.documents != spec.documents or outcome.kept:
         raise ValueError(outcome)
     return time.monotonic() - started, cpu
+
+
+def _look_at_nothing() -> None:
+    """Leave out what clean asks of the other side."""
+    from reconcile.running import clean  # noqa: PLC0415
+    from reconcile.running.intact import Looked  # noqa: PLC0415
+    from reconcile.running.owner import Owner  # noqa: PLC0415
+
+    nothing = frozenset[int]()
+    clean.look_at_copies = lambda *_: Looked(nothing, nothing, nothing)  # type: ignore[assignment]
+    Owner.check = lambda *_, **__: None  # type: ignore[method-assign]
 
 
 def _ends(spec: Spec) -> list[tuple[str, End]]:

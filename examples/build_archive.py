@@ -63,6 +63,7 @@ credentials:
     db_connect: sqlite:///{database}
 services:
   catalog:
+    enabled: true
     object_store:
       compression: {{enabled: false, min_size_kbytes: 100}}
       storage_driver: {{name: db, config: {{}}}}
@@ -75,6 +76,7 @@ credentials:
     db_connect: sqlite:///{database}
 services:
   catalog:
+    enabled: true
     object_store:
       compression: {{enabled: true, min_size_kbytes: 100}}
       storage_driver:

@@ -6,7 +6,7 @@ import gc
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from itertools import islice
 from typing import Protocol, TypeVar
@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 from attrs import define, field
 
 from reconcile.errors import Interrupted
+from reconcile.limits import Threads
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -58,8 +59,11 @@ class Progress(Protocol):
     def advance(self, documents: int, size: int) -> None:
         """Tell that so many documents and bytes more are done."""
 
-    def say(self, text: str) -> None:
-        """Tell people something in words."""
+    def step(self, name: str) -> None:
+        """Tell that something begins that has no count."""
+
+    def say(self, text: str, *, strong: bool = False) -> None:
+        """Tell people something in words; ``strong``: what they wait for."""
 
 
 class Silent:
@@ -71,7 +75,10 @@ class Silent:
     def advance(self, documents: int, size: int) -> None:
         """Say nothing."""
 
-    def say(self, text: str) -> None:
+    def step(self, name: str) -> None:
+        """Say nothing."""
+
+    def say(self, text: str, *, strong: bool = False) -> None:
         """Say nothing."""
 
 
@@ -79,22 +86,21 @@ class Silent:
 class Control:
     """The outside world of one run. ``signal`` is set by a signal handler and ends the run after its batches.
 
-    ``watch`` is called between batches, and ends the run by raising.
+    ``watch`` is called between batches, and ends the run by raising. ``interrupted`` and ``then`` are what is said of
+    an interrupt, and what to do next.
     """
 
     progress: Progress = field(factory=Silent)
     signal: int | None = None
     watch: Callable[[], None] = lambda: None
+    interrupted: str = "interrupted: the batches in hand were finished, nothing is half done"
+    then: str = "the same command goes on where this one stopped"
 
     def check(self) -> None:
         """Raise `Interrupted` if a signal has come, or what ``watch`` raises."""
         self.watch()
         if self.signal is not None:
-            raise Interrupted(
-                self.signal,
-                "interrupted: the batches in hand were finished, nothing is half done",
-                hint="the same command goes on where this one stopped",
-            )
+            raise Interrupted(self.signal, self.interrupted, hint=self.then)
 
 
 @contextmanager
@@ -129,7 +135,7 @@ def in_parallel(
     reported, no more are begun, and the error is raised.
     """
     pending: set[Future[R]] = set()
-    with ThreadPoolExecutor(pipelines, thread_name_prefix="reconcile") as pool:
+    with Threads(pipelines, thread_name_prefix="reconcile") as pool:
         try:
             for batch in batches:
                 control.check()
@@ -159,17 +165,20 @@ def in_batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
 def in_order(workers: int, batches: Iterable[T], work: Callable[[T], R]) -> Iterator[R]:
     """Call ``work`` for every batch on so many threads; yield the results in the order of the batches."""
     pending: deque[Future[R]] = deque()
-    with ThreadPoolExecutor(workers, thread_name_prefix="reconcile") as pool:
-        try:
-            for batch in batches:
-                pending.append(pool.submit(work, batch))
-                if len(pending) >= 2 * workers:
-                    yield pending.popleft().result()
-            while pending:
+    pool = Threads(workers, thread_name_prefix="reconcile")
+    patient = True
+    try:
+        for batch in batches:
+            pending.append(pool.submit(work, batch))
+            if len(pending) >= 2 * workers:
                 yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
+        while pending:
+            yield pending.popleft().result()
+    except (KeyboardInterrupt, Interrupted):
+        patient = False  # what only reads need not be waited for
+        raise
+    finally:
+        pool.shutdown(wait=patient, cancel_futures=True)
 
 
 def _report(pending: set[Future[R]], done: Callable[[R], None]) -> set[Future[R]]:

@@ -11,6 +11,8 @@ from typing import ClassVar
 EXIT_DONE = 0
 EXIT_CHANGES = 2
 EXIT_INCOMPLETE = 3
+EXIT_NOBODY = 14
+EXIT_FAILED_ON = 15
 
 
 class ReconcileError(Exception):
@@ -38,6 +40,12 @@ class UsageError(ReconcileError):
 
 class PlanFileError(ReconcileError):
     """A plan file that is missing, damaged, edited, or not for this database or config."""
+
+
+class PlanLineError(PlanFileError):
+    """A plan file with a line that no plan has: it would take the machine's memory to read it."""
+
+    exit_code = 78
 
 
 class CatalogError(ReconcileError):
@@ -72,6 +80,12 @@ class UnconfirmedError(ReconcileError):
     exit_code = 5
 
 
+class PlaceChangedError(ReconcileError):
+    """A place, or the database, is not the one on record: another mount, another cluster, a copy, a restored one."""
+
+    exit_code = 5
+
+
 class VerificationError(ReconcileError):
     """Documents are missing, or are not what the catalog says."""
 
@@ -86,6 +100,10 @@ class LockedError(ReconcileError):
 
 class SupersededError(LockedError):
     """Another process took this run over, or is undoing it; this one must not go on."""
+
+
+class ForeignOwnerError(LockedError):
+    """A place is in the hands of a run that this database does not know."""
 
 
 class ServicesRunningError(ReconcileError):
@@ -110,6 +128,14 @@ class MissingStoreError(BackendError):
         self.made_by_apply = made_by_apply
 
 
+class RedirectedError(BackendError):
+    """The server sends its clients to another host. ``is_located``: the message names it."""
+
+    def __init__(self, message: str, *, hint: str | None = None, is_located: bool = True) -> None:
+        super().__init__(message, hint=hint)
+        self.is_located = is_located
+
+
 class TransientError(BackendError):
     """A backend failed in a way that may pass: worth a retry, then as bad as any `BackendError`.
 
@@ -129,6 +155,16 @@ class LimitReachedError(ReconcileError):
     """A limit that the operator set ended the staging; work remains."""
 
     exit_code = 12
+
+
+class DeclinedError(ReconcileError):
+    """Whoever was asked did not confirm."""
+
+    exit_code = 13
+
+
+class MachineLimitError(ReconcileError):
+    """The machine gives this process no more threads, memory or open files."""
 
 
 class Interrupted(ReconcileError):  # noqa: N818 - not a failure: the operator asked for it

@@ -33,6 +33,10 @@ class Pace:
         while len(self._seen) > 2 and self._seen[1][0] <= at - _WINDOW_SECONDS:  # noqa: PLR2004 - the first of two is kept
             self._seen.popleft()
 
+    def clear(self) -> None:
+        """Begin anew: what is counted is another thing."""
+        self._seen.clear()
+
     def rate(self) -> Rate | None:
         """Return the rate; None until there is something to tell it from."""
         if len(self._seen) < 2:  # noqa: PLR2004

@@ -57,14 +57,22 @@ def scrub(text: str) -> str:
 
 
 def without_userinfo(url: str) -> str:
-    """Return the URL with ``user:password@`` masked; what cannot be parsed is masked whole."""
+    """Return the URL with ``user:password@`` masked.
+
+    What cannot be parsed is masked whole, and so is all after ``://`` where an ``@`` stands elsewhere than before the
+    host: a password that is not percent-encoded may reach that far.
+    """
     try:
         parts = urlsplit(url)
-        userinfo, at, host = parts.netloc.rpartition("@")
     except ValueError:
         return MASK
-    if not at:
+    scheme, _mark, rest = url.partition("://")
+    if "@" not in rest:
         return url
+    userinfo, at, host = parts.netloc.rpartition("@")
+    if not at or rest.count("@") > 1:
+        remember(rest)
+        return f"{scheme}://{MASK}"
     for piece in userinfo.split(":", 1):
         remember(piece)
     return urlunsplit(parts._replace(netloc=f"{MASK}@{host}"))

@@ -15,24 +15,27 @@ from attrs import evolve, frozen
 
 from reconcile.catalog import Catalog, DatabaseOptions, Scope, connect
 from reconcile.catalog.tasks import Migration, migrations
+from reconcile.commands import command_line
 from reconcile.config import Config, load_config
 from reconcile.control import Control
 from reconcile.errors import ConfigError, ReconcileError, UsageError
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.model import PlanHeader
-from reconcile.planning.planfile import PlanFile, open_plan, undo_path
+from reconcile.planning.planfile import PlanFile, open_plan, open_whole_plan, undo_path
 from reconcile.planning.planner import PlanRequest, make_plan
 from reconcile.planning.planner import plan as plan  # a verb too; where it is, it needs nothing that runs need
 from reconcile.running import apply as running
 from reconcile.running.account import Report
 from reconcile.running.accounting import report_of
 from reconcile.running.changes import plan_with_changes
+from reconcile.running.configs import configs_of
 from reconcile.running.options import RunOptions
 from reconcile.running.outcome import Outcome
+from reconcile.running.preview import UndoPreview, preview_undo
 from reconcile.running.records import RunRecord, find_runs
 from reconcile.running.status import Status, status_of
 from reconcile.running.undo import write_undo_plan
-from reconcile.running.worktables import UNDONE
+from reconcile.running.worktables import STAGING, SWITCHED, UNDONE
 
 if TYPE_CHECKING:
     from reconcile.auditing.audited import Audited, Request
@@ -49,6 +52,11 @@ class Prepared:
     plan: PlanFile | None
     desired: DesiredState
     undo_of: str | None = None
+
+    @property
+    def with_database(self) -> Config:
+        """The config that names the database."""
+        return self.desired.source if self.desired.source.database is not None else self.desired.dest
 
 
 @contextmanager
@@ -75,12 +83,15 @@ def planned_again(
             f"{plan_file.path}: an undo plan follows from the record of run {header.undo_of}, not from the catalog",
             hint=f"reconcile undo {header.undo_of} checks it before it touches anything",
         )
-    desired = running.configs_of(header, source, dest)
+    desired = configs_of(header, source, dest)
     policy, summary = header.policy, header.summary
     request = PlanRequest(
         scope=Scope.of(header.scope),
         limit=max(1, summary.moves.documents) if policy.limited else None,
         keep_source=policy.keep_source,
+        clean_elsewhere=policy.clean_elsewhere,
+        s3_put=policy.s3_put,
+        note=header.note,
         allow_unreadable=policy.allow_unreadable,
         overwrite=policy.overwrite,
         probe=summary.probed,
@@ -92,11 +103,33 @@ def planned_again(
         yield make_plan(catalog, desired.source, desired.dest, request, Path(folder) / "again.json")
 
 
-def prepare(path: Path, source: Path | None = None, dest: Path | None = None) -> Prepared:
-    """Read a plan's file and the configs it was made with. Opens no connection."""
-    plan_file = open_plan(path)
-    plan_file.verify()
-    return Prepared(plan_file, running.configs_of(plan_file.header, source, dest), plan_file.header.undo_of)
+def prepare(
+    path: Path,
+    source: Path | None = None,
+    dest: Path | None = None,
+    expect_digest: str | None = None,
+    database: DatabaseOptions | None = None,
+) -> Prepared:
+    """Read a plan's file and the configs it was made with.
+
+    Opens no connection, unless a config is not where it was: then the database is asked whether the run is switched.
+    Raises `UsageError` for a plan of another digest than ``expect_digest``, as plans have it: ``sha256:`` and hex.
+    """
+    plan_file = open_whole_plan(path)
+    if expect_digest not in (None, plan_file.digest):
+        raise UsageError(
+            f"{path}: the plan's digest is {plan_file.digest}, --expect-digest says {expect_digest}; nothing was done",
+            hint=f"{command_line('show', path)}    shows what this plan would do, and its digest",
+        )
+    header = plan_file.header
+    try:
+        return Prepared(plan_file, configs_of(header, source, dest), header.undo_of)
+    except ConfigError:
+        found = Prepared(plan_file, configs_of(header, source, dest, anywhere=True), header.undo_of)
+        with opened(database or DatabaseOptions(), found.with_database) as catalog:
+            if not running.is_switched(catalog, header):
+                raise
+        return found
 
 
 def apply(
@@ -106,34 +139,56 @@ def apply(
     control: Control | None = None,
 ) -> Outcome:
     """Apply a plan, or an undo plan; go on where an interrupted run of it stopped."""
-    with opened(database or DatabaseOptions(), prepared.desired.source) as catalog:
+    with opened(database or DatabaseOptions(), prepared.with_database) as catalog:
         return undo(catalog, prepared, options, control)
 
 
-def undo_plan_of(
+@contextmanager
+def undo_previewed(
     catalog: Catalog, run_id: str, source: Path | None, dest: Path | None, *, with_changes: bool = False
+) -> Iterator[tuple[UndoPreview, Prepared]]:
+    """Tell for the block what an undo of a run would do, and by which plan. Nothing is changed, no lock is taken."""
+    record = running.run_record(catalog, run_id)
+    running.refuse_undo_of_undo(record)
+    with tempfile.TemporaryDirectory(prefix="reconcile-") as folder:
+        out = Path(folder) / f"{run_id}.undo.json"
+        prepared = undo_plan_of(catalog, run_id, source, dest, with_changes=with_changes, out=out)
+        preview = preview_undo(catalog, record)
+        if prepared.plan is not None:
+            preview = evolve(preview, documents=prepared.plan.header.summary.moves.documents)
+        yield preview, prepared
+
+
+def undo_plan_of(
+    catalog: Catalog,
+    run_id: str,
+    source: Path | None,
+    dest: Path | None,
+    *,
+    with_changes: bool = False,
+    out: Path | None = None,
 ) -> Prepared:
-    """Make the undo of a run ready, its plan written anew from the run's record.
+    """Make the undo of a run ready, its plan written anew from the run's record, to ``out`` if that is given.
 
     ``with_changes`` makes a plan that also takes back what services wrote since, as it is now.
     """
     record = running.run_record(catalog, run_id)
     header = _turned(record.header, run_id)
     try:
-        desired = running.configs_of(header, source, dest)
+        desired = configs_of(header, source, dest, anywhere=record.switched_at is not None)
     except ConfigError:
         if record.switched_at is not None:
             raise
-        desired = running.configs_of(header, dest, source)  # copies are dropped: either order says which
+        desired = configs_of(header, dest, source)  # copies are dropped: either order says which
     if record.switched_at is None or record.state == UNDONE:
         return Prepared(None, desired, run_id)
-    path = Path(record.undo_path) if record.undo_path else undo_path(Path(record.plan_path))
+    path = out or (Path(record.undo_path) if record.undo_path else undo_path(Path(record.plan_path)))
     if path.exists() and open_plan(path).header.undo_of != run_id:
         path = path.with_name(f"{run_id}.undo.json")  # the other is a later run's
     if with_changes:
         return Prepared(plan_with_changes(catalog, record, desired, path), desired, run_id)
-    write_undo_plan(catalog, record, path, DesiredState(desired.dest, desired.source))
-    return Prepared(open_plan(path), desired, run_id)
+    digest = write_undo_plan(catalog, record, path, DesiredState(desired.dest, desired.source))
+    return Prepared(open_plan(path, digest), desired, run_id)
 
 
 def _turned(header: PlanHeader, run_id: str) -> PlanHeader:
@@ -160,6 +215,18 @@ def last_run(catalog: Catalog, run_id: str | None = None) -> RunRecord | None:
         return running.run_record(catalog, run_id)
     found = find_runs(catalog)
     return found[0] if found else None
+
+
+def status_of_plan(prepared: Prepared, database: DatabaseOptions | None = None) -> Status | None:
+    """Return how far the run of a plan is that applying it would go on with; None where a new run would begin."""
+    if prepared.plan is None:
+        return None
+    header = prepared.plan.header
+    with opened(database or DatabaseOptions(), prepared.with_database) as catalog:
+        key = {"plan_id": header.plan_id} if header.undo_of is None else {"undo_of": header.undo_of}
+        found = find_runs(catalog, **key)
+        is_begun = bool(found) and found[0].state in (STAGING, SWITCHED)
+        return status_of(catalog, found[0]) if is_begun else None
 
 
 def status(catalog: Catalog, run_id: str | None = None) -> Status | None:

@@ -1,8 +1,12 @@
-"""How numbers of things and times are said, the same wherever people read them."""
+"""How numbers of things, sizes and times are said, the same wherever people read them."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+
+from reconcile._version import __version__
+
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 def count(number: int, one: str = "document", several: str | None = None) -> str:
@@ -10,6 +14,29 @@ def count(number: int, one: str = "document", several: str | None = None) -> str
     return f"{number:,} {one if number == 1 else several or f'{one}s'}"
 
 
+def to_install(extra: str) -> str:
+    """Return the command that installs an extra from the release's file; the index has another project by our name."""
+    return f"pip install './anchore_reconcile-{__version__}-py3-none-any.whl[{extra}]'"
+
+
 def time_text(seconds: int) -> str:
     """Return a time, which is in Unix seconds."""
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def human_bytes(size: float) -> str:
+    """Return a size for people: ``1.5 MiB``."""
+    for unit in _UNITS:
+        if size < 1024 or unit == _UNITS[-1]:  # noqa: PLR2004
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    raise AssertionError  # pragma: no cover
+
+
+def human_seconds(seconds: float) -> str:
+    """Return a duration for people: ``3 h 5 min``, ``2 min 10 s``, ``7 s``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

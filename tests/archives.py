@@ -152,16 +152,29 @@ class Place:
             found[where] = md5(base64.b64decode(item["content"]))
         return found
 
+    def marks(self) -> list[str]:
+        """Return the owner marks that are here."""
+        found = [str(path) for path in self.data_dir.rglob(".owner")]
+        if self.s3 is None:
+            return found
+        return found + [
+            f"{bucket}/{entry['Key']}"
+            for bucket in self._buckets_there()
+            for entry in self.client().list_objects_v2(Bucket=bucket, Prefix="reconcile-owner").get("Contents", [])
+        ]
+
     def objects(self) -> dict[str, str]:
-        """Return MD5s of every object and file that is here now (S3: the ETags of its listing)."""
-        found = {str(path): md5(path.read_bytes()) for path in self.data_dir.rglob("*") if path.is_file()}
+        """Return MD5s of every object and file that is here now (S3: the ETags of its listing), but of owner marks."""
+        files = [path for path in self.data_dir.rglob("*") if path.is_file() and path.name != ".owner"]
+        found = {str(path): md5(path.read_bytes()) for path in files}
         if self.s3 is None:
             return found
         client = self.client()
         for bucket in self._buckets_there():
             pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket)
             for entry in (entry for page in pages for entry in page.get("Contents", [])):
-                found[f"{bucket}/{entry['Key']}"] = entry["ETag"].strip('"')
+                if not entry["Key"].endswith("reconcile-owner"):
+                    found[f"{bucket}/{entry['Key']}"] = entry["ETag"].strip('"')
         return found
 
     def content_types(self) -> set[str]:

@@ -15,6 +15,7 @@ from reconcile import secret
 from reconcile.logs import configure
 from tests.archives import new_sqlite
 from tests.servers import chromium as browsers
+from tests.servers.gcs import GcsServer
 from tests.servers.moto import MotoServer
 from tests.servers.postgresql import PostgresServer
 from tests.servers.swift import SwiftServer
@@ -41,6 +42,13 @@ def postgresql() -> Iterator[PostgresServer]:
 @pytest.fixture(scope="session")
 def moto() -> Iterator[MotoServer]:
     server = MotoServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def gcs(moto: MotoServer) -> Iterator[GcsServer]:
+    server = GcsServer(moto)
     yield server
     server.close()
 

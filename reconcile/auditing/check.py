@@ -18,13 +18,17 @@ from reconcile.config import Backend, Config
 from reconcile.control import Control
 from reconcile.errors import UsageError
 from reconcile.stores import Capabilities, open_store
+from reconcile.stores.volatile import volatile
 
 FORMAT_VERSION = "1.0"
 
 
 @frozen
 class BackendReport:
-    """What was found out about one backend. ``server_side_copy``: it can copy documents without us."""
+    """What was found out about one backend. ``server_side_copy``: it can copy documents without us.
+
+    ``remarks`` say what an operator should know before documents go there, in sentences.
+    """
 
     backend: Backend
     store: str
@@ -33,6 +37,7 @@ class BackendReport:
     capabilities: Capabilities
     server_side_copy: bool
     rates: Rates | None
+    remarks: list[str]
 
     @property
     def ok(self) -> bool:
@@ -83,6 +88,7 @@ def _data(report: BackendReport) -> dict[str, Any]:
             "server_side_copy": report.server_side_copy,
             "bulk_delete": can.bulk_delete,
         },
+        "remarks": report.remarks,
         "rates": report.rates and attrs.asdict(report.rates),
     }
 
@@ -112,8 +118,16 @@ def _check_backend(catalog: Catalog, backend: Backend, control: Control) -> Back
     can = store.capabilities()
     if can.conditional_put is None:
         can = evolve(can, conditional_put=trial.refuses_taken_keys)
+    lost = volatile(store.address)
     return BackendReport(
-        backend, store.address.identity, trial.steps, trial.made, can, _copies(catalog, trial), trial.rates
+        backend,
+        store.address.identity,
+        trial.steps,
+        trial.made,
+        can,
+        _copies(catalog, trial),
+        trial.rates,
+        ([f"WARNING: {lost}"] if lost else []) + (store.remarks() if trial.ok else []),
     )
 
 

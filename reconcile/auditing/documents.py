@@ -17,9 +17,11 @@ from reconcile.catalog import Catalog, CatalogRow
 from reconcile.catalog.rows import rows_of
 from reconcile.catalog.services import GRACE_SECONDS
 from reconcile.errors import DocumentError
-from reconcile.planning.desired import DesiredState, Place
-from reconcile.planning.evidence import check_content
+from reconcile.planning.desired import DesiredState
+from reconcile.planning.evidence import check_content, refuse_archived
 from reconcile.planning.model import Before, Blocker, InPlace
+from reconcile.planning.places import Place, is_elsewhere
+from reconcile.planning.reach import Reach
 from reconcile.stores import Content, Stat, Store, open_store
 from reconcile.stores.addresses import Key
 
@@ -75,6 +77,7 @@ class Judge:
     catalog: Catalog
     desired: DesiredState
     stores: OpenStores
+    reach: Reach
 
     def judge(self, rows: Sequence[CatalogRow]) -> list[Verdict]:
         """Return a verdict for every row that is still there."""
@@ -95,14 +98,20 @@ class Judge:
         return list(verdicts.values())
 
     def _verdicts(self, rows: Iterable[CatalogRow]) -> dict[tuple[str, ...], Verdict]:
-        held = [(row, self.desired.holder(row)) for row in rows]
+        held = [(row, self._holder(row)) for row in rows]
         wanted: dict[str, tuple[Place, set[Key]]] = {}
         for _row, holder in held:
-            if holder is not None and holder[0].address.problem(holder[1]) is None:
+            if holder is not None and holder[0].address.reading_problem(holder[1]) is None:
                 place, key = holder
                 wanted.setdefault(place.name, (place, set()))[1].add(key)
         found = {name: self.stores.of(place).look(list(keys), digest=True) for name, (place, keys) in wanted.items()}
         return {row.key: self._verdict(row, holder, found) for row, holder in held}
+
+    def _holder(self, row: CatalogRow) -> tuple[Place, Key] | None:
+        """Return where the row's content is and under which key, as far as services with this config get there."""
+        holder = self.desired.holder(row)
+        is_reached = holder is None or self.reach.problem(holder[0].name) is None
+        return holder if is_reached else None
 
     def _verdict(
         self, row: CatalogRow, holder: tuple[Place, Key] | None, found: Mapping[str, Mapping[Key, Stat]]
@@ -111,7 +120,7 @@ class Judge:
         if holder is None:
             return Verdict(row, NOWHERE, row.size or 0, _problem(row, why))
         place, key = holder
-        wrong = place.address.problem(key)
+        wrong = place.address.reading_problem(key)
         stat = found[place.name].get(key) if wrong is None else None
         if wrong is None:
             before = Before(row.content_url or "", row.is_compressed, row.digest, row.size, row.last_updated)
@@ -121,10 +130,12 @@ class Judge:
 
     def _misplaced(self, row: CatalogRow, holder: tuple[Place, Key] | None) -> tuple[str, str] | None:
         """Tell why services with this config cannot read the row's content, wherever it is."""
-        decision = self.desired.decide(row)
+        decision = self.reach.check(self.desired.decide(row))
         if holder is None:
             return (decision.reason, decision.detail) if isinstance(decision, Blocker) else None
         place = holder[0]
+        if is_elsewhere(place.name) and self.desired.dest.in_charge(row.bucket).driver == place.backend.driver:
+            return None  # they take the place from the URL
         if not isinstance(decision, InPlace):
             asked, here = self.desired.dest.in_charge(row.bucket), place.name.partition(".")[2]
             detail = f"it is in {here}; services with this config ask {asked.role} (driver {asked.driver}) for it"
@@ -140,10 +151,11 @@ def content_problem(store: Store, key: Key, stat: Stat | None, before: Before) -
     if stat is None:
         return ("source_missing", f"nothing is at {before.content_url}")
     digest_agrees = before.digest is None or stat.md5 == before.digest
-    if not stat.in_doubt and digest_agrees and before.size in (None, stat.size):
-        return None
-    content = store.read([key])[key]
     try:
+        refuse_archived(store, key, stat)
+        if not stat.in_doubt and digest_agrees and before.size in (None, stat.size):
+            return None
+        content = store.read([key])[key]
         if not isinstance(content, Content):
             raise content
         check_content(before, content)

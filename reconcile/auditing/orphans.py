@@ -23,7 +23,8 @@ from reconcile.auditing.lines import Lines, kept_errors
 from reconcile.catalog import Catalog
 from reconcile.catalog.services import GRACE_SECONDS
 from reconcile.control import Control, in_batches
-from reconcile.planning.desired import DesiredState, Place
+from reconcile.planning.desired import DesiredState
+from reconcile.planning.places import Place
 from reconcile.stores import Location
 from reconcile.stores.addresses import Key
 
@@ -43,7 +44,7 @@ def find_orphans(catalog: Catalog, desired: DesiredState, stores: OpenStores, co
             control.check()
             if listed.kind == "self_check":
                 orphans.self_checks += 1
-            else:
+            elif listed.kind != "owner_mark":  # an unfinished run's, or one that says who shares the place
                 parts.add(place.address.location(listed.key), listed)
     time.sleep(GRACE_SECONDS)
     control.progress.say("comparing with the catalog")

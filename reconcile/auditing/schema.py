@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from attrs import frozen
 
 from reconcile.catalog import Catalog
-from reconcile.catalog.connect import translated
+from reconcile.catalog.failures import translated
 from reconcile.catalog.tables import VENDOR, archive_metadata
 from reconcile.config.drivers import DRIVERS
 

@@ -78,6 +78,7 @@ class Trial:
         """Take every step that those before it allow. Leaves nothing behind, also when it is interrupted."""
         try:
             if self._step("prepare", self._prepare) and self._step("look", self._look):
+                self._judge_expiry()
                 self._is_written = self._step("write", self._write)
                 if self._is_written:
                     self._step("confirm", self._confirm)
@@ -92,6 +93,16 @@ class Trial:
                     self._step("rates", self._measure)
         finally:
             self._take_away()
+
+    def _judge_expiry(self) -> None:
+        """Add a step that failed where the server would delete documents by itself."""
+        begun = time.monotonic()
+        try:
+            said = self.store.expiry()
+        except ReconcileError as error:
+            said = _said(error)
+        if said is not None:
+            self.steps.append(Step("keep", False, round(time.monotonic() - begun, 4), said))
 
     def _step(self, name: str, verb: Callable[[], str | None]) -> bool:
         """Take a step; return whether it succeeded."""

@@ -24,6 +24,7 @@ from reconcile.control import PIPELINES, Control, in_order
 from reconcile.errors import Interrupted, UsageError
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.planner import check_scope
+from reconcile.planning.reach import Reach
 
 _BATCH_DOCUMENTS = 1000  # a page of a listing
 _BATCH_BYTES = 32 << 20  # what a batch may have in memory where only reading tells
@@ -41,7 +42,7 @@ def verify(catalog: Catalog, config: Config, request: Request, control: Control)
         if request.run is not None:
             audit_staged(catalog, desired, stores, audited, control)
         else:
-            _audit_rows(Judge(catalog, desired, stores), audited, control)
+            _audit_rows(Judge(catalog, desired, stores, Reach(catalog, desired)), audited, control)
         if request.orphans:
             audited.orphans = find_orphans(catalog, desired, stores, control)
     except Interrupted as stopped:

@@ -10,47 +10,45 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 import stamina
 from attrs import field, frozen
-from sqlalchemy.engine import URL, Connection, Engine, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.engine import URL, Connection, Engine
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from reconcile.catalog import tables
+from reconcile.catalog.failures import may_pass, not_connected, translated
+from reconcile.catalog.hidden import RAISE_RATHER_THAN_HIDE, refuse_hidden_rows
+from reconcile.catalog.target import DatabaseOptions, Target, target_of
 from reconcile.config import Config
-from reconcile.errors import CatalogError, ConfigError, MissingRightError, StandbyError
+from reconcile.errors import CatalogError, StandbyError
 from reconcile.payload import md5
-from reconcile.secret import Secret, remember, scrub
 
 _BUSY_SECONDS = 60
 _POOL_SECONDS = 3600  # that a thread waits for one of the others to give its connection back
 _NO_HURRY = "SET LOCAL idle_in_transaction_session_timeout = 0"  # whatever the role's default
-_OF_PG8000 = ("ssl", "timeout", "ssl_context")
-
-
-@frozen
-class DatabaseOptions:
-    """How to connect. ``timeout`` and ``connect_timeout`` are in seconds; ``timeout`` bounds short statements."""
-
-    url: Secret | None = None
-    ssl: bool = False
-    retries: int = 3
-    timeout: int = 30
-    connect_timeout: int = 30
-    pool_size: int = 20
+# Also where nothing is written: a proxy may send what is read-only to a replica that lags behind, and rows that are not
+# there yet must not count as rows that are not there. A replica itself refuses this.
+# It also holds where the role's default is to read only.
+_ON_THE_PRIMARY = "SET TRANSACTION READ WRITE"
 
 
 @frozen
 class Catalog:
-    """An open catalog: the engine, and what kind of database it is."""
+    """An open catalog: the engine, and what kind of database it is.
+
+    ``is_utf8``: text lies there as UTF-8; elsewhere the server converts it for us, and takes not all of it.
+    """
 
     engine: Engine
     identity: dict[str, Any]
     display_url: str
     timeout: int
+    is_utf8: bool = True
     _writes: threading.Lock = field(factory=threading.Lock, repr=False)
 
     @property
@@ -65,17 +63,17 @@ class Catalog:
 
     @contextmanager
     def read(self, *, bulk: bool = False) -> Iterator[Connection]:
-        """Open a short read-only transaction; ``bulk`` lifts the statement time-out."""
+        """Open a short transaction that writes nothing; ``bulk`` lifts the statement time-out."""
         with translated(), self.engine.connect() as connection, connection.begin():
             self.settle(connection, bulk=bulk)
             yield connection
 
     @contextmanager
     def snapshot(self) -> Iterator[Connection]:
-        """Open a read-only repeatable-read transaction for streaming: every statement sees one state."""
+        """Open a repeatable-read transaction that writes nothing: every statement sees one state."""
         with translated(), self.engine.connect() as connection:
             if self.is_postgresql:
-                connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+                connection.execution_options(isolation_level="REPEATABLE READ")
             with connection.begin():
                 self.settle(connection, bulk=True)
                 yield connection
@@ -99,11 +97,14 @@ class Catalog:
                 yield
 
     def settle(self, connection: Connection, *, bulk: bool = False, durable: bool = False) -> None:
-        """Make this transaction's settings: time-outs, and durability whatever the role's default."""
+        """Make this transaction's settings: time-outs, no hidden rows, and durability whatever the role's default.
+
+        The first statement of every transaction.
+        """
         if not self.is_postgresql:
             return
         limit = 0 if bulk else self.timeout * 1000
-        settings = f"SET LOCAL statement_timeout = {limit}; {_NO_HURRY}"
+        settings = f"{_ON_THE_PRIMARY}; SET LOCAL statement_timeout = {limit}; {_NO_HURRY}; {RAISE_RATHER_THAN_HIDE}"
         if durable:
             settings += "; SET LOCAL synchronous_commit = on"
         connection.exec_driver_sql(settings)
@@ -117,6 +118,11 @@ class Catalog:
         """Tell whether the database has the table."""
         with translated():
             return sa.inspect(self.engine).has_table(table.name)
+
+    def columns_of(self, table: sa.Table) -> set[str]:
+        """Return the names of the columns that the table has in this database."""
+        with translated():
+            return {column["name"] for column in sa.inspect(self.engine).get_columns(table.name)}
 
     def has_archive(self) -> bool:
         """Tell whether the table that no archive lacks is there."""
@@ -133,80 +139,60 @@ def connect(options: DatabaseOptions, config: Config | None = None) -> Catalog:
     Raises `ConfigError` for no URL or one that cannot be used, `CatalogError` for a database that is
     down, refuses us, or has no catalog.
     """
-    settings = config.database if config else None
-    secret = options.url or (settings.url if settings else None)
-    if secret is None:
-        raise ConfigError(
-            "no database is named: give --source CONFIG, a config of the services with credentials.database.db_connect,"
-            " or RECONCILE_DB_CONNECT, or --db-connect"
-            + (f" ({config.path} has no credentials.database.db_connect)" if config else ""),
-            hint="export RECONCILE_DB_CONNECT=postgresql://user@host:5432/database and keep the password in PGPASSFILE",
-        )
-    url = _checked_url(str(secret.reveal()))
-    use_ssl = options.ssl or bool(settings and options.url is None and settings.ssl)
-    engine = _engine(url, options, use_ssl=use_ssl)
-    display = url.set(username=None, password=None, query={}).render_as_string()
+    target = target_of(options, config)
+    engine = _engine(target, options)
     try:
-        identity = stamina.retry_context(on=OperationalError, attempts=max(1, options.retries), wait_initial=0.2)
-        for attempt in identity:
+        attempts = stamina.retry_context(on=may_pass, attempts=max(1, options.retries), wait_initial=0.2)
+        for attempt in attempts:
             with attempt, engine.connect() as connection:
-                who = _identity(connection, url)
+                who, is_utf8 = _identity(connection, target), _is_utf8(connection)
     except SQLAlchemyError as error:
-        raise CatalogError(
-            f"cannot connect to the database {display}: {_first_line(error)}",
-            hint="is it up, and are host, port, name, user and password right?",
-        ) from None
-    catalog = Catalog(engine=engine, identity=who, display_url=display, timeout=options.timeout)
+        engine.dispose()
+        raise not_connected(error, target.shown) from None
+    catalog = Catalog(
+        engine=engine,
+        identity=who,
+        display_url=target.shown,
+        timeout=options.timeout,
+        is_utf8=is_utf8,
+    )
     if not catalog.has_archive():
         raise CatalogError(
-            f"the database {display} has no table archive_metadata: it is not the catalog of an Anchore archive",
-            hint="connect to the database of the catalog service: credentials.database.db_connect of its config",
+            f"the database {target.shown} has no table archive_metadata: it is not the catalog of an Anchore archive",
+            hint="connect to the database of the catalog service: credentials.database of its config",
         )
+    if catalog.is_postgresql:
+        with catalog.read() as connection:
+            refuse_hidden_rows(connection)
     return catalog
 
 
-def _checked_url(text: str) -> URL:
-    if text.startswith("postgres://"):
-        text = "postgresql://" + text.removeprefix("postgres://")
-    try:
-        url = make_url(text)
-    except (ArgumentError, ValueError):
-        raise ConfigError(
-            "the database URL cannot be parsed (it is not shown: it may hold a password)",
-            hint="it looks like postgresql://user:password@host:5432/database; percent-encode special characters",
-        ) from None
-    kind = url.get_backend_name()
-    if url.password:
-        remember(str(url.password))
-    if kind == "postgresql":
-        return url.set(drivername="postgresql+psycopg2").difference_update_query(_OF_PG8000)
-    if kind == "sqlite" and url.database not in (None, "", ":memory:"):
-        if not Path(url.database or "").is_file():
-            raise CatalogError(f"{url.database}: no such SQLite database")
-        return url.set(drivername="sqlite")
-    raise ConfigError(f"the database URL begins with {kind}, expected postgresql:// or sqlite:///FILE")
-
-
-def _engine(url: URL, options: DatabaseOptions, *, use_ssl: bool) -> Engine:
-    if url.get_backend_name() == "sqlite":
+def _engine(target: Target, options: DatabaseOptions) -> Engine:
+    if target.sqlite is not None:
         engine = sa.create_engine(
-            url, connect_args={"timeout": _BUSY_SECONDS}, pool_size=options.pool_size, max_overflow=0
+            URL.create("sqlite", database=str(target.sqlite)),
+            connect_args={"timeout": _BUSY_SECONDS},
+            pool_size=options.pool_size,
+            max_overflow=0,
         )
         sa.event.listen(engine, "connect", _prepare_sqlite)
         sa.event.listen(engine, "begin", _begin_sqlite)
         return engine
-    arguments: dict[str, Any] = {"connect_timeout": options.connect_timeout, "application_name": "reconcile"}
-    if use_ssl:
-        arguments["sslmode"] = "require"
     return sa.create_engine(
-        url,
-        connect_args=arguments,
+        "postgresql+psycopg2://",
+        creator=partial(_connected, target),  # for each connection anew: passwords may live for minutes
         isolation_level="READ COMMITTED",  # whatever the role's default
         pool_size=options.pool_size,
         max_overflow=0,
         pool_timeout=_POOL_SECONDS,
         pool_pre_ping=True,
     )
+
+
+def _connected(target: Target) -> Any:  # noqa: ANN401 - psycopg2 has no types of its own
+    import psycopg2  # noqa: PLC0415
+
+    return psycopg2.connect(**target.now())
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
@@ -225,10 +211,10 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql(connection.get_execution_options().get("sqlite_begin", "BEGIN"))
 
 
-def _identity(connection: Connection, url: URL) -> dict[str, Any]:
+def _identity(connection: Connection, target: Target) -> dict[str, Any]:
     """Return what tells this database from any other: no credential, no host name in it."""
-    if url.get_backend_name() == "sqlite":
-        return {"kind": "sqlite", "path": str(Path(url.database or "").resolve())}
+    if target.sqlite is not None:
+        return {"kind": "sqlite", "path": str(target.sqlite.resolve())}
     connection.exec_driver_sql(_NO_HURRY)
     if connection.exec_driver_sql("SELECT pg_is_in_recovery()").scalar_one():
         raise StandbyError("the database is a standby: it cannot be written to", hint="connect to the primary")
@@ -245,41 +231,8 @@ def _identity(connection: Connection, url: URL) -> dict[str, Any]:
     return {"kind": "postgresql", "system": system, "database": name, "oid": oid}
 
 
-def _first_line(error: SQLAlchemyError) -> str:
-    original = getattr(error, "orig", None) or error
-    return scrub(str(original).strip().splitlines()[0]) if str(original).strip() else type(original).__name__
-
-
-@contextmanager
-def translated() -> Iterator[None]:
-    """Turn the library's errors into ours: no statement, no parameter, no credential in the message."""
-    try:
-        yield
-    except (OperationalError, InterfaceError) as error:
-        raise CatalogError(
-            f"the database failed: {_first_line(error)}",
-            hint="once it is well, the same command goes on where this one stopped",
-        ) from error
-    except sa.exc.TimeoutError as error:
-        raise CatalogError(
-            "no connection to the database became free: its clients wait for one another",
-            hint="run the same command again with fewer --workers",
-        ) from error
-    except DBAPIError as error:
-        raise _explain(error) from error
-
-
-def _explain(error: DBAPIError) -> CatalogError:
-    line = _first_line(error)
-    code = getattr(error.orig, "pgcode", None)
-    insufficient_privilege = "42501"
-    if code != insufficient_privilege:
-        return CatalogError(f"the database refused a statement: {line}")
-    target = line.rpartition(" ")[2].strip('"')
-    if "sequence" in line:
-        grant = f"GRANT USAGE ON SEQUENCE {target} TO <the role you connect as>"
-    elif "schema" in line:
-        grant = f"GRANT CREATE, USAGE ON SCHEMA {target} TO <the role you connect as>"
-    else:
-        grant = f"GRANT SELECT, INSERT, UPDATE, DELETE ON {target} TO <the role you connect as>"
-    return MissingRightError(f"the database role lacks a right: {line}", hint=f"have the owner run: {grant};")
+def _is_utf8(connection: Connection) -> bool:
+    if connection.dialect.name != "postgresql":
+        return True
+    driver: Any = connection.connection.dbapi_connection
+    return bool(driver.get_parameter_status("server_encoding") == "UTF8")

@@ -22,7 +22,8 @@ from attrs import define, field
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from reconcile.catalog.connect import Catalog, translated
+from reconcile.catalog.connect import Catalog
+from reconcile.catalog.failures import translated
 from reconcile.errors import CatalogError, LockedError
 
 LOCK_CLASS, LOCK_ID = 2, 1  # the vendor's: pg_advisory_lock(2, 1)
@@ -109,6 +110,7 @@ def run_lock(catalog: Catalog, wait: float, check: Callable[[], None] = lambda: 
         with catalog.engine.connect() as connection:
             with translated():
                 _refuse_pooler(catalog, connection)
+                _keep_session(catalog, connection)
             while not _try_advisory(catalog, connection):
                 if time.monotonic() >= deadline:
                     with _begun(catalog, connection):
@@ -141,6 +143,14 @@ def _refuse_pooler(catalog: Catalog, connection: Connection) -> None:
             "the connection goes through a pooler that gives each transaction another session: the lock cannot be"
             " held there; nothing was done",
             hint="connect to PostgreSQL itself, or to a pool with pool_mode=session",
+        )
+
+
+def _keep_session(catalog: Catalog, connection: Connection) -> None:
+    """Have the server not end the session that holds the lock for being idle, whatever the role's default."""
+    with _begun(catalog, connection):
+        connection.exec_driver_sql(
+            "SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'idle_session_timeout'"  # PostgreSQL 14
         )
 
 

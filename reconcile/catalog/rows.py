@@ -148,6 +148,16 @@ def count_elsewhere(connection: Connection, archive_bucket: str, scheme: str, ar
     return int(connection.execute(query).scalar_one())
 
 
+def urls_of_runs(catalog: Catalog, urls: Sequence[str]) -> set[str]:
+    """Return those URLs that runs of this tool, by their work table, moved documents from or to."""
+    work = sa.table("reconcile_moves", sa.column("before_url"), sa.column("after_url"))
+    with catalog.read(bulk=True) as connection:
+        if not sa.inspect(connection).has_table(work.name):
+            return set()
+        found = [sa.select(column).where(column.in_(urls)) for column in (work.c.before_url, work.c.after_url)]
+        return set(connection.execute(sa.union(*found)).scalars())
+
+
 def urls_in_use(catalog: Catalog, urls: Sequence[str]) -> set[str]:
     """Return those of the URLs that a row refers to."""
     columns = archive_metadata.c

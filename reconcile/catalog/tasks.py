@@ -11,6 +11,7 @@ from attrs import frozen
 from sqlalchemy.engine import Connection
 
 from reconcile.catalog.connect import Catalog
+from reconcile.catalog.rules import meddled, rules_of
 from reconcile.catalog.tables import archive_migration_tasks, tasks
 
 _OURS = "reconcile"
@@ -63,7 +64,7 @@ def migrations(catalog: Catalog) -> list[Migration]:
 def record_task(connection: Connection, from_driver: str, to_driver: str, documents: int, started: datetime) -> int:
     """Write the rows of one completed migration within the switch's transaction; return the task's id.
 
-    Times are UTC without zone, as the vendor writes them.
+    Times are UTC without zone, as the vendor writes them. Raises `CatalogError` if the database takes in no such row.
     """
     now = datetime.now(UTC).replace(tzinfo=None)
     result = connection.execute(
@@ -79,7 +80,9 @@ def record_task(connection: Connection, from_driver: str, to_driver: str, docume
             "type": "archivemigrationtask",
         },
     )
-    task_id = int(result.scalar_one())
+    task_id = result.scalar_one_or_none()
+    if task_id is None:
+        raise meddled(rules_of(connection, tasks.name, "INSERT"), "the migration's row in tasks was not taken in")
     connection.execute(
         archive_migration_tasks.insert(),
         {
@@ -91,4 +94,4 @@ def record_task(connection: Connection, from_driver: str, to_driver: str, docume
             "online_migration": False,
         },
     )
-    return task_id
+    return int(task_id)

@@ -2,33 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
 from reconcile import verbs
-from reconcile.cli.option import PATH, option
-from reconcile.cli.options import budget_of, config_options, database_of, database_options, run_options
+from reconcile.catalog import DatabaseOptions
+from reconcile.cli.lines import show
+from reconcile.cli.option import PATH, option, verb
+from reconcile.cli.options import budget_of, config_options, database_of, database_options, digest_of, run_options
 from reconcile.cli.results import show_outcome
 from reconcile.cli.screen import confirm, controlled
 from reconcile.errors import EXIT_DONE, EXIT_INCOMPLETE
 from reconcile.planning.render import summary_text
+from reconcile.planning.summary import volatile_destinations
 from reconcile.running.apply import refuse_blocked
 from reconcile.running.options import RunOptions
+from reconcile.wording import count
 
-_STAGE_QUESTION = "Shall these documents be copied now? Nothing is switched, and services may run."
 
-
-@click.command("apply")
+@verb("apply", "do what a plan says, or go on with it")
 @click.argument("plan", type=PATH)
 @config_options
 @option("--undo-out", type=PATH, help="File of the undo plan.  [default: beside the plan, p.json gives p.undo.json]")
+@option(
+    "--expect-digest",
+    metavar="sha256:HEX",
+    callback=digest_of,
+    help="Apply the plan of this digest and no other, such as the one that was approved (exit 64).",
+)
 @option("--keep-source", is_flag=True, help="Delete no source after the switch.")
 @option("--leave-blocked", is_flag=True, help="Apply a plan with blockers; those documents stay where they are.")
 @option("--leave-failed", is_flag=True, help="Switch although documents could not be staged; those stay (exit 3).")
+@option("--share-destination", is_flag=True, help="Adopt documents at a destination that another installation owns.")
 @option("--stage-only", is_flag=True, help="Copy and confirm, and stop before the switch: services may run.")
-@option("--refresh", is_flag=True, help="Take along what services added, changed or removed since the plan was made.")
+@option("--clean-later", is_flag=True, help="Stop after the switch; reconcile clean RUN deletes the sources later.")
+@option("--show-config", is_flag=True, help="Print at the end what the services' config must say, credentials masked.")
+@option("--refresh", is_flag=True, help="Include what services added, changed or removed since the plan was made.")
 @run_options
 @option("--format", "form", type=click.Choice(("text", "json")), default="text", show_default=True)
 @database_options
@@ -45,14 +57,15 @@ def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
     """
     database = database_of(options)
     path: Path = options["plan"]
-    prepared = verbs.prepare(path, options["source"], options["dest"])
+    prepared = verbs.prepare(path, options["source"], options["dest"], options["expect_digest"], database)
     plan = prepared.plan
     if plan is not None and plan.header.undo_of is None:
         refuse_blocked(plan, leave_blocked=options["leave_blocked"])
-    if plan is not None and plan.header.summary.moves.documents and not options["yes"]:
-        click.echo(summary_text(plan), err=True)
-        question = "Are all Anchore services stopped, and shall this be done?"
-        confirm(_STAGE_QUESTION if options["stage_only"] else question, yes=False)
+    if plan is not None and plan.header.summary.moves.documents:
+        for lost in volatile_destinations(prepared.desired):  # as it is here and now: the plan may be from elsewhere
+            show([f"WARNING: {lost}"], err=True)
+        if not options["yes"]:
+            confirm(_said(prepared, database, options), yes=False)
     run = RunOptions(
         budget=budget_of(options),
         **{
@@ -72,10 +85,40 @@ def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
                 "max_rate",
                 "stage_only",
                 "refresh",
+                "takeover_wait",
+                "share_destination",
+                "clean_later",
             )
         },
     )
     with controlled(quiet=context.obj) as control:
         outcome = verbs.apply(prepared, database, run, control)
-    show_outcome(outcome, prepared, options["form"])
-    context.exit(EXIT_INCOMPLETE if outcome.left and not outcome.staged else EXIT_DONE)
+    show_outcome(outcome, prepared, options["form"], config=options["show_config"])
+    left = (outcome.left and not outcome.staged) or outcome.not_intact
+    context.exit(EXIT_INCOMPLETE if left else EXIT_DONE)
+
+
+def _said(prepared: verbs.Prepared, database: DatabaseOptions, options: dict[str, Any]) -> Iterator[str]:
+    """Yield what is going to be done: the plan, or of a run to go on with how far it is; then what cannot be undone."""
+    plan = prepared.plan
+    assert plan is not None  # noqa: S101 - the caller's choice
+    status = verbs.status_of_plan(prepared, database)
+    if status is None:
+        yield summary_text(plan)
+        documents = plan.header.summary.moves.documents
+        yield f"{count(documents, 'document moves', 'documents move')}."
+    else:
+        done = "staged" if status.record.switched_at is None else "sources dealt with"
+        yield f"resuming run {status.record.run_id}: {status.done.documents:,} of {status.total.documents:,} {done}"
+    if options["stage_only"]:
+        yield "They are copied and confirmed; nothing is switched or deleted, and services may run."
+        return
+    header = plan.header
+    if options["keep_source"] or header.policy.keep_source or (status and status.record.keep_source):
+        fate = "Sources are KEPT after the switch"
+    elif options["clean_later"]:
+        fate = "Sources stay until reconcile clean deletes them"
+    else:
+        fate = "Sources are DELETED after the switch"
+    until = "" if status and status.record.switched_at else " All Anchore services must be stopped until the switch."
+    yield f"{fate}.{until}"

@@ -11,16 +11,17 @@ import msgspec
 from reconcile import verbs
 from reconcile.auditing.check import BackendReport, CheckReport
 from reconcile.auditing.schema import CatalogReport, Group
-from reconcile.cli.option import PATH, option
+from reconcile.cli.lines import show
+from reconcile.cli.option import PATH, option, verb
 from reconcile.cli.options import database_of, database_options
 from reconcile.cli.screen import controlled
 from reconcile.errors import ReconcileError
 from reconcile.logs import printable
-from reconcile.planning.render import backend_text, human_bytes
-from reconcile.wording import count
+from reconcile.planning.render import backend_text
+from reconcile.wording import count, human_bytes
 
 
-@click.command("check")
+@verb("check", "try the backends of a config")
 @click.argument("config", type=PATH)
 @option("--analysis-archive", is_flag=True, help="Check the analysis archive's backend alone.")
 @option("--format", "form", type=click.Choice(("text", "json")), default="text", show_default=True)
@@ -40,12 +41,11 @@ def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
     if options["form"] == "json":
         click.echo(msgspec.json.format(msgspec.json.encode(report.data())))
     else:
-        for line in _lines(report):
-            click.echo(line)
+        show(_lines(report))
     if not report.ok:
         raise ReconcileError(
             f"the check of {report.config.path} failed: {', '.join(_failures(report))}",
-            hint="mend what is said above; the same command checks again",
+            hint="fix what is said above; the same command checks again",
         )
 
 
@@ -69,6 +69,7 @@ def _lines(report: CheckReport) -> Iterator[str]:
 
 def _backend(report: BackendReport) -> Iterator[str]:
     yield f"{report.backend.role}: {backend_text(report.backend.describe())}"
+    yield from (f"  note: {printable(remark)}" for remark in report.remarks)
     for step in report.steps:
         detail = f"  {printable(step.detail)}" if step.detail else ""
         yield f"  {step.name:<8} {'ok' if step.ok else 'FAILED':<6} {step.seconds * 1000:>8.1f} ms{detail}"

@@ -9,21 +9,30 @@ from typing import Any
 import click
 
 from reconcile import verbs
-from reconcile.cli.option import option
+from reconcile.catalog import Catalog
+from reconcile.cli.lines import show
+from reconcile.cli.option import option, verb
 from reconcile.cli.options import config_options, database_of, database_options
+from reconcile.cli.results import not_intact_lines
 from reconcile.cli.screen import confirm_by_name, controlled
+from reconcile.commands import command_line
 from reconcile.config import load_config
-from reconcile.planning.render import human_bytes
-from reconcile.running.apply import configs_of
+from reconcile.errors import EXIT_DONE, EXIT_INCOMPLETE, PlaceChangedError
+from reconcile.running.apply import run_record
+from reconcile.running.configs import configs_of
 from reconcile.running.kept import Cleaned, Kept, clean, kept_sources, nothing_to_do
+from reconcile.running.older import older_than_stores
 from reconcile.running.options import RunOptions
-from reconcile.wording import count
+from reconcile.running.preview import CleanPreview, preview_clean
+from reconcile.running.worktables import STAGING, UNDOING
+from reconcile.wording import count, human_bytes
 
 
-@click.command("clean")
+@verb("clean", "delete the sources that a run kept")
 @click.argument("run")
 @config_options
 @option("--older-than", type=click.IntRange(0), metavar="DAYS", help="Only if the run ended so many days ago or more.")
+@option("--dry-run", is_flag=True, help="Say what would be deleted and what would stay; change nothing, take no lock.")
 @option("--yes", is_flag=True, help="Do not ask.")
 @option(
     "--workers", type=click.IntRange(1, 256), help="Requests to a store at once.  [default: what it does best with]"
@@ -47,17 +56,31 @@ def command(context: click.Context, /, run: str, **options: Any) -> None:  # noq
     dest: Path | None = options["dest"]
     given = dest or source
     with verbs.opened(database, load_config(given) if given else None) as catalog:
+        _refuse_older(catalog, run, source, dest)
         kept = kept_sources(catalog, run)
-        desired = configs_of(kept.record.header, source, dest)
+        desired = configs_of(kept.record.header, source, dest, anywhere=True)
+        if options["dry_run"]:
+            looking = RunOptions(workers=options["workers"])
+            show(_preview_lines(preview_clean(catalog, run, desired, looking, options["older_than"])))
+            return
         if not options["yes"] and nothing_to_do(catalog, kept, options["older_than"]) is None:
-            for line in _question(kept):
-                click.echo(line, err=True)
+            show(_question(kept), err=True)
             confirm_by_name("Delete them?", run)
         run_options = RunOptions(workers=options["workers"], lock_wait=options["lock_wait"])
         with controlled(quiet=context.obj) as control:
             cleaned = clean(catalog, run, desired, run_options, control, options["older_than"])
-    for line in _lines(cleaned):
-        click.echo(line)
+    show(_lines(cleaned))
+    context.exit(EXIT_INCOMPLETE if cleaned.not_intact else EXIT_DONE)
+
+
+def _refuse_older(catalog: Catalog, run: str, source: Path | None, dest: Path | None) -> None:
+    """Raise `PlaceChangedError` for a run that has got further than this database knows."""
+    record = run_record(catalog, run)
+    if record.state not in (STAGING, UNDOING):
+        return
+    older = older_than_stores(catalog, record, configs_of(record.header, source, dest))
+    if older is not None:
+        raise PlaceChangedError(f"{older}. Nothing was deleted", hint=command_line("apply", record.plan_path))
 
 
 def _question(kept: Kept) -> Iterator[str]:
@@ -72,6 +95,16 @@ def _stays(stays: dict[str, int]) -> Iterator[str]:
         yield f"  {documents} stay: {reason}"
 
 
+def _preview_lines(preview: CleanPreview) -> Iterator[str]:
+    if preview.already:
+        yield f"nothing to do: {preview.already}"
+    else:
+        yield f"run {preview.run_id}: {count(preview.deleted, 'source')} would be deleted; nothing was changed"
+    yield from _stays(preview.stays)
+    for source, dest in preview.same_place:
+        yield f"  none of {source}, if it is {dest} under another name: clean finds that out by a marker"
+
+
 def _lines(cleaned: Cleaned) -> Iterator[str]:
     if cleaned.already:
         yield f"nothing to do: {cleaned.already}"
@@ -79,5 +112,6 @@ def _lines(cleaned: Cleaned) -> Iterator[str]:
         yield f"run {cleaned.run_id}: {count(cleaned.deleted, 'source')} deleted"
         yield f"  reconcile undo {cleaned.run_id} still takes it back: it copies from where the documents are now"
     yield from _stays(cleaned.stays)
+    yield from not_intact_lines(cleaned.not_intact)
     if cleaned.remark:
         yield f"  {cleaned.remark}"

@@ -5,12 +5,14 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
+from reconcile.cli.option import verb
+
 _SHELLS = ("bash", "zsh", "fish")
 PROGRAM = "reconcile"
 VARIABLE = "_RECONCILE_COMPLETE"
 
 
-@click.command("completion")
+@verb("completion", "complete verbs and options in the shell")
 @click.argument("shell", type=click.Choice(_SHELLS))
 @click.pass_context
 def command(context: click.Context, /, shell: str) -> None:

@@ -12,7 +12,8 @@ import click
 import msgspec
 
 from reconcile import verbs
-from reconcile.cli.option import PATH, option
+from reconcile.cli.lines import show
+from reconcile.cli.option import PATH, option, verb
 from reconcile.cli.options import config_options, database_of, database_options
 from reconcile.errors import EXIT_CHANGES
 from reconcile.logs import printable
@@ -30,14 +31,13 @@ from reconcile.planning.diff import (
     head_data,
 )
 from reconcile.planning.model import Blocker, Move
-from reconcile.planning.planfile import PlanFile, open_plan
-from reconcile.planning.render import human_bytes
-from reconcile.wording import count
+from reconcile.planning.planfile import PlanFile, open_whole_plan
+from reconcile.wording import count, human_bytes
 
 _MARKS = {ADDED: "+", REMOVED: "-", CHANGED: "~", BLOCKED: "!", UNBLOCKED: "*"}
 
 
-@click.command("diff")
+@verb("diff", "show what changed since a plan was made")
 @click.argument("plan", type=PATH)
 @click.argument("plan2", type=PATH, required=False)
 @config_options
@@ -57,19 +57,19 @@ def command(context: click.Context, /, plan: Path, plan2: Path | None, form: str
       reconcile diff plans/to-s3.json plans/to-s3-again.json
     """
     with ExitStack() as stack:
-        before = open_plan(plan)
-        before.verify()
+        before = open_whole_plan(plan)
         if plan2 is None:
             after = stack.enter_context(
                 verbs.planned_again(before, database_of(options), options["source"], options["dest"])
             )
         else:
-            after = open_plan(plan2)
-            after.verify()
+            after = open_whole_plan(plan2)
         counts: Counter[str] = Counter()
-        lines = _json(before, after, counts) if form == "json" else _text(before, after, counts)
-        for line in lines:
-            click.echo(line)
+        if form == "json":
+            for line in _json(before, after, counts):
+                click.echo(line)
+        else:
+            show(_text(before, after, counts))
         differs = bool(counts) or bool(circumstances(before.header, after.header))
     if differs and options["detailed_exitcode"]:
         context.exit(EXIT_CHANGES)

@@ -6,10 +6,12 @@ from importlib.util import find_spec
 
 import click
 
+from reconcile.cli.option import verb
 from reconcile.config.drivers import DRIVERS
+from reconcile.wording import to_install
 
 
-@click.command("drivers")
+@verb("drivers", "list the drivers")
 def command() -> None:
     """List the five drivers, their config keys, and what is installed.
 
@@ -18,7 +20,7 @@ def command() -> None:
     """
     for driver in DRIVERS.values():
         missing = [name for name in driver.needs if find_spec(name) is None]
-        state = f"not installed: pip install 'reconcile[{driver.name}]'" if missing else "installed"
+        state = f"not installed: {to_install(driver.name)}" if missing else "installed"
         click.echo(f"{driver.name:<8} {driver.scheme}://  {driver.about}; {state}")
         for key in driver.keys:
             click.echo(f"           {key.name:<18} {key.about}{' (required)' if key.required else ''}")

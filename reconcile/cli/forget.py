@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from reconcile import verbs
-from reconcile.cli.option import PATH, option
+from reconcile.cli.lines import show
+from reconcile.cli.option import PATH, option, verb
 from reconcile.cli.options import database_of, database_options
 from reconcile.cli.screen import confirm_by_name
 from reconcile.config import load_config
@@ -17,10 +18,11 @@ from reconcile.logs import printable
 from reconcile.running.forget import Forgettable, forget, forgettable, refuse_same_url
 
 
-@click.command("forget")
+@verb("forget", "remove the records of a run")
 @click.argument("run")
 @option("--source", type=PATH, help="A config of the services, for its credentials.database.")
 @option("--force", is_flag=True, help="Even where only the records tell which of two endpoints holds a document.")
+@option("--dry-run", is_flag=True, help="Say what would be forgotten; change nothing, take no lock.")
 @option("--yes", is_flag=True, help="Do not ask.")
 @option("--lock-wait", type=click.FloatRange(0), default=15, show_default=True, help="Seconds to wait for another run.")
 @database_options
@@ -35,14 +37,15 @@ def command(run: str, **options: Any) -> None:  # noqa: ANN401
     """
     source: Path | None = options["source"]
     with verbs.opened(database_of(options), load_config(source) if source else None) as catalog:
-        if not options["yes"]:
+        if options["dry_run"] or not options["yes"]:
             found = forgettable(catalog, run)
             refuse_same_url(found, force=options["force"])
             for line in _consequences(found):
-                click.echo(line, err=True)
+                click.echo(line, err=not options["dry_run"])
+            if options["dry_run"]:
+                return
             confirm_by_name("Forget it?", run)
-        for line in _done(forget(catalog, run, force=options["force"], lock_wait=options["lock_wait"])):
-            click.echo(line)
+        show(_done(forget(catalog, run, force=options["force"], lock_wait=options["lock_wait"])))
 
 
 def _consequences(found: Forgettable) -> Iterator[str]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import sys
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -11,25 +14,42 @@ import click
 from reconcile import __version__
 from reconcile.cli.option import PATH, option
 from reconcile.errors import Interrupted, ReconcileError, UsageError
-from reconcile.logs import LEVELS, configure, get_logger
+from reconcile.limits import exceeded
+from reconcile.logs import LEVELS, configure, get_logger, printable
 from reconcile.secret import scrub
 
 _EXIT_USAGE = 64
 _EXIT_INTERRUPTED = 130
+_SIGNALLED = (130, 143)
 _VERBS = (
     *("plan", "show", "diff", "apply", "undo"),
     *("check", "verify"),
-    *("status", "runs", "report", "clean", "forget"),
+    *("status", "runs", "report", "clean", "forget", "rebind"),
     *("drivers", "completion"),
 )
 
 
-_VENDORS = {
+# What people type from other tools, and what it is here.
+_ELSEWHERE = {
+    "list": "reconcile runs",
+    "history": "reconcile runs",
+    "rollback": "reconcile undo RUN",
+    "revert": "reconcile undo RUN",
+    "resume": "reconcile apply PLAN: the same command goes on",
+    "continue": "reconcile apply PLAN: the same command goes on",
+    "run": "reconcile apply PLAN",
+    "validate": "reconcile check CONFIG",
+    "audit": "reconcile verify CONFIG",
+    "delete": "reconcile clean RUN",
+    "serve": "reconcile status --watch",
     "objectstorage": "reconcile VERB; docs/coming-from-anchore-manager.md has a table",
     "migrate": "reconcile plan FROM TO, then reconcile apply PLAN",
     "list-migrations": "reconcile runs",
     "list-drivers": "reconcile drivers",
 }
+
+
+_EPILOG = "Every option can be given by environment: RECONCILE_DB_CONNECT, or for one verb RECONCILE_APPLY_DB_CONNECT."
 
 
 class Verbs(click.Group):
@@ -41,9 +61,11 @@ class Verbs(click.Group):
     def resolve_command(
         self, context: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the verb; those who come from anchore-manager are told what it is called here."""
-        if args[0] in _VENDORS:
-            raise UsageError(f"there is no verb {args[0]} here", hint=_VENDORS[args[0]])
+        """Find the verb; those who come from other tools are told what it is called here."""
+        if args[0] not in _VERBS and not args[0].startswith("-"):
+            alike = difflib.get_close_matches(args[0], _VERBS, 1)
+            known = f"did you mean reconcile {alike[0]}?" if alike else "reconcile --help lists the verbs"
+            raise UsageError(f"there is no verb {printable(args[0])} here", hint=_ELSEWHERE.get(args[0], known))
         return super().resolve_command(context, args)
 
     def get_command(self, _context: click.Context, name: str) -> click.Command | None:
@@ -59,7 +81,9 @@ class Verbs(click.Group):
         return command
 
 
-@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}, epilog=_EPILOG
+)
 @click.version_option(__version__, prog_name="reconcile")
 @option("--log-level", type=click.Choice(LEVELS), help="[default: warning on a terminal, else info]")
 @option("--log-format", type=click.Choice(("json", "console")), help="[default: console on a terminal, else json]")
@@ -105,18 +129,38 @@ def main() -> None:
         click.echo(error.format_message(), err=True)
         code = _EXIT_USAGE
     except (click.exceptions.Abort, KeyboardInterrupt):
-        code = _report("interrupted at once", "the same command goes on where this one stopped", _EXIT_INTERRUPTED)
+        code = _report("interrupted at once", "reconcile status shows what became of a run", _EXIT_INTERRUPTED)
     except click.UsageError as error:
         if error.ctx is not None:
             click.echo(error.ctx.get_usage(), err=True)
-        code = _report(error.format_message(), "reconcile --help, or reconcile VERB --help", _EXIT_USAGE)
+        code = _report(error.format_message(), _usage_hint(error), _EXIT_USAGE)
     except ReconcileError as error:
         code = _report(error.message, error.hint, error.code if isinstance(error, Interrupted) else error.exit_code)
     except OSError as error:
         code = _lost_output(error)
-    except Exception as error:  # noqa: BLE001 - the last resort: never a raw traceback, it may hold a credential
-        code = _defect(error)
-    sys.exit(code if isinstance(code, int) else 0)
+    except SystemExit:
+        raise
+    except BaseException as error:  # noqa: BLE001 - the last resort: never a raw traceback, it may hold a credential
+        code = _defect(error)  # a panic of a library in Rust is no `Exception`
+    code = code if isinstance(code, int) else 0
+    if code in _SIGNALLED and any(thread.name.startswith("reconcile") for thread in threading.enumerate()):
+        _leave(code)
+    sys.exit(code)
+
+
+def _leave(code: int) -> None:
+    """End without waiting for threads that only read: a server may let them wait for long."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    os._exit(code)
+
+
+def _usage_hint(error: click.UsageError) -> str:
+    if isinstance(error, click.NoSuchOption) and error.option_name == "--dry-run":
+        return "reconcile show PLAN says what a plan would do; undo and clean have --dry-run"
+    verb = error.ctx.info_name if error.ctx is not None and error.ctx.parent is not None else "VERB"
+    return f"reconcile {verb} --help"
 
 
 def _lost_output(error: OSError) -> int:
@@ -131,14 +175,20 @@ def _lost_output(error: OSError) -> int:
     return 1
 
 
-def _defect(error: Exception) -> int:
+def _defect(error: BaseException) -> int:
+    limit = exceeded(error)
+    if limit is not None:
+        return _report(limit.message, limit.hint, limit.exit_code)
     get_logger().error("unexpected error", exc_info=error)
     hint = "this is a defect of reconcile; the log has the traceback. A run can be resumed by the same command"
     return _report(f"unexpected {type(error).__name__}: {error}", hint, 1)
 
 
 def _report(message: str, hint: str | None, code: int) -> int:
-    click.echo(f"error: {scrub(message)}", err=True)
+    from reconcile.cli.lines import show  # noqa: PLC0415 - what draws takes a while to load
+
+    show([f"error: {scrub(message)}"], err=True)
     if hint:
-        click.echo(f"  next: {scrub(hint)}", err=True)
+        lines = scrub(hint).replace("\n", "\n        ")
+        show([f"  next: {lines}"], err=True)
     return code

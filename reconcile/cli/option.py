@@ -1,4 +1,4 @@
-"""What every option is made with: each can also be given by environment, as ``RECONCILE_<NAME>``."""
+"""What every verb and option is made with: help in groups, and a variable of the environment for each option."""
 
 from __future__ import annotations
 
@@ -11,9 +11,52 @@ import click
 F = TypeVar("F", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path, readable=False)
 
+_GROUPS = {
+    "Services and other runs": "wait-for-services ignore-services lock-wait takeover-wait share-destination",
+    "Limits and speed": "workers max-failures max-document-size memory max-rate limit max-bytes max-duration until",
+    "Database": "db-connect db-use-ssl db-retries db-timeout db-connect-timeout",
+    "Output": "format out yes show-config quiet help",
+}
+_GROUP_OF = {f"--{name}": group for group, names in _GROUPS.items() for name in names.split()}
+
+# Options that mean one thing for this verb and another for that: one variable for all of them would be a trap.
+_ONLY_BY_VERB = {"--limit", "--format", "--out"}
+
+
+class Verb(click.Command):
+    """A verb. Its options stand in groups, and each can be given as ``RECONCILE_<VERB>_<OPTION>``, too, which wins."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:  # noqa: ANN401 - click's own
+        super().__init__(*args, **settings)
+        for parameter in self.params:
+            if isinstance(parameter, click.Option) and isinstance(parameter.envvar, str):
+                own = parameter.envvar.replace("RECONCILE_", f"RECONCILE_{str(self.name).upper()}_", 1)
+                by_verb = _long_name(parameter.opts) in _ONLY_BY_VERB
+                parameter.envvar = own if by_verb else (own, parameter.envvar)
+
+    def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, those of this verb alone first."""
+        groups: dict[str, list[tuple[str, str]]] = {group: [] for group in ("Options", *_GROUPS)}
+        for parameter in self.get_params(context):
+            record = parameter.get_help_record(context) if isinstance(parameter, click.Option) else None
+            if record is not None:
+                groups[_GROUP_OF.get(_long_name(parameter.opts), "Options")].append(record)
+        for group, records in groups.items():
+            if records:
+                with formatter.section(group):
+                    formatter.write_dl(records)
+
+
+def verb(name: str, short_help: str) -> Callable[[Callable[..., Any]], click.Command]:
+    """Return the decorator of a verb's function; ``short_help`` has to fit a line of the list of verbs."""
+    return click.command(name, cls=Verb, short_help=short_help)
+
 
 def option(*names: str, **settings: Any) -> Callable[[F], F]:  # noqa: ANN401 - click's own
     """Return a click option whose environment variable follows from its name."""
-    long = next(name for name in names if name.startswith("--")).partition("/")[0]
-    variable = "RECONCILE_" + long.removeprefix("--").replace("-", "_").upper()
-    return click.option(*names, envvar=variable, show_envvar=True, **settings)
+    variable = "RECONCILE_" + _long_name(names).removeprefix("--").replace("-", "_").upper()
+    return click.option(*names, envvar=variable, **settings)
+
+
+def _long_name(names: Any) -> str:  # noqa: ANN401 - a tuple or a list
+    return str(next(name for name in names if name.startswith("--"))).partition("/")[0]

@@ -43,9 +43,7 @@ def database_options(command: F) -> F:
             option(
                 "--db-connect-timeout",
                 type=click.IntRange(1),
-                default=30,
-                show_default=True,
-                help="Seconds a connection may take.",
+                help="Seconds a connection may take.  [default: timeout of the config's db_connect_args, or 30]",
             ),
         )
     ):
@@ -119,6 +117,13 @@ def _seconds_until(_context: click.Context, _parameter: click.Parameter, value: 
     return int((then - now).total_seconds()) % _DAY_SECONDS
 
 
+def digest_of(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    """Read the digest of a plan as `show` prints it."""
+    if value is not None and not re.fullmatch(r"sha256:[0-9a-f]{64}", value):
+        raise click.BadParameter(f"{value!r} is no digest of a plan; sha256: and 64 hex digits are")
+    return value
+
+
 def budget_of(options: dict[str, Any]) -> Budget:
     """Take what limits a staging out of a verb's keyword arguments."""
     times = [seconds for name in ("until", "max_duration") if (seconds := options.pop(name)) is not None]
@@ -151,6 +156,13 @@ def run_options(command: F) -> F:
                 help="Seconds to watch young heartbeats before the switch; 0 refuses one at once.",
             ),
             option("--ignore-services", is_flag=True, help="Switch although services may be running."),
+            option(
+                "--takeover-wait",
+                type=click.FloatRange(0),
+                metavar="SECONDS",
+                help="Wait at most this long for deletes of a killed run that may still arrive; 0 ends at once"
+                " (exit 10).  [default: as long as they live]",
+            ),
             option(
                 "--max-failures",
                 metavar="N|P%",

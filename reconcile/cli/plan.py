@@ -2,23 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
 
-from reconcile.catalog import Scope
-from reconcile.cli.option import PATH, option
+from reconcile.catalog import Catalog, Scope
+from reconcile.cli.bars import Bars
+from reconcile.cli.lines import show
+from reconcile.cli.option import PATH, option, verb
 from reconcile.cli.options import database_of, database_options
-from reconcile.errors import EXIT_CHANGES
+from reconcile.cli.screen import ended_at_once
+from reconcile.commands import command_line
+from reconcile.config import Config
+from reconcile.control import Progress
+from reconcile.errors import EXIT_CHANGES, EXIT_FAILED_ON
 from reconcile.planning import planner
 from reconcile.planning.model import Summary
+from reconcile.planning.planfile import PlanFile
 from reconcile.planning.rates import read_rates
 from reconcile.planning.render import summary_data, summary_text
+from reconcile.stores.s3_put import KEYS, parsed
+
+FAIL_ON: dict[str, Callable[[Summary], object]] = {
+    "blockers": lambda summary: summary.blocked.documents,
+    "unreadable": lambda summary: summary.unreadable_after,
+    "unverifiable": lambda summary: summary.unverifiable,
+    "unprobed": lambda summary: summary.probed is None,
+    "overwrites": lambda summary: summary.overwritten,
+    "warnings": lambda summary: any(note.startswith("WARNING") for note in summary.notes),
+    "changes": lambda summary: summary.moves.documents,
+}
 
 
-@click.command("plan")
+def _conditions(_context: click.Context, _parameter: click.Parameter, value: str | None) -> list[str]:
+    """Read ``blockers,unreadable``."""
+    names = [name.strip() for name in (value or "").split(",") if name.strip()]
+    for name in names:
+        if name not in FAIL_ON:
+            raise click.BadParameter(f"{name!r} is none of {', '.join(FAIL_ON)}")
+    return names
+
+
+@verb("plan", "work out what has to move, and save it as a plan")
 @click.argument("source", type=PATH)
 @click.argument("dest", type=PATH)
 @option("--out", type=PATH, help="File of the plan; .gz or .zst compresses it.  [default: plans/<plan id>.json]")
@@ -27,8 +55,19 @@ from reconcile.planning.render import summary_data, summary_text
 @option("--user", multiple=True, metavar="U", help="Only this account. May be repeated.")
 @option("--limit", type=click.IntRange(1), metavar="N", help="Plan at most N moves.")
 @option("--keep-source", is_flag=True, help="Delete no source after the switch.")
+@option(
+    "--clean-elsewhere",
+    is_flag=True,
+    help="Delete after the switch what lies in a bucket, prefix or data dir, too, that SOURCE does not name any more.",
+)
+@option(
+    "--s3-put",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help=f"Write objects to S3 with this: {', '.join(KEYS)}, as its PutObject has them. May be repeated.",
+)
 @option("--allow-unreadable", is_flag=True, help="Move documents even where the services could not read them back.")
-@option("--overwrite", is_flag=True, help="Content at a destination that no catalog row refers to gives way.")
+@option("--overwrite", is_flag=True, help="Content at a destination that no catalog row refers to is replaced.")
 @option(
     "--probe",
     type=click.Choice(("exists", "digest")),
@@ -40,6 +79,13 @@ from reconcile.planning.render import summary_data, summary_text
     multiple=True,
     metavar="FILE",
     help="What reconcile check CONFIG --format json printed: forecasts how long it takes. May be repeated.",
+)
+@option("--note", metavar="TEXT", help="Put this into the plan, for whoever reviews it: a ticket, say.")
+@option(
+    "--fail-on",
+    metavar="WHAT,...",
+    callback=_conditions,
+    help=f"Exit 15 if the saved plan has any of {', '.join(FAIL_ON)}.",
 )
 @option("--detailed-exitcode", is_flag=True, help="Exit 2 if the plan has changes.")
 @option("--format", "form", type=click.Choice(("text", "json")), default="text", show_default=True)
@@ -54,8 +100,25 @@ def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
     \b
       reconcile plan config.yaml dest-config.yaml --out plans/to-s3.json
     """
-    out: Path | None = options["out"]
-    plan = planner.plan(
+    with (
+        ended_at_once("the plan was given up: nothing was changed, and no plan saved", "the same command begins anew"),
+        Bars(quiet=context.obj) as bars,
+    ):
+        plan = _planned(options, bars)
+    if options["form"] == "json":
+        click.echo(msgspec.json.encode(summary_data(plan)))
+    else:
+        show([summary_text(plan), f"saved as {plan.path}", _next(plan.path, plan.header.summary)])
+    found = [name for name in options["fail_on"] if FAIL_ON[name](plan.header.summary)]
+    if found:
+        show([f"error: the plan has what --fail-on names: {', '.join(found)}; it is saved as {plan.path}"], err=True)
+        context.exit(EXIT_FAILED_ON)
+    if options["detailed_exitcode"] and plan.header.summary.moves.documents:
+        context.exit(EXIT_CHANGES)
+
+
+def _planned(options: dict[str, Any], progress: Progress) -> PlanFile:
+    return planner.plan(
         options["source"],
         options["dest"],
         database_of(options),
@@ -63,25 +126,31 @@ def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
             scope=Scope(options["bucket"], options["exclude_bucket"], options["user"]),
             limit=options["limit"],
             keep_source=options["keep_source"],
+            clean_elsewhere=options["clean_elsewhere"],
+            s3_put=parsed(options["s3_put"]),
+            note=options["note"],
             allow_unreadable=options["allow_unreadable"],
             overwrite=options["overwrite"],
             probe=options["probe"],
             rates=read_rates(options["rates"]),
         ),
-        out,
+        options["out"],
+        progress,
+        arrived=_how_they_came,
     )
-    if options["form"] == "json":
-        click.echo(msgspec.json.encode(summary_data(plan)))
-    else:
-        click.echo(summary_text(plan))
-        click.echo(f"saved as {plan.path}")
-        click.echo(_next(plan.path, plan.header.summary))
-    if options["detailed_exitcode"] and plan.header.summary.moves.documents:
-        context.exit(EXIT_CHANGES)
+
+
+def _how_they_came(catalog: Catalog, config: Config) -> str | None:
+    from reconcile.running.arrivals import how_they_came  # noqa: PLC0415 - only a plan without moves asks for it
+
+    return how_they_came(catalog, config)
 
 
 def _next(path: Path, summary: Summary) -> str:
     if not summary.moves.documents:
-        return "nothing to move"
-    leave = " --leave-blocked" if summary.blocked.documents else ""
-    return f"next: reconcile show {path} --moves    to review it\n      reconcile apply {path}{leave}    to do it"
+        return "next: nothing, no document has to move"
+    show, apply = (
+        command_line("show", path, moves=True),
+        command_line("apply", path, leave_blocked=bool(summary.blocked.documents)),
+    )
+    return f"next: {show}    to review it\n      {apply}    to do it"

@@ -14,8 +14,8 @@ _PREFACE = """\
 # Commands
 
 Made from the help texts by `make docs`; `reconcile VERB --help` shows the same. Every option can also be given by an
-environment variable, named in brackets. What commands print and where: [scripting.md](scripting.md); exit codes:
-[exit-codes.md](exit-codes.md).
+environment variable: [configuration.md](configuration.md#options-by-environment). What commands print and where:
+[scripting.md](scripting.md); exit codes: [exit-codes.md](exit-codes.md).
 """
 
 

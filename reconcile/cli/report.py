@@ -7,13 +7,14 @@ from typing import Any
 import click
 
 from reconcile import verbs
-from reconcile.cli.option import PATH, option
+from reconcile.cli.lines import screen_width
+from reconcile.cli.option import PATH, option, verb
 from reconcile.cli.options import database_of, database_options
 from reconcile.cli.results import put_out
 from reconcile.rendering.output import FORMS, rendered_report
 
 
-@click.command("report")
+@verb("report", "report what a run did")
 @click.argument("run", required=False)
 @option("--source", type=PATH, help="A config of the services, for its credentials.database.")
 @option("--format", "form", type=click.Choice(FORMS), default="text", show_default=True)
@@ -29,4 +30,5 @@ def command(run: str | None, **options: Any) -> None:  # noqa: ANN401
       reconcile report --source config.yaml --format html --out migration.html
     """
     report = verbs.report(database_of(options), run, options["source"])
-    put_out(rendered_report(report, options["form"]), options["out"])
+    width = screen_width() if options["out"] is None else None
+    put_out(rendered_report(report, options["form"], width), options["out"], wrapped=options["form"] == "text")

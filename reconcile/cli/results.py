@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import msgspec
 import yaml
 
 from reconcile._version import OUTPUT_FORMAT
+from reconcile.cli.lines import show
+from reconcile.commands import command_line, copy_line, old_name, undo_run
 from reconcile.config import Config
 from reconcile.logs import printable
 from reconcile.rendering.output import write_new
@@ -19,26 +22,31 @@ from reconcile.verbs import Prepared
 from reconcile.wording import count
 
 
-def put_out(pieces: Iterable[str], out: Path | None) -> None:
-    """Print a rendering piece by piece, or write it to a new file and say so."""
+def put_out(pieces: Iterable[str], out: Path | None, *, wrapped: bool = False) -> None:
+    """Print a rendering piece by piece, or write it to a new file and say so; ``wrapped``: pieces are lines to read."""
     if out is not None:
         write_new(out, pieces)
         click.echo(f"saved as {out}", err=True)
+        return
+    if wrapped:
+        show(piece.removesuffix("\n") for piece in pieces)
         return
     for piece in pieces:
         click.echo(piece, nl=False)
 
 
-def show_outcome(outcome: Outcome, prepared: Prepared, form: str) -> None:
-    """Print the outcome to stdout, as text or JSON."""
+def show_outcome(outcome: Outcome, prepared: Prepared, form: str, *, config: bool = False) -> None:
+    """Print the outcome to stdout, as text or JSON; ``config``: with the sections that the services need now."""
     if form == "json":
         click.echo(msgspec.json.encode(outcome_data(outcome, prepared)))
         return
     if outcome.already:
         click.echo(f"nothing to do: {outcome.already}")
     if outcome.run_id:
-        for line in _lines(outcome, prepared):
-            click.echo(line)
+        show(_lines(outcome, prepared))
+    if config and not outcome.staged:
+        click.echo("\nservices.catalog of the config, credentials masked:\n")
+        click.echo(config_text(prepared.desired.dest))
 
 
 def outcome_data(outcome: Outcome, prepared: Prepared) -> dict[str, Any]:
@@ -46,7 +54,7 @@ def outcome_data(outcome: Outcome, prepared: Prepared) -> dict[str, Any]:
     dest = prepared.desired.dest
     dropped = prepared.plan is None
     needs_none = dropped or outcome.already or outcome.unreadable or outcome.staged
-    config = None if needs_none else {"path": str(dest.path), **_sections(dest)}
+    config = None if needs_none else {"path": str(dest.path), **_sections(dest), "second_file": _second_file(prepared)}
     return {
         "format_version": OUTPUT_FORMAT,
         "run_id": outcome.run_id or None,
@@ -58,6 +66,8 @@ def outcome_data(outcome: Outcome, prepared: Prepared) -> dict[str, Any]:
         "sources_kept": outcome.kept,
         "unreadable": outcome.unreadable,
         "not_dropped": list(outcome.not_dropped),
+        "last_copies": outcome.last_copies,
+        "not_intact": list(outcome.not_intact),
         "undo_plan": str(outcome.undo_plan) if outcome.undo_plan else None,
         "remark": outcome.remark,
         "already": outcome.already,
@@ -68,11 +78,9 @@ def outcome_data(outcome: Outcome, prepared: Prepared) -> dict[str, Any]:
 def _lines(outcome: Outcome, prepared: Prepared) -> Iterator[str]:
     is_undo = prepared.undo_of is not None
     if is_undo and prepared.plan is None and not outcome.already:
-        yield f"run {outcome.run_id} never switched; its copies are dropped, the catalog is as it was"
-        if outcome.left:
-            left = count(outcome.left, "copy was", "copies were")
-            yield f"  {left} left alone: not, or not surely, what this run wrote"
-            yield from (f"    {printable(name)}" for name in outcome.not_dropped)
+        how = "but for the last copies of documents" if outcome.last_copies else "the catalog is as it was"
+        yield f"run {outcome.run_id} never switched; its copies are dropped, {how}"
+        yield from _not_dropped(outcome)
         return
     if outcome.staged:
         yield from _staged(outcome, prepared)
@@ -84,6 +92,7 @@ def _lines(outcome: Outcome, prepared: Prepared) -> Iterator[str]:
         yield f"  {left}: {_look(outcome, prepared)}"
     if outcome.kept:
         yield f"  {count(outcome.kept, 'source')} kept, each for a reason: {_look(outcome, prepared)}"
+    yield from not_intact_lines(outcome.not_intact)
     if outcome.remark:
         yield f"  {outcome.remark}"
     if outcome.already:
@@ -95,13 +104,51 @@ def _lines(outcome: Outcome, prepared: Prepared) -> Iterator[str]:
         )
         yield from _way_back(outcome, prepared)
         return
-    yield ""
-    yield "The services must have this in services.catalog of their config from now on:"
-    yield ""
-    yield from (f"  {line}" for line in config_text(prepared.desired.dest).splitlines())
-    yield ""
-    yield f"next: put {prepared.desired.dest.path} in place as the services' config, then start them"
+    yield from _copy_lines(prepared)
+    if outcome.clean_later:
+        old = prepared.desired.source.path
+        clean = command_line("clean", outcome.run_id, source=old_name(old), dest=old)
+        yield f"to delete the sources, at any time: {clean}"
     yield from _way_back(outcome, prepared)
+
+
+def _copy_lines(prepared: Prepared) -> Iterator[str]:
+    """Yield how the new config gets its place, as lines for a shell; the services' own file is the one left behind."""
+    old, new = prepared.desired.source.path, prepared.desired.dest.path
+    if prepared.undo_of is not None:
+        if new == old_name(old):  # as the end of apply had it done
+            yield f"next: {copy_line(new, old)}"
+            new = old
+        yield f"next: start the services with {shlex.quote(str(new))}"
+        return
+    yield "next:"
+    yield f"  {copy_line(old, old_name(old))}"
+    yield f"  {copy_line(new, old)}"
+    yield f"  and start the services with {shlex.quote(str(old))}"
+    second = _second_file(prepared)
+    if second:
+        yield (
+            f"  first give {second}, the component catalog's own file, the same object_store: it stands at the file's"
+            " root, the driver's keys beside its name"
+        )
+
+
+def not_intact_lines(names: Sequence[str]) -> Iterator[str]:
+    """Yield lines that name documents whose sources stay since their copies are gone or damaged."""
+    if names:
+        yield "  NOT INTACT at the destination, so their sources were kept; find out why, then reconcile verify:"
+        yield from (f"    {printable(name)}" for name in names)
+
+
+def _not_dropped(outcome: Outcome) -> Iterator[str]:
+    if outcome.left > outcome.last_copies:
+        left = count(outcome.left - outcome.last_copies, "copy was", "copies were")
+        yield f"  {left} left alone: not, or not verifiably, what this run wrote"
+    if outcome.last_copies:
+        left = count(outcome.last_copies, "copy was", "copies were")
+        yield f"  {left} left alone: the source is not intact, so each may be the last one of its document"
+        yield "  the run stays staged: applying its plan again moves these documents, and copies the others anew"
+    yield from (f"    {printable(name)}" for name in outcome.not_dropped)
 
 
 def _staged(outcome: Outcome, prepared: Prepared) -> Iterator[str]:
@@ -111,25 +158,34 @@ def _staged(outcome: Outcome, prepared: Prepared) -> Iterator[str]:
     if outcome.left:
         yield f"  {count(outcome.left)} not among them: {_look(outcome, prepared)}"
     if outcome.changed:
-        yield f"  {count(outcome.changed, 'row')} changed since the plan was made: --refresh takes that along"
+        yield f"  {count(outcome.changed, 'row')} changed since the plan was made: --refresh includes that"
     yield "  the catalog is untouched, and the services go on as they are"
-    refresh = "" if prepared.undo_of else " --refresh"
-    yield f"next: stop the services, then reconcile apply {path}{refresh}"
-    yield f"to check the copies before: reconcile verify {prepared.desired.dest.path} --run {outcome.run_id}"
     source, dest = prepared.desired.source.path, prepared.desired.dest.path
-    yield f"to take them away again: reconcile undo {outcome.run_id} --source {dest} --dest {source}"
+    yield f"next: stop the services, then {command_line('apply', path, refresh=prepared.undo_of is None)}"
+    yield f"to check the copies before: {command_line('verify', dest, run=outcome.run_id)}"
+    yield f"to take them away again: {undo_run(outcome.run_id, dest, source)}"
 
 
 def _look(outcome: Outcome, prepared: Prepared) -> str:
-    return f"reconcile status {outcome.run_id} --source {prepared.desired.source.path}"
+    return command_line("status", outcome.run_id, source=prepared.desired.source.path)
+
+
+def _second_file(prepared: Prepared) -> str | None:
+    """Return the name of the other file that names the object store, where the services have one and it changes."""
+    source, dest = prepared.desired.source, prepared.desired.dest
+    if source.object_store == dest.object_store:
+        return None
+    return source.second_file or dest.second_file
 
 
 def _way_back(outcome: Outcome, prepared: Prepared) -> Iterator[str]:
     if outcome.undo_plan is None:
         return
     source, dest = prepared.desired.source.path, prepared.desired.dest.path
-    yield f"keep {source} as it is now, or a copy: it is needed to go back"
-    yield f"to take it back: reconcile undo {outcome.undo_plan} --source {dest} --dest {source}"
+    if outcome.unreadable:
+        yield f"to take it back: {undo_run(str(outcome.undo_plan), dest, source)}"
+    else:
+        yield f"to take it back: {undo_run(str(outcome.undo_plan), source, old_name(source))}"
 
 
 def config_text(config: Config) -> str:

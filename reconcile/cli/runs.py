@@ -10,18 +10,19 @@ import click
 import msgspec
 
 from reconcile import verbs
+from reconcile.catalog.lock import lock_holder
 from reconcile.catalog.tasks import Migration
-from reconcile.cli.option import PATH, option
+from reconcile.cli.lines import show
+from reconcile.cli.option import PATH, option, verb
 from reconcile.cli.options import database_of, database_options
 from reconcile.config import load_config
 from reconcile.logs import printable
-from reconcile.planning.render import human_bytes
 from reconcile.running.history import drivers_of, runs_data
 from reconcile.running.records import RunRecord
-from reconcile.wording import count, time_text
+from reconcile.wording import count, human_bytes, time_text
 
 
-@click.command("runs")
+@verb("runs", "list all runs")
 @option("--source", type=PATH, help="A config of the services, for its credentials.database.")
 @option("--format", "form", type=click.Choice(("text", "json")), default="text", show_default=True)
 @database_options
@@ -34,14 +35,14 @@ def command(form: str, **options: Any) -> None:  # noqa: ANN401
     source: Path | None = options["source"]
     with verbs.opened(database_of(options), load_config(source) if source else None) as catalog:
         runs, migrations = verbs.all_runs(catalog)
+        at_work = lock_holder(catalog) is not None
     if form == "json":
         click.echo(msgspec.json.encode(runs_data(runs, migrations)))
         return
-    for line in _lines(runs, migrations):
-        click.echo(line)
+    show(_lines(runs, migrations, at_work=at_work))
 
 
-def _lines(runs: list[RunRecord], migrations: list[Migration]) -> Iterator[str]:
+def _lines(runs: list[RunRecord], migrations: list[Migration], *, at_work: bool) -> Iterator[str]:
     if not runs:
         yield "no run is recorded in this database"
     for record in runs:
@@ -60,8 +61,10 @@ def _lines(runs: list[RunRecord], migrations: list[Migration]) -> Iterator[str]:
         begun, ended = (f"{time:%F %T}" if time else "?" for time in (task.started_at, task.ended_at))
         drivers = printable(f"{task.from_driver} -> {task.to_driver}")
         ours = "by reconcile" if task.is_ours else f"by {printable(task.executor or 'anchore-manager')}"
-        amount = f"{task.migrated} of {task.documents} documents"
-        yield f"{task.id:>6}  {task.state or '?':<8}  {drivers}  {amount}, {begun} to {ended}, {ours}"
+        amount = f"{task.migrated or 0:,} of {count(task.documents or 0)}"
+        # The vendor's command leaves its record at "running" when it is killed; while it works it holds the lock.
+        state = "broken off" if task.state == "running" and not at_work else task.state or "?"
+        yield f"{task.id:>6}  {state:<8}  {drivers}  {amount}, {begun} to {ended}, {ours}"
 
 
 def _drivers(sources: list[str], dests: list[str]) -> str:

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 import click
 
 from reconcile.cli.bars import Bars
+from reconcile.cli.lines import show
 from reconcile.control import Control
-from reconcile.errors import UsageError
+from reconcile.errors import DeclinedError, Interrupted, UsageError
 
 
 @contextmanager
-def controlled(*, quiet: bool) -> Iterator[Control]:
-    """Give a run its progress, and let SIGINT and SIGTERM end it after the batches in hand."""
+def controlled(*, quiet: bool, only_reads: bool = False) -> Iterator[Control]:
+    """Give a run its progress, and let SIGINT and SIGTERM end it after the batches in hand.
+
+    ``only_reads``: nothing of it is on record, so that it begins anew.
+    """
     with Bars(quiet=quiet) as bars:
         control = Control(progress=bars)
+        if only_reads:
+            control.interrupted, control.then = "interrupted: nothing was changed", "the same command begins anew"
 
         def stop(number: int, _frame: FrameType | None) -> None:
             if control.signal is not None:
@@ -35,19 +41,52 @@ def controlled(*, quiet: bool) -> Iterator[Control]:
                 signal.signal(number, handler)
 
 
-def confirm(question: str, *, yes: bool) -> None:
-    """Ask, unless told not to. Raises `UsageError` where nobody can be asked, aborts on anything but y."""
+@contextmanager
+def ended_at_once(said: str, hint: str) -> Iterator[None]:
+    """Let SIGINT and SIGTERM end what only reads, at once: as `Interrupted`, in the verb's own words."""
+    signals: list[int] = []
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        signals.append(number)
+        raise KeyboardInterrupt  # which nothing on the way takes for a failure to be told of later
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not signals:
+            raise
+        raise Interrupted(signals[0], said, hint=hint) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def confirm(said: Iterable[str], *, yes: bool) -> None:
+    """Say what is going to be done and have ``yes`` typed, unless told not to ask.
+
+    Raises `UsageError` where nobody can be asked, `DeclinedError` on anything else.
+    """
     if yes:
         return
+    show(said, err=True)
     if not sys.stdin.isatty():
-        raise UsageError("nobody can be asked here: standard input is no terminal", hint="give --yes to go ahead")
-    if not click.confirm(question, default=False, err=True):
-        raise UsageError("not confirmed: nothing was changed")
+        raise UsageError("cannot prompt: standard input is not a terminal", hint="give --yes to confirm")
+    if _typed("Type yes to do it").lower() != "yes":
+        raise DeclinedError("declined: nothing was changed")
 
 
-def confirm_by_name(question: str, name: str) -> None:
-    """Ask for a name to be typed. Raises `UsageError` where nobody can be asked, and on anything else."""
+def confirm_by_name(question: str, name: str, instead: str = "--yes") -> None:
+    """Ask for a name to be typed. Raises `UsageError` where nobody can be asked, `DeclinedError` on anything else."""
     if not sys.stdin.isatty():
-        raise UsageError("nobody can be asked here: standard input is no terminal", hint="give --yes to go ahead")
-    if click.prompt(f"{question} Type {name} to confirm", default="", show_default=False, err=True) != name:
-        raise UsageError("not confirmed: nothing was changed")
+        raise UsageError("cannot prompt: standard input is not a terminal", hint=f"give {instead} to confirm")
+    if _typed(f"{question} Type {name} to confirm") != name:
+        raise DeclinedError("declined: nothing was changed")
+
+
+def _typed(prompt: str) -> str:
+    """Return what was typed. Raises `Interrupted` for Ctrl-C, and for the end of input."""
+    try:
+        return str(click.prompt(prompt, default="", show_default=False, err=True)).strip()
+    except click.Abort:
+        raise Interrupted(signal.SIGINT, "interrupted at the prompt: nothing was changed") from None

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 
-from reconcile.cli.option import PATH, option
+from reconcile.cli.option import PATH, option, verb
 from reconcile.cli.results import put_out
 from reconcile.planning.planfile import open_plan
 from reconcile.rendering.output import FORMS, rendered_plan
 
 
-@click.command("show")
+@verb("show", "show what a saved plan would do")
 @click.argument("plan", type=PATH)
 @option("--format", "form", type=click.Choice(FORMS), default="text", show_default=True)
 @option("--out", type=PATH, help="Write to this new file instead of stdout.")
@@ -28,4 +28,4 @@ def command(plan: Path, form: str, out: Path | None, *, moves: bool) -> None:
       reconcile show plans/to-s3.json --moves | less
       reconcile show plans/to-s3.json --format html --out to-s3.html
     """
-    put_out(rendered_plan(open_plan(plan), form, moves=moves), out)
+    put_out(rendered_plan(open_plan(plan), form, moves=moves), out, wrapped=form == "text" and not moves)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,28 +14,35 @@ import msgspec
 
 from reconcile import verbs
 from reconcile.catalog import Catalog
-from reconcile.cli.option import PATH, option
+from reconcile.cli.lines import show
+from reconcile.cli.option import PATH, option, verb
 from reconcile.cli.options import database_of, database_options
+from reconcile.cli.serve import serve
 from reconcile.cli.watch import follow, in_place, is_screen
 from reconcile.config import load_config
+from reconcile.errors import EXIT_NOBODY
 from reconcile.logs import printable
-from reconcile.pace import Rate, duration_text
-from reconcile.planning.render import human_bytes
+from reconcile.pace import Pace, Rate, duration_text
+from reconcile.rendering.live import live_data
 from reconcile.running.history import status_data
+from reconcile.running.next_steps import apply_command, undo_command
+from reconcile.running.older import older_than_stores
 from reconcile.running.records import RunRecord
 from reconcile.running.report import troubles
-from reconcile.running.status import PHASES, Status, undo_command
+from reconcile.running.samples import speeds
+from reconcile.running.status import PHASES, Status
 from reconcile.running.worktables import PLANNED
-from reconcile.wording import count, time_text
+from reconcile.wording import count, human_bytes, time_text
 
-_SHOWN = 20
+_SHOWN, _SHOWN_ON_PAGE, _SHOWN_ON_SCREEN = 10_000, 50, 8
 _INTERRUPTED = 130
 
 
-@click.command("status")
+@verb("status", "show how far a run is, and what to type next")
 @click.argument("run", required=False)
 @option("--source", type=PATH, help="A config of the services, for its credentials.database.")
-@option("--watch", is_flag=True, help="Go on showing it until the run ends, or Ctrl-C.")
+@option("--watch", is_flag=True, help="Go on showing it until the run ends (exit 14: nobody is at work), or Ctrl-C.")
+@option("--wait", is_flag=True, help="With --watch: wait for a run to begin, if none is under way.")
 @option(
     "--interval",
     type=click.FloatRange(0.1),
@@ -41,6 +50,12 @@ _INTERRUPTED = 130
     show_default=True,
     help="Seconds between two looks with --watch; more where a look takes long.",
 )
+@option(
+    "--serve",
+    metavar="[HOST:]PORT",
+    help="Serve it as a live page until Ctrl-C, to this machine unless HOST says else.",
+)
+@option("--serve-token", metavar="TOKEN", help="What others need to see the page; give it by environment.")
 @option("--format", "form", type=click.Choice(("text", "json")), default="text", show_default=True)
 @database_options
 @click.pass_context
@@ -48,15 +63,20 @@ def command(context: click.Context, /, run: str | None, form: str, **options: An
     """Show the last run, or RUN: its phase, counts, what failed and why, and what to type next.
 
     May be asked while the run goes, from another terminal or machine: it reads for a moment and takes no lock. --watch
-    shows the run as it goes, in place on a terminal, else a line each interval. Ctrl-C ends the watching (exit 130),
-    not the run.
+    shows the run as it goes, in place on a terminal, else a line each interval; it ends with the run, or with exit 14
+    once nobody is at work on it. Ctrl-C ends the watching (exit 130), not the run.
 
     \b
       reconcile status --source config.yaml --watch
     """
     source: Path | None = options["source"]
     with verbs.opened(database_of(options), load_config(source) if source else None) as catalog:
+        if options["serve"]:
+            _serve(catalog, run, options["serve"], options["serve_token"])
+            return
         status = verbs.status(catalog, run)
+        if options["watch"] and options["wait"] and run is None:
+            status = _begun(catalog, options["interval"])
         if status is None:
             click.echo(
                 msgspec.json.encode(status_data(None)) if form == "json" else "no run is recorded in this database"
@@ -66,13 +86,14 @@ def command(context: click.Context, /, run: str | None, form: str, **options: An
             try:
                 status = _watch(catalog, status.record.run_id, form, options["interval"])
             except KeyboardInterrupt:
-                click.echo("the watching has ended; the run goes on as it was", err=True)
+                click.echo("the watching has ended; it changed nothing in the run", err=True)
                 context.exit(_INTERRUPTED)
         if form == "text":
-            for line in _lines(catalog, status):
-                click.echo(line)
+            show(_lines(catalog, status))
         elif not options["watch"]:
             click.echo(_json(catalog, status, None))
+        if options["watch"] and not status.is_finished:
+            context.exit(EXIT_NOBODY)
 
 
 def _watch(catalog: Catalog, run_id: str, form: str, interval: float) -> Status:
@@ -91,6 +112,35 @@ def _watch(catalog: Catalog, run_id: str, form: str, interval: float) -> Status:
     return follow(look, say, interval)
 
 
+def _serve(catalog: Catalog, run: str | None, address: str, token: str | None) -> None:
+    pace, phase = Pace(), ["", ""]
+
+    def look() -> dict[str, Any]:
+        status = verbs.status(catalog, run)
+        if status is None:
+            return live_data(None, None, (), ())
+        now = [status.record.run_id, status.record.state]
+        if now != phase:  # what is counted is another thing from here on
+            pace.clear()
+            phase[:] = now
+        pace.add(time.monotonic(), status.done.documents, status.done.bytes)
+        run_id = status.record.run_id
+        return live_data(status, pace.rate(), troubles(catalog, run_id, _SHOWN_ON_PAGE), speeds(catalog, run_id))
+
+    with suppress(KeyboardInterrupt):
+        serve(address, look, token, lambda url: show([f"serving {url}    Ctrl-C ends it, not the run"], err=True))
+
+
+def _begun(catalog: Catalog, interval: float) -> Status | None:
+    """Wait for a run that is under way; return its status."""
+    click.echo("waiting for a run to begin; Ctrl-C ends the waiting", err=True)
+    while True:
+        status = verbs.status(catalog)
+        if status is not None and not status.is_finished and status.holder is not None:
+            return status
+        time.sleep(interval)
+
+
 def _json(catalog: Catalog, status: Status, rate: Rate | None) -> bytes:
     return msgspec.json.encode(status_data(status, rate, troubles(catalog, status.record.run_id, _SHOWN)))
 
@@ -98,12 +148,12 @@ def _json(catalog: Catalog, status: Status, rate: Rate | None) -> bytes:
 def _line(status: Status, rate: Rate | None) -> str:
     """Return how far a run is, in one line."""
     done, total = status.done, status.total
-    text = f"{datetime.now(UTC):%H:%M:%S} {status.record.state}: {done.documents} of {total.documents} documents"
+    text = f"{datetime.now(UTC):%H:%M:%S} {status.record.state}: {done.documents:,} of {total.documents:,} documents"
     return f"{text}, {human_bytes(done.bytes)} of {human_bytes(total.bytes)}" + "".join(_pace(status, rate))
 
 
 def _pace(status: Status, rate: Rate | None) -> Iterator[str]:
-    if not status.is_finished and rate is not None:
+    if not status.is_finished and rate is not None and status.holder is not None:
         yield f", {rate.documents_per_second:.0f} documents/s, {human_bytes(rate.bytes_per_second)}/s"
         left = rate.seconds_for(status.total.documents - status.done.documents)
         if left is not None:
@@ -121,6 +171,9 @@ def _progress(status: Status, rate: Rate | None) -> Iterator[str]:
 
 def _head(status: Status) -> Iterator[str]:
     record = status.record
+    if status.is_interrupted:
+        done, total = status.done, status.total
+        yield f"INTERRUPTED: nobody is at work on it; {done.documents:,} of {total.documents:,} documents are done"
     yield f"run {record.run_id}: {PHASES[record.state]}" + (
         f" (takes back run {record.undo_of})" if record.undo_of else ""
     )
@@ -130,7 +183,7 @@ def _head(status: Status) -> Iterator[str]:
         name = "to stage" if state == PLANNED else state
         yield f"  {name:<8} {count(tally.documents)}, {human_bytes(tally.bytes)}"
     for state, documents in status.sources.items():
-        yield f"  sources {state}: {documents}"
+        yield f"  sources {state}: {documents:,}"
     if record.keep_source:
         yield "  sources kept by policy: all"
     if record.remark:
@@ -141,12 +194,16 @@ def _head(status: Status) -> Iterator[str]:
 
 def _lines(catalog: Catalog, status: Status) -> Iterator[str]:
     yield from _head(status)
-    if status.average is not None:
+    if status.average is not None and not status.is_interrupted:
         left = status.average.seconds_for(status.total.documents - status.done.documents)
         about = "" if left is None else f", about {duration_text(left)} of staging left"
         yield f"  rate     {status.average.documents_per_second:.0f} documents/s since it was begun{about}"
     yield from _troubles(catalog, status.record)
-    yield f"next: {status.next_step}"
+    older = older_than_stores(catalog, status.record) if status.holder is None else None
+    if older is not None:
+        yield older
+    steps = apply_command(status.record) if older else status.next_step
+    yield "next: " + steps.replace("\n", "\n      ")
     for other in status.others:
         yield f"also unfinished: run {other.run_id}    {undo_command(other)} drops its copies"
 
@@ -165,14 +222,14 @@ def _times(record: RunRecord) -> Iterator[str]:
         ("switched", record.switched_at),
         ("ended", record.finished_at),
     )
-    for name, time in times:
-        if time is not None:
-            yield f"  {name:<8} {time_text(time)}"
+    for name, at in times:
+        if at is not None:
+            yield f"  {name:<8} {time_text(at)}"
 
 
 def _troubles(catalog: Catalog, record: RunRecord) -> Iterator[str]:
-    for number, (name, why) in enumerate(troubles(catalog, record.run_id, _SHOWN + 1)):
-        if number == _SHOWN:
-            yield "    and more: see the work table reconcile_moves"
+    for number, (name, why) in enumerate(troubles(catalog, record.run_id, _SHOWN_ON_SCREEN + 1)):
+        if number == _SHOWN_ON_SCREEN:
+            yield "    and more: --format json names them"
             break
         yield f"    {printable(name)}: {printable(why)}"

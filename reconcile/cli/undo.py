@@ -5,25 +5,33 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import attrs
 import click
+import msgspec
 
 from reconcile import verbs
+from reconcile._version import OUTPUT_FORMAT
 from reconcile.catalog import Catalog
-from reconcile.cli.option import option
+from reconcile.cli.lines import show
+from reconcile.cli.option import option, verb
 from reconcile.cli.options import budget_of, config_options, database_of, database_options, run_options
 from reconcile.cli.results import show_outcome
 from reconcile.cli.screen import confirm, controlled
+from reconcile.commands import command_line
 from reconcile.config import load_config
 from reconcile.errors import EXIT_DONE, EXIT_INCOMPLETE, PlanFileError
 from reconcile.planning.planfile import open_plan
 from reconcile.planning.render import summary_text
 from reconcile.running.options import RunOptions
+from reconcile.wording import count
 
 
-@click.command("undo")
+@verb("undo", "take a run back")
 @click.argument("what", metavar="UNDO_PLAN|RUN_ID")
 @config_options
-@option("--with-changes", is_flag=True, help="Take along, as it is now, what services wrote since the run.")
+@option("--with-changes", is_flag=True, help="Include, as it is now, what services wrote since the run.")
+@option("--leave-failed", is_flag=True, help="Undo the others where documents cannot be restored; those stay (exit 3).")
+@option("--dry-run", is_flag=True, help="Say what would be taken back; change nothing, take no lock.")
 @run_options
 @option("--format", "form", type=click.Choice(("text", "json")), default="text", show_default=True)
 @database_options
@@ -46,31 +54,61 @@ def command(context: click.Context, /, what: str, **options: Any) -> None:  # no
     if path.is_file():
         header = open_plan(path).header
         if header.undo_of is None:
-            raise PlanFileError(f"{path}: this is a plan, not an undo plan", hint=f"reconcile apply {path} applies it")
+            raise PlanFileError(
+                f"{path}: this is a plan, not an undo plan", hint=f"{command_line('apply', path)} applies it"
+            )
         run_id = header.undo_of
-        config = config or (load_config(header.source.path) if database.url is None else None)
+        if config is None and database.url is None:
+            known = [Path(header.source.path), *filter(None, [options["dest"]]), Path(header.dest.path)]
+            config = load_config(next((path for path in known if path.exists()), known[0]))
     elif path.suffix in (".json", ".gz", ".zst"):
         raise PlanFileError(
             f"{path}: no such plan file", hint="reconcile undo RUN_ID needs no file; reconcile runs lists the runs"
         )
     with verbs.opened(database, config) as catalog:
+        if options["dry_run"]:
+            _preview(catalog, run_id, options)
+            return
         prepared = _prepared(catalog, path if path.is_file() else None, run_id, options)
         if not options["yes"]:
             if prepared.plan is not None:
-                click.echo(summary_text(prepared.plan), err=True)
-                confirm("Are all Anchore services stopped, and shall this be taken back?", yes=False)
+                documents = count(prepared.plan.header.summary.moves.documents, "document is", "documents are")
+                fate = "Their copies at the other side are DELETED after the switch"
+                stop = "All Anchore services must be stopped until then."
+                confirm([summary_text(prepared.plan), f"{documents} taken back. {fate}. {stop}"], yes=False)
             else:
-                confirm(f"Run {run_id} never switched. Drop the copies that it staged?", yes=False)
-        names = ("workers", "lock_wait", "wait_for_services", "ignore_services")
+                confirm([f"Run {run_id} never switched. The copies that it staged are DELETED."], yes=False)
+        names = ("workers", "lock_wait", "wait_for_services", "ignore_services", "takeover_wait", "leave_failed")
         limits = ("max_failures", "max_document_size", "memory", "max_rate")
         run = RunOptions(budget=budget_of(options), **{name: options[name] for name in names + limits})
         with controlled(quiet=context.obj) as control:
             outcome = verbs.undo(catalog, prepared, run, control)
     show_outcome(outcome, prepared, options["form"])
-    context.exit(EXIT_INCOMPLETE if outcome.left else EXIT_DONE)
+    context.exit(EXIT_INCOMPLETE if outcome.left or outcome.not_intact else EXIT_DONE)
 
 
 def _prepared(catalog: Catalog, path: Path | None, run_id: str, options: dict[str, Any]) -> verbs.Prepared:
     if path is not None and not options["with_changes"]:
         return verbs.prepare(path, options["source"], options["dest"])
     return verbs.undo_plan_of(catalog, run_id, options["source"], options["dest"], with_changes=options["with_changes"])
+
+
+def _preview(catalog: Catalog, run_id: str, options: dict[str, Any]) -> None:
+    """Print what the undo would do. Its plan is made in a folder that is gone afterwards."""
+    with verbs.undo_previewed(
+        catalog, run_id, options["source"], options["dest"], with_changes=options["with_changes"]
+    ) as (preview, prepared):
+        if options["form"] == "json":
+            click.echo(msgspec.json.encode({"format_version": OUTPUT_FORMAT, "dry_run": True} | attrs.asdict(preview)))
+            return
+        if preview.already:
+            click.echo(f"nothing to do: {preview.already}")
+        elif prepared.plan is None:
+            click.echo(f"run {run_id} never switched: {count(preview.copies, 'copy', 'copies')} would be dropped")
+            click.echo("  as far as each still is what this run wrote, and no catalog row refers to it")
+        else:
+            show([summary_text(prepared.plan)])
+            click.echo(f"run {run_id}: {count(preview.documents)} would be taken back; nothing was changed")
+        if preview.changed and not options["with_changes"]:
+            rows = count(preview.changed, "row is", "rows are")
+            click.echo(f"  {rows} no longer as the run left them: refused (exit 4), unless --with-changes is given")

@@ -11,13 +11,13 @@ import click
 
 from reconcile import verbs
 from reconcile.auditing.audited import Audited, Orphans, Request
-from reconcile.cli.option import PATH, option
+from reconcile.cli.lines import show
+from reconcile.cli.option import PATH, option, verb
 from reconcile.cli.options import database_of, database_options
 from reconcile.cli.screen import controlled
 from reconcile.errors import VerificationError
 from reconcile.logs import printable
-from reconcile.planning.render import human_bytes
-from reconcile.wording import count
+from reconcile.wording import count, human_bytes
 
 T = TypeVar("T")
 _SHOWN = 20
@@ -33,7 +33,7 @@ def _percentage(_context: click.Context, _parameter: click.Parameter, value: str
     return float(found[1])
 
 
-@click.command("verify")
+@verb("verify", "audit the archive, or the copies of a run")
 @click.argument("config", type=PATH)
 @option("--bucket", multiple=True, metavar="B", help="Only this logical bucket. May be repeated.")
 @option("--sample", metavar="P%", callback=_percentage, help="A random share of the documents, another each time.")
@@ -54,15 +54,14 @@ def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
       reconcile verify dest-config.yaml --run 20260801-101500-a1b2c3d4
     """
     request = Request(options["bucket"], options["sample"], options["orphans"], options["run"])
-    with controlled(quiet=context.obj) as control:
+    with controlled(quiet=context.obj, only_reads=True) as control:
         audited = verbs.verify(options["config"], database_of(options), request, control)
     if options["form"] == "json":
         for piece in audited.json():
             click.echo(piece, nl=False)
         click.echo()
     else:
-        for line in _lines(audited):
-            click.echo(line)
+        show(_lines(audited))
     if not audited.ok:
         wrong = f"{len(audited.problems):,} of {count(audited.documents)} missing or wrong"
         is_all = len(audited.problems) == audited.documents

@@ -15,12 +15,13 @@ from reconcile.pace import Pace, Rate
 from reconcile.running.status import Status
 
 Show = Callable[[Status, Rate | None], None]
+_IDLE_LOOKS = 2  # a process that goes on with a run may be about to take the lock
 _REST = 10  # a look that took long is followed by a rest that many times as long
 
 
 def follow(look: Callable[[], Status], show: Show, interval: float) -> Status:
-    """Show a run every so many seconds until it has ended; return its last status."""
-    pace, phase = Pace(), ""
+    """Show a run every so many seconds until it has ended, or nobody is at work on it; return its last status."""
+    pace, phase, idle = Pace(), "", 0
     while True:
         begun = time.monotonic()
         status = look()
@@ -28,7 +29,8 @@ def follow(look: Callable[[], Status], show: Show, interval: float) -> Status:
             pace, phase = Pace(), status.record.state
         pace.add(begun, status.done.documents, status.done.bytes)
         show(status, pace.rate())
-        if status.is_finished:
+        idle = idle + 1 if status.is_interrupted else 0
+        if status.is_finished or idle == _IDLE_LOOKS:
             return status
         time.sleep(max(interval, _REST * (time.monotonic() - begun)))
 

@@ -21,7 +21,10 @@ class Key:
 
 @frozen
 class Driver:
-    """What the tool knows of a driver without opening anything."""
+    """What the tool knows of a driver without opening anything.
+
+    ``documented``: the vendor's current documentation (Enterprise 5.x and 6.x, "Object Storage") lists it.
+    """
 
     name: str
     scheme: str
@@ -29,6 +32,7 @@ class Driver:
     keys: tuple[Key, ...] = field(factory=tuple)
     needs: tuple[str, ...] = field(factory=tuple)
     may_compress: bool = True
+    documented: bool = False
 
     @property
     def public_keys(self) -> frozenset[str]:
@@ -40,7 +44,7 @@ _S3_KEYS = (
     Key("bucket", "S3 bucket that holds the documents", required=True),
     Key("access_key", "access key id; with secret_key", public=False),
     Key("secret_key", "secret access key", public=False),
-    Key("iamauto", "true: the standard AWS credential chain instead of keys"),
+    Key("iamauto", "true: the standard AWS credential chain, where there are no keys"),
     Key("url", "endpoint of a server that is not AWS; wins over region"),
     Key("region", "AWS region"),
     Key("prefix", "put before every key, no separator added (default: empty)"),
@@ -70,7 +74,7 @@ _SWIFT_KEYS = (
 DRIVERS = {
     driver.name: driver
     for driver in (
-        Driver("db", "db", "table archive_document of the catalog's database", may_compress=False),
+        Driver("db", "db", "table archive_document of the catalog's database", may_compress=False, documented=True),
         Driver("db2", "db2", "table object_storage of the catalog's database"),
         Driver(
             "localfs",
@@ -78,7 +82,7 @@ DRIVERS = {
             "files below a directory",
             keys=(Key("archive_data_dir", "absolute path of the data dir", required=True),),
         ),
-        Driver("s3", "s3", "objects in an S3 bucket", keys=_S3_KEYS, needs=("boto3", "obstore")),
+        Driver("s3", "s3", "objects in an S3 bucket", keys=_S3_KEYS, needs=("boto3", "obstore"), documented=True),
         Driver("swift", "swift", "objects in a Swift container", keys=_SWIFT_KEYS, needs=("swiftclient",)),
     )
 }

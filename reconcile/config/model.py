@@ -7,8 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
+from reconcile.config.database import DatabaseSettings
 from reconcile.config.drivers import DRIVERS
 from reconcile.secret import MASK, Secret, without_userinfo
 
@@ -16,16 +17,19 @@ OBJECT_STORE = "object_store"
 ANALYSIS_ARCHIVE = "analysis_archive"
 DEFAULT_MIN_SIZE_KBYTES = 100
 
+_HOLDERS = {"s3": "bucket", "swift": "container", "localfs": "archive_data_dir"}
+_OF_ONE_PLACE = {"prefix", "anchore_key_prefix", "create_bucket", "create_container"}
+
 
 @frozen
 class Compression:
     """When a backend compresses: documents larger than ``min_size_kbytes`` KiB, if enabled."""
 
     enabled: bool = False
-    min_size_kbytes: int = DEFAULT_MIN_SIZE_KBYTES
+    min_size_kbytes: float = DEFAULT_MIN_SIZE_KBYTES  # any number: a fraction and a negative one work, too
 
     @property
-    def min_size(self) -> int:
+    def min_size(self) -> float:
         """The limit in bytes: a document of exactly this size is not compressed."""
         return self.min_size_kbytes * 1024
 
@@ -48,6 +52,11 @@ class Backend:
     def may_compress(self) -> bool:
         """Whether the driver may hold compressed bytes at all (``db`` may not)."""
         return DRIVERS[self.driver].may_compress
+
+    def at(self, where: str) -> Backend:
+        """Return this backend at another bucket, container or data dir: without a prefix, and nothing is made there."""
+        kept = {name: value for name, value in self.settings.items() if name not in _OF_ONE_PLACE}
+        return evolve(self, settings=kept | {_HOLDERS[self.driver]: where})
 
     def public_settings(self) -> dict[str, Any]:
         """Return the settings without credentials: what may be shown, saved and compared."""
@@ -84,23 +93,21 @@ class Backend:
 
 
 @frozen
-class DatabaseSettings:
-    """``credentials.database`` of a config file. ``timeout`` is in seconds."""
-
-    url: Secret
-    ssl: bool = False
-    timeout: int | None = None
-
-
-@frozen
 class Config:
-    """The part of a config file that matters here. ``doubts``: keys that look like misspelt ones, in sentences."""
+    """The part of a config file that matters here.
+
+    ``doubts``: in sentences, what an operator should look at: keys that look like misspelt ones, values that the
+    services take for something else. ``second_file`` is the name of another file of the same generation that names the
+    object store, too.
+    """
 
     path: Path
     object_store: Backend
     analysis_archive: Backend | None = None
     database: DatabaseSettings | None = None
     doubts: tuple[str, ...] = ()
+    second_file: str | None = None
+    origins: dict[str, dict[str, str]] = field(factory=dict)
 
     def in_charge(self, bucket: str) -> Backend:
         """Return the backend that holds this logical bucket under this config."""
@@ -115,6 +122,14 @@ class Config:
     def describe(self) -> dict[str, Any]:
         """Return the backends by role as a plan records them."""
         return {backend.role: backend.describe() for backend in self.backends()}
+
+    def provenance(self) -> dict[str, dict[str, str]]:
+        """Say where each setting comes from, by backend role and for ``database``. Never a value.
+
+        ``file``: it is written in the config file itself; ``variable NAME``: from the environment; ``variable NAME of
+        FILE``: from the file that ``ANCHORE_ENV_FILE`` names. A value made of several names all of them.
+        """
+        return {role: dict(settings) for role, settings in self.origins.items()}
 
     def fingerprint(self) -> str:
         """Return a digest of what the config says, credentials left out."""

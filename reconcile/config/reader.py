@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
-import os
-import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from reconcile.config.checks import check_sections, refused_by_services
+from reconcile.config.checks import check_sections, is_number, refused_by_services, settings_read
+from reconcile.config.database import settings_of
 from reconcile.config.drivers import DRIVERS
 from reconcile.config.model import (
     ANALYSIS_ARCHIVE,
@@ -20,13 +15,15 @@ from reconcile.config.model import (
     Backend,
     Compression,
     Config,
-    DatabaseSettings,
 )
+from reconcile.config.notes import misread, misspelt, of_destination
+from reconcile.config.provenance import Origins, Place
+from reconcile.config.text import Variables, kind, parse, read_text
 from reconcile.errors import ConfigError
 from reconcile.secret import Secret, without_userinfo
 
-_MOST_VALUES = 100_000
-_VARIABLE = re.compile(r"\$\{(ANCHORE[A-Za-z0-9_]*)\}")
+SECOND_FILE = "bootstrap_ng.yaml"  # Enterprise 6: the component catalog's own, with an object_store at its root
+_CATALOG = ("services", "catalog")
 
 
 def load_config(path: Path | str, *, destination: bool = False) -> Config:
@@ -34,110 +31,65 @@ def load_config(path: Path | str, *, destination: bool = False) -> Config:
 
     With ``destination`` the sections must also be such that the services would start with them.
     Raises `ConfigError` (exit 78) naming the file, the place in it, what was found and what is
-    expected. Credentials come back as `Secret`.
+    expected. Credentials come back as `Secret`. What is wrong with ``credentials.database`` is
+    raised by whoever needs it.
     """
     path = Path(path)
-    document = _parse(path, _substitute(path, _read(path)))
+    raw, variables = read_text(path), Variables.gather()
+    document = parse(path, raw, variables)
     catalog = _catalog_section(path, document)
     sections = _sections(catalog)
-    check_sections(path, sections, document.get("credentials"))
+    check_sections(path, sections)
+    doubts = [*misspelt(path, catalog, sections), *misread(path, sections)]
     if destination:
         refused_by_services(path, sections)
+        doubts += of_destination(path, document, sections)
     backends = {role: _backend(role, section) for role, section in sections.items()}
     return Config(
         path=path.absolute(),
         object_store=backends[OBJECT_STORE],
         analysis_archive=backends.get(ANALYSIS_ARCHIVE),
-        database=_database(document),
-        doubts=tuple(_doubts(path, catalog, sections)),
+        database=settings_of(path, document),
+        doubts=tuple(doubts),
+        second_file=SECOND_FILE if _has_component_catalog(document) else None,
+        origins=_origins(Origins.of(raw, variables), document, sections),
     )
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigError(
-            f"{path}: no such config file", hint="name the services' config.yaml, or a copy that says what shall be"
-        ) from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path}: not UTF-8 text") from None
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-
-
-def _environment() -> dict[str, str]:
-    """Return the variables for substitution: ANCHORE_ENV_FILE's, the process environment winning."""
-    variables: dict[str, str] = {}
-    env_file = os.environ.get("ANCHORE_ENV_FILE")
-    if env_file:
-        for line in _read(Path(env_file)).splitlines():
-            name, equals, value = line.strip().partition("=")
-            if equals and not name.startswith("#"):
-                variables[name.strip()] = value.strip().strip("'\"")
-    return variables | dict(os.environ)
-
-
-def _substitute(path: Path, text: str) -> str:
-    variables = _environment()
-    missing = sorted({name for name in _VARIABLE.findall(text) if name not in variables})
-    if missing:
-        raise ConfigError(
-            f"{path}: environment variable {', '.join(missing)} is not set, and the file refers to it",
-            hint=f"export {missing[0]}=..., or name a file of NAME=value lines in ANCHORE_ENV_FILE",
-        )
-    return _VARIABLE.sub(lambda match: variables[match[1]], text)
-
-
-def _parse(path: Path, text: str) -> dict[str, Any]:
-    try:
-        document = yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        # The mark's snippet is left out: it would print the lines around it, secrets included.
-        mark = error.problem_mark
-        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise ConfigError(f"{path}: not YAML{place}: {error.problem}") from None
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise ConfigError(f"{path}: not YAML: {type(error).__name__}") from None
-    if not _is_bounded(document):
-        raise ConfigError(f"{path}: its anchors and aliases stand for more than {_MOST_VALUES} values")
-    if not isinstance(document, dict):
-        raise ConfigError(f"{path}: the file holds {_kind(document)}, expected a mapping with 'services'")
-    return document
-
-
-def _is_bounded(document: object) -> bool:
-    """Tell whether a document is of a size that a config has, each alias taken for what it stands for.
-
-    Aliases of aliases grow exponentially, and one of itself is endless, though the parser shares what they stand for.
-    """
-    sizes: dict[int, float] = {}
-
-    def size(value: object) -> float:
-        if not isinstance(value, (dict, list)):
-            return 1
-        if id(value) not in sizes:
-            sizes[id(value)] = float("inf")  # met again while it is being counted: it holds itself
-            inner = [*value, *value.values()] if isinstance(value, dict) else value
-            sizes[id(value)] = 1 + sum(map(size, inner))
-        return sizes[id(value)]
-
-    return size(document) <= _MOST_VALUES
 
 
 def _catalog_section(path: Path, document: dict[str, Any]) -> dict[str, Any]:
     section = document
     where = ""
-    for key in ("services", "catalog"):
+    for key in _CATALOG:
         where = f"{where}.{key}" if where else key
         found: Any = section.get(key)
         if not isinstance(found, dict):
+            if _is_second_file(document):
+                raise ConfigError(
+                    f"{path}: this is a file of the component catalog of Enterprise 6: {SECOND_FILE} or config_ng.yaml",
+                    hint="use the config.yaml of the catalog service, which has services.catalog; after a move of the"
+                    f" object store, {SECOND_FILE} is the second file to change",
+                )
             raise ConfigError(
-                f"{path}: {where}: found {_kind(found)}, expected a mapping",
+                f"{path}: {where}: found {kind(found)}, expected a mapping",
                 hint="use the config.yaml of the catalog service: it has services.catalog",
             )
         section = found
     return section
+
+
+def _is_second_file(document: dict[str, Any]) -> bool:
+    root, services = document.get("object_store"), document.get("services")
+    return (isinstance(root, dict) and "storage_driver" in root) or (
+        isinstance(services, dict) and "component_catalog" in services
+    )
+
+
+def _has_component_catalog(document: dict[str, Any]) -> bool:
+    """Tell whether a config is of Enterprise 6: each service has a ``server`` there, the database ``encryption``."""
+    credentials = document.get("credentials")
+    database = credentials.get("database") if isinstance(credentials, dict) else None
+    has_encryption = isinstance(database, dict) and "encryption" in database
+    return has_encryption or isinstance(document["services"]["catalog"].get("server"), dict)
 
 
 def _sections(catalog: dict[str, Any]) -> dict[str, Any]:
@@ -151,10 +103,13 @@ def _sections(catalog: dict[str, Any]) -> dict[str, Any]:
 
 
 def _legacy_section(catalog: dict[str, Any]) -> dict[str, Any]:
-    """Return the section that the keys of very old files amount to; without any, the default ``db``."""
+    """Return the section that the keys of very old files amount to; without any, the default ``db``.
+
+    Without ``archive_driver`` the services take ``services.catalog`` itself for the section.
+    """
     name = catalog.get("archive_driver")
-    if not name:
-        return {}
+    if not isinstance(name, str):
+        return {key: catalog[key] for key in ("storage_driver", "compression") if key in catalog}
     if catalog.get("use_db"):
         name = "db"
     settings = {"archive_data_dir": catalog.get("archive_data_dir")} if name == "localfs" else {}
@@ -162,66 +117,58 @@ def _legacy_section(catalog: dict[str, Any]) -> dict[str, Any]:
 
 
 def _backend(role: str, section: dict[str, Any]) -> Backend:
-    driver = section.get("storage_driver") or {"name": "db"}
+    driver = section.get("storage_driver") or {}
+    name = driver.get("name", "db")
     compression = section.get("compression") or {}
-    public = DRIVERS[driver["name"]].public_keys
-    settings = driver.get("config") or {}
+    min_size = compression.get("min_size_kbytes", DEFAULT_MIN_SIZE_KBYTES)
+    public = DRIVERS[name].public_keys
+    settings = settings_read(section)
     return Backend(
         role=role,
-        driver=driver["name"],
-        settings={key: _setting(value, public=key in public) for key, value in settings.items()},
+        driver=name,
+        settings={key: _setting(key, value, public=key in public) for key, value in settings.items()},
         compression=Compression(
-            enabled=bool(compression.get("enabled", False)),
-            min_size_kbytes=compression.get("min_size_kbytes", DEFAULT_MIN_SIZE_KBYTES),
+            enabled=compression.get("enabled") is True,
+            min_size_kbytes=min_size if is_number(min_size) else DEFAULT_MIN_SIZE_KBYTES,
         ),
     )
 
 
-_CATALOG_KEYS = ("object_store", "archive", "analysis_archive", "archive_driver", "archive_data_dir", "use_db")
-_SECTION_KEYS = ("compression", "storage_driver", "enabled")
-_COMPRESSION_KEYS = ("enabled", "min_size_kbytes")
+def _setting(key: str, value: object, *, public: bool) -> object:
+    """Return a setting as the services use it. What is not to be shown is wrapped, a public URL's userinfo remembered.
 
-
-def _doubts(path: Path, catalog: dict[str, Any], sections: dict[str, Any]) -> Iterator[str]:
-    """Yield a sentence a key that the services would pass over, though it looks like one that they know."""
-    places: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [("services.catalog", catalog, _CATALOG_KEYS)]
-    for role, section in sections.items():
-        driver = section.get("storage_driver") or {}
-        settings = tuple(key.name for key in DRIVERS[driver.get("name", "db")].keys)
-        places += [
-            (f"services.catalog.{role}", section, _SECTION_KEYS),
-            (f"services.catalog.{role}.compression", section.get("compression") or {}, _COMPRESSION_KEYS),
-            (f"services.catalog.{role}.storage_driver.config", driver.get("config") or {}, settings),
-        ]
-    for place, found, known in places:
-        for key in found:
-            alike = [] if key in known else difflib.get_close_matches(str(key), known, n=1, cutoff=0.85)
-            if alike:
-                yield f"{path}: the services pass over {place}.{key}; is {alike[0]} meant?"
-
-
-def _setting(value: object, *, public: bool) -> object:
-    """Wrap what is not to be shown; remember a public URL's userinfo, so that no message shows it either."""
-    if not public and value is not None:
-        return Secret(value)
+    A prefix becomes text by formatting, so null is the text ``None``.
+    """
+    if not public:
+        return value if value is None else Secret(value)
+    if key in ("prefix", "anchore_key_prefix"):
+        return str(value)
+    if key in ("create_bucket", "create_container", "iamauto"):
+        return bool(value)
     if isinstance(value, str):
         without_userinfo(value)
-    return value
+    return value if isinstance(value, str | int | float | None) else str(value)
 
 
-def _database(document: dict[str, Any]) -> DatabaseSettings | None:
-    credentials = document.get("credentials")
-    database = credentials.get("database") if isinstance(credentials, dict) else None
-    if not isinstance(database, dict):
-        return None
-    url = database.get("db_connect")
-    if not url:
-        return None
-    args = database.get("db_connect_args") or {}
-    return DatabaseSettings(url=Secret(url, remembered=False), ssl=bool(args.get("ssl")), timeout=args.get("timeout"))
+def _origins(origins: Origins, document: dict[str, Any], sections: dict[str, Any]) -> dict[str, dict[str, str]]:
+    """Say where each setting of each section, and of the database, comes from."""
+    catalog = document["services"]["catalog"]
+    found: dict[str, dict[str, str]] = {}
+    for role, section in sections.items():
+        above = _place_of(catalog, section)
+        found[role] = {key: origins.at((*above, key)) for key in settings_read(section)}
+    settings = settings_of(Path(), document)
+    if settings is not None:
+        above = ("credentials", "database")
+        found["database"] = {name: origins.at((*above, name)) for name in settings.section} | {
+            f"db_connect_args.{name}": origins.at((*above, "db_connect_args", name)) for name in settings.given
+        }
+    return found
 
 
-def _kind(value: object) -> str:
-    names = {"NoneType": "nothing", "dict": "a mapping", "list": "a list", "str": "text"}
-    name = type(value).__name__
-    return names.get(name, f"a {name}")
+def _place_of(catalog: dict[str, Any], section: dict[str, Any]) -> Place:
+    """Return the keys that lead to the settings of a section, whichever key it stands at."""
+    for name in ("object_store", "archive", "analysis_archive"):
+        if catalog.get(name) is section:
+            return (*_CATALOG, name, "storage_driver", "config")
+    return (*_CATALOG, "storage_driver", "config") if "archive_driver" not in catalog else _CATALOG

@@ -12,19 +12,11 @@ from reconcile.catalog import CatalogRow
 from reconcile.config import Backend, Config
 from reconcile.config.drivers import DRIVERS
 from reconcile.planning.model import After, Before, Blocker, InPlace, Move
-from reconcile.stores import Address, Location, address_of
+from reconcile.planning.places import Place, Places
+from reconcile.stores import Location
 from reconcile.stores.addresses import Key
 
 Decision = Move | InPlace | Blocker
-
-
-@define
-class Place:
-    """One backend under the name that plans use for it."""
-
-    name: str
-    backend: Backend
-    address: Address
 
 
 @define
@@ -34,19 +26,15 @@ class DesiredState:
     source: Config
     dest: Config
     allow_unreadable: bool = False
-    places: dict[str, Place] = field(init=False)
+    places: Places = field(init=False, factory=Places)
     _orders: dict[tuple[str, str], list[Place]] = field(init=False, factory=dict, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
-        self.places = {}
         for side, config in (("source", self.source), ("dest", self.dest)):
             for backend in config.backends():
-                self._add(f"{side}.{backend.role}", backend)
+                self.places.add(f"{side}.{backend.role}", backend)
         for driver in ("db", "db2"):  # need no settings, and can always be reached
-            self._add(f"catalog.{driver}", Backend(role="catalog", driver=driver))
-
-    def _add(self, name: str, backend: Backend) -> None:
-        self.places[name] = Place(name, backend, address_of(backend))
+            self.places.add(f"catalog.{driver}", Backend(role="catalog", driver=driver))
 
     def decide(self, row: CatalogRow) -> Decision:
         """Return what should happen to the row."""
@@ -65,7 +53,7 @@ class DesiredState:
         if self._is_in_place(row, here, keys[0], there, target):
             return _in_place(row, there)
         problem = (
-            here.address.problem(keys[0])
+            here.address.reading_problem(keys[0])
             or there.address.problem(target)
             or _too_big(row, there)
             or (None if self.allow_unreadable else _unreadable(row, there))
@@ -101,6 +89,10 @@ class DesiredState:
             keys = place.address.keys(url, row.document)
             if keys:
                 return place, keys
+        for place in self._asked(charged, wanted):
+            beside = self.places.beside(place, url, row.document) if place.name.startswith("source.") else None
+            if beside is not None:
+                return beside, beside.address.keys(url, row.document)
         return None, []
 
     def _asked(self, charged: str, wanted: str) -> list[Place]:

@@ -165,7 +165,8 @@ def _flows(header: PlanHeader) -> dict[tuple[str, str, str], Flow]:
 
 def plan_data(plan: PlanFile) -> dict[str, Any]:
     """Return which plan it is."""
-    return {"plan_id": plan.header.plan_id, "created_at": plan.header.created_at}
+    header = plan.header
+    return {"plan_id": header.plan_id, "created_at": header.created_at, "digest": plan.digest or plan.verify()}
 
 
 def head_data(before: PlanFile, after: PlanFile) -> dict[str, Any]:

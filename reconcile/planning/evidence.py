@@ -32,6 +32,13 @@ def check_content(before: Before, content: Content) -> None:
         )
 
 
+def refuse_archived(store: Store, key: Key, stat: Stat) -> None:
+    """Raise `DocumentError` for content that is there, and cannot be read before it is restored."""
+    said = store.is_archived(key) if stat.may_be_archived else None
+    if said is not None:
+        raise DocumentError("archived", said)
+
+
 def agrees(before: Before, stat: Stat) -> bool:
     """Tell whether what a store says of a key proves nothing against the row; False calls for reading."""
     if stat.in_doubt:
@@ -64,6 +71,8 @@ def found_copy(dest: Store, key: Key, stat: Stat, expected: str, copy: Data | No
 
     ``copy`` are the compressed bytes of a document that any zlib may have compressed; None where only the MD5 counts.
     """
+    if stat.may_be_archived and dest.is_archived(key):
+        return None  # services could not read it there
     if stat.md5 == expected:
         return stat
     there = dest.read([key])[key]  # an ETag need not be an MD5: what is there decides

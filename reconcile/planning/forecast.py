@@ -13,7 +13,7 @@ from attrs import define, field, frozen
 
 from reconcile.payload import SPOOL_BYTES
 from reconcile.planning.desired import DesiredState
-from reconcile.planning.model import ADOPT, OVERWRITE, Forecast, Move, Requests
+from reconcile.planning.model import ADOPT, OVERWRITE, Forecast, Move, Policy, Requests
 from reconcile.planning.rates import Rates, Work, duration
 from reconcile.stores.costs import COSTS, Costs, copied_sizes
 
@@ -29,8 +29,12 @@ class Basis:
     """What a forecast is made from beside the moves. ``rates`` are those of `reconcile check`, by store."""
 
     is_postgresql: bool
-    keep_source: bool = False
+    policy: Policy = field(factory=Policy)
     rates: tuple[Rates, ...] | None = None
+
+    def keeps(self, source: str) -> bool:
+        """Tell whether the sources at a place are kept."""
+        return self.policy.keep_source or self.policy.keeps(source)
 
 
 @define
@@ -79,7 +83,7 @@ class Forecaster:
         self._looking[move.dest] += 1
         if self._looking.total() == LOOK_DOCUMENTS:
             self._end_look_batch()
-        if not self.basis.keep_source and move.before.content_url != move.after.content_url:
+        if not self.basis.keeps(move.source) and move.before.content_url != move.after.content_url:
             self._cleaning[move.source] += 1
             self._work[move.source].deletes += 1
             if self._cleaning.total() == CLEAN_DOCUMENTS:
@@ -145,7 +149,7 @@ class Forecaster:
             addresses = (self.desired.places[name].address for name in pair)
             basis = self.basis
             self._pairs[pair] = copied_sizes(
-                *addresses, is_postgresql=basis.is_postgresql, keep_source=basis.keep_source
+                *addresses, is_postgresql=basis.is_postgresql, keep_source=basis.keeps(source)
             )
         return self._pairs[pair]
 

@@ -12,6 +12,7 @@ from typing import Any
 from attrs import field, frozen
 
 from reconcile.catalog import CatalogRow
+from reconcile.planning.places import is_elsewhere
 from reconcile.stores.addresses import Document
 
 FORMAT_VERSION = "1.0"
@@ -19,7 +20,7 @@ FORMAT_VERSION = "1.0"
 REASONS = {
     "no_content_url": "the catalog row has no content_url",
     "unknown_scheme": "no driver has the scheme of the URL",
-    "not_owned": "no backend of either config owns the URL",
+    "not_owned": "neither config leads there: plan with the config that was in use when it was written, as SOURCE",
     "ambiguous_url": "the URL can be taken apart in several ways, and is not the one the row's columns lead to",
     "unreadable_by_services": "the services could not read the document back from there",
     "destination_taken": "another row's content has the same destination",
@@ -28,13 +29,14 @@ REASONS = {
     "key_too_long": "the key is too long for the destination",
     "name_altered": "the driver's client library would use another name",
     "too_big": "the document is too big for the destination",
+    "archived": "the content is in an archive class, and has to be restored before it can be read",
     "source_missing": "there is no content at the source",
     "ambiguous_source": "there are several contents at the source",
     "wrong_digest": "the content is not what the catalog's digest says",
     "undecodable": "the content cannot be decoded",
     "not_reproducible": "encoding the copy anew does not give the original's bytes",
     "nul_in_text": "text with a NUL character cannot go into driver db",
-    "destination_occupied": "other content is at the destination already",
+    "destination_occupied": "other content is at the destination; plan --overwrite replaces what no row refers to",
     "not_confirmed": "the destination did not confirm what it was given",
     "row_changed": "the catalog row is no longer as the plan saw it",
     "content_changed": "the content is no longer what was copied",
@@ -151,10 +153,12 @@ class ConfigReference:
 
 @frozen(slots=False)
 class Policy:
-    """What the plan's maker decided. ``with_changes``: an undo that takes along what services wrote since.
+    """What the plan's maker decided. ``with_changes``: an undo that includes what services wrote since.
 
     ``allow_unreadable``: documents go even where the services could not read them back. ``overwrite``: content at a
-    destination that no catalog row refers to gives way.
+    destination that no catalog row refers to is replaced. ``clean_elsewhere``: sources go too that lie in a bucket or
+    data dir, or under a prefix, that the source config does not name any more. ``s3_put``: parameters of PutObject that
+    every object is written with.
     """
 
     keep_source: bool = False
@@ -162,6 +166,12 @@ class Policy:
     with_changes: bool = False
     allow_unreadable: bool = False
     overwrite: bool = False
+    clean_elsewhere: bool = False
+    s3_put: dict[str, str] = field(factory=dict)
+
+    def keeps(self, source: str) -> bool:
+        """Tell whether no source at a place is ever deleted, since no config names the place today."""
+        return is_elsewhere(source) and not self.clean_elsewhere
 
 
 @frozen(slots=False)
@@ -270,3 +280,5 @@ class PlanHeader:
     summary: Summary
     undo_of: str | None = None
     snapshot_at: int = field(default=0)
+    planned_by: str | None = None  # user@host
+    note: str | None = None  # of whoever planned: a ticket, say

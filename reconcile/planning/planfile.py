@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import shlex
 import sys
 import tempfile
 import zlib
@@ -21,12 +22,15 @@ import attrs
 import msgspec
 from attrs import define, field
 
-from reconcile.errors import PlanFileError, UsageError
+from reconcile.errors import PlanFileError, PlanLineError, UsageError
+from reconcile.limits import exceeded
+from reconcile.logs import printable
 from reconcile.planning.model import FORMAT_VERSION, Blocker, Move, PlanHeader
 
 T = TypeVar("T")
 
 _BLOCKERS, _MOVES, _END, _DIGEST = b'"blockers": [\n', b'"moves": [\n', b"],\n", b'"digest": '
+_LONGEST_LINE = 4 << 20  # bytes: many times what the names of a row can have, and little memory
 _encode = msgspec.json.Encoder(order=None).encode
 _decode_move = msgspec.json.Decoder(Move).decode
 _decode_blocker = msgspec.json.Decoder(Blocker).decode
@@ -60,7 +64,11 @@ class PlanWriter:
     def _append(self, spool: BinaryIO, item: Move | Blocker) -> None:
         separator = b",\n" if self._lines.get(id(spool)) else b""
         self._lines[id(spool)] = 1
-        spool.write(separator + _encode(item))
+        line = _encode(item)
+        if len(line) + len(separator) > _LONGEST_LINE:
+            name = f"{item.userId}/{item.bucket}/{item.archiveId}"[:80]
+            raise PlanFileError(f"{self.path}: the row of {printable(name)}... has names too long for a plan")
+        spool.write(separator + line)
 
     def save(self, header: PlanHeader) -> str:
         """Write the file; return its digest."""
@@ -144,10 +152,16 @@ def _zstd() -> Any:  # noqa: ANN401 - one of two modules
 
 @define
 class PlanFile:
-    """A plan file that can be read: header at once, blockers and moves as streams."""
+    """A plan file that can be read: header at once, blockers and moves as streams.
+
+    Once `verify` has told its digest, all that is read comes from a file of that digest, or `PlanFileError` is raised:
+    what was shown is what is done. ``_head`` is the digest of the header's lines.
+    """
 
     path: Path
     header: PlanHeader
+    _head: str
+    digest: str | None = None
 
     def blockers(self) -> Iterator[Blocker]:
         """Yield the blockers."""
@@ -159,55 +173,116 @@ class PlanFile:
 
     def _items(self, start: bytes, decode: Any) -> Iterator[Any]:  # noqa: ANN401
         with _opened(self.path) as file:
-            lines = enumerate(file, 1)
-            for _number, line in lines:
+            reading = _Reading(self.path, file)
+            for line in reading.lines():
                 if line == start:
                     break
-            for number, line in lines:
+            for line in reading.lines():
                 if line == _END:
-                    return
-                yield _decoded(self.path, number, line, decode)
+                    break
+                yield _decoded(self.path, reading.number, line, decode)
+            if self.digest is not None:
+                for _line in reading.lines():
+                    pass
+                self._check(reading)
 
     def verify(self) -> str:
-        """Return the file's digest. Raises `PlanFileError` if the file is cut short or was edited."""
-        digest, last = hashlib.sha256(), b""
+        """Return the file's digest. Raises `PlanFileError` if the file is cut short, was edited or replaced."""
         with _opened(self.path) as file:
-            for line in file:
-                if line.startswith(_DIGEST):
-                    last = line
-                    break
-                digest.update(line)
+            reading = _Reading(self.path, file)
+            for _line in reading.lines():
+                pass
             rest = file.read(16)
-        if not last or rest != b"}\n":
+        if not reading.last or rest != b"}\n":
             raise PlanFileError(f"{self.path}: the plan is cut short: its last line is missing", hint=_ANEW)
-        expected = f"sha256:{digest.hexdigest()}"
-        if last != _DIGEST + _encode(expected) + b"\n":
+        if reading.last != _DIGEST + _encode(reading.text) + b"\n":
             raise PlanFileError(
                 f"{self.path}: the plan was changed after it was made: its digest does not fit", hint=_ANEW
             )
-        return expected
+        self._check(reading)
+        self.digest = reading.text
+        return reading.text
+
+    def _check(self, reading: _Reading) -> None:
+        if reading.head != self._head or self.digest not in (None, reading.text):
+            raise PlanFileError(
+                f"{self.path}: the file was replaced by another plan while this command had it in hand",
+                hint="run the same command again: it shows the plan that is there now",
+            )
+
+
+@define
+class _Reading:
+    """One pass over a plan's lines, up to its digest; ``number`` counts them, ``last`` is the line with the digest."""
+
+    path: Path
+    file: IO[bytes]
+    number: int = 0
+    head: str = ""
+    last: bytes = b""
+    _digest: Any = field(factory=hashlib.sha256)
+
+    @property
+    def text(self) -> str:
+        """The digest of what was read so far, as plans have it."""
+        return f"sha256:{self._digest.hexdigest()}"
+
+    def lines(self) -> Iterator[bytes]:
+        """Yield the lines that are left. Raises `PlanFileError` for one that no plan has: a line is held in memory."""
+        while line := self.file.readline(_LONGEST_LINE + 1):
+            self.number += 1
+            if len(line) > _LONGEST_LINE:
+                longest = f"line {self.number} is longer than {_LONGEST_LINE >> 20} MiB"
+                raise PlanLineError(f"{self.path}: {longest}: no plan has such a line", hint=_ANEW)
+            if line.startswith(_DIGEST):
+                self.last = line
+                return
+            if line == _BLOCKERS:
+                self.head = self.text
+            self._digest.update(line)
+            yield line
 
 
 _ANEW = "make a new one with reconcile plan; a plan cannot be edited, only its inputs can"
 
 
-def open_plan(path: Path) -> PlanFile:
-    """Read a plan's header. Raises `PlanFileError` for what is not a plan of a format we know."""
-    header_lines = [b"{"]
+def _no_plan(path: Path) -> PlanFileError:
+    if path.suffix in (".yaml", ".yml"):
+        hint = f"reconcile plan SOURCE {shlex.quote(str(path))}    makes a plan that leads to this config"
+        return PlanFileError(f"{path}: not a plan, but a config by its name", hint=hint)
+    return PlanFileError(f"{path}: not a plan: it is not JSON as reconcile plan writes it", hint=_ANEW)
+
+
+def open_plan(path: Path, digest: str | None = None) -> PlanFile:
+    """Read a plan's header; ``digest`` is that of the file which was just written there.
+
+    Raises `PlanFileError` for what is not a plan of a format we know.
+    """
+    header, size = list[bytes](), 0
     with _opened(path) as file:
-        first = file.readline()
-        if first != b"{\n":
-            raise PlanFileError(f"{path}: not a plan: it is not JSON as reconcile plan writes it", hint=_ANEW)
-        for line in file:
-            if line == _BLOCKERS:
+        reading = _Reading(path, file)
+        for line in reading.lines():
+            if reading.number == 1 and line != b"{\n":
+                raise _no_plan(path)
+            if line == _BLOCKERS or size > _LONGEST_LINE:
                 break
-            header_lines.append(line)
-        else:
-            raise PlanFileError(f"{path}: not a whole plan: its blockers and moves are missing", hint=_ANEW)
-    text = b"".join(header_lines).rstrip(b",\n") + b"}"
+            header.append(line)
+            size += len(line)
+    if not header:
+        raise _no_plan(path)
+    if not reading.head:
+        raise PlanFileError(f"{path}: not a whole plan: its blockers and moves are missing", hint=_ANEW)
+    text = b"{" + b"".join(header[1:]).rstrip(b",\n") + b"}"
     fields = _decoded(path, 1, text, msgspec.json.decode)
     _check_version(path, fields)
-    return PlanFile(path, _decoded(path, 1, text, msgspec.json.Decoder(PlanHeader).decode))
+    return PlanFile(path, _decoded(path, 1, text, msgspec.json.Decoder(PlanHeader).decode), reading.head, digest)
+
+
+def open_whole_plan(path: Path) -> PlanFile:
+    """Read a plan's header and verify the file: what is read of it later is of the same digest."""
+    plan = open_plan(path)
+    plan.verify()
+    return plan
 
 
 def _check_version(path: Path, fields: dict[str, Any]) -> None:
@@ -244,7 +319,9 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
             f"{path}: no such plan file", hint="reconcile plan SOURCE DEST makes one, in plans/ unless --out says where"
         ) from None
     except (OSError, EOFError, zlib.error) as error:
-        raise PlanFileError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        raise exceeded(error) or PlanFileError(
+            f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}"
+        ) from None
 
 
 def undo_path(path: Path) -> Path:

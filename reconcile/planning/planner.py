@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,12 +15,15 @@ from reconcile._version import __version__
 from reconcile.catalog import Catalog, DatabaseOptions, Scope, connect
 from reconcile.catalog.rows import count_elsewhere, names_in_use, stream_rows
 from reconcile.catalog.services import database_now
+from reconcile.commands import command_line
 from reconcile.config import Config, load_config
 from reconcile.config.model import ANALYSIS_ARCHIVE
-from reconcile.control import calm_collector
+from reconcile.control import Progress, Silent, calm_collector
 from reconcile.errors import UsageError
+from reconcile.machine import user_at_host
 from reconcile.planning.checks import CrossChecks
 from reconcile.planning.desired import DesiredState
+from reconcile.planning.expiry import refuse_expiring_destinations
 from reconcile.planning.forecast import Basis, Forecaster
 from reconcile.planning.model import (
     FORMAT_VERSION,
@@ -31,11 +34,15 @@ from reconcile.planning.model import (
     PlanHeader,
     Policy,
 )
+from reconcile.planning.nesting import refuse_nested
 from reconcile.planning.planfile import PlanFile, PlanWriter, new_plan, open_plan
 from reconcile.planning.probe import Prober
 from reconcile.planning.rates import Rates
+from reconcile.planning.reach import Reach
 from reconcile.planning.summary import Counts, notes
 from reconcile.stores.addresses import Document
+
+Arrived = Callable[[Catalog, Config], str | None]
 
 
 @frozen
@@ -45,10 +52,16 @@ class PlanRequest:
     scope: Scope = field(factory=Scope)
     limit: int | None = None
     keep_source: bool = False
+    clean_elsewhere: bool = False
+    s3_put: Mapping[str, str] = field(factory=dict)  # see `reconcile.stores.s3_put`
+    note: str | None = None
     allow_unreadable: bool = False
     overwrite: bool = False
     probe: str | None = None  # "exists" or "digest"
     rates: tuple[Rates, ...] | None = None
+
+
+_TOLD_ROWS = 1000  # between two signs of life
 
 
 def new_id() -> str:
@@ -62,12 +75,13 @@ def plan(
     database: DatabaseOptions | None = None,
     request: PlanRequest | None = None,
     out: Path | None = None,
-    progress: Callable[[int], None] = lambda _rows: None,
+    progress: Progress | None = None,
+    arrived: Arrived | None = None,
 ) -> PlanFile:
     """Diff what the destination config wants against the catalog, and save the plan. Raises as `make_plan`."""
     source_config, dest_config = load_config(source), load_config(dest, destination=True)
     with closing(connect(database or DatabaseOptions(), source_config)) as catalog:
-        return make_plan(catalog, source_config, dest_config, request or PlanRequest(), out, progress)
+        return make_plan(catalog, source_config, dest_config, request or PlanRequest(), out, progress, arrived)
 
 
 def make_plan(
@@ -76,17 +90,34 @@ def make_plan(
     dest: Config,
     request: PlanRequest,
     out: Path | None = None,
-    progress: Callable[[int], None] = lambda _rows: None,
+    progress: Progress | None = None,
+    arrived: Arrived | None = None,
 ) -> PlanFile:
     """Diff the desired state against the catalog and save the plan. Writes nothing but the file.
 
-    Raises `UsageError` for a filter that matches nothing, `CatalogError` for the database.
+    ``arrived`` tells what on record led documents to where a config says; None, if nothing did.
+
+    Raises `UsageError` for a filter that matches nothing and for configs in the wrong order, `CatalogError` for the
+    database, `ConfigError` for data dirs inside one another, and for a destination that does not keep what is written
+    to it.
     """
+    progress = progress or Silent()
     plan_id = new_id()
     path = out or Path("plans") / f"{plan_id}.json"
     desired = DesiredState(source, dest, request.allow_unreadable)
+    refuse_nested(desired)
+    policy = Policy(
+        keep_source=request.keep_source,
+        limited=request.limit is not None,
+        allow_unreadable=request.allow_unreadable,
+        overwrite=request.overwrite,
+        clean_elsewhere=request.clean_elsewhere,
+        s3_put=dict(request.s3_put),
+    )
+    if policy.s3_put and not any(backend.driver == "s3" for backend in dest.backends()):
+        raise UsageError(f"--s3-put: {dest.path} has no backend of driver s3")
     counts = Counts(
-        forecaster=Forecaster(desired, Basis(catalog.is_postgresql, request.keep_source, request.rates)),
+        forecaster=Forecaster(desired, Basis(catalog.is_postgresql, policy, request.rates)),
         source_is_dest=source.fingerprint() == dest.fingerprint(),
         probed=request.probe,
     )
@@ -96,9 +127,20 @@ def make_plan(
             check_scope(connection, request.scope)
             writer = stack.enter_context(new_plan(path))
             snapshot_at = database_now(connection)
-            _decide_all(connection, desired, request, writer, counts, progress)
+            reach = Reach(catalog, desired)
+            progress.step("reading the catalog")
+            _decide_all(connection, desired, reach, request, writer, counts, progress)
+        refuse_nested(desired)  # the data dirs too that rows have led to
+        refuse_expiring_destinations(catalog, desired, {dest for _source, dest, _bucket in counts.flows}, policy.s3_put)
         if request.probe is not None:
-            _probe(catalog, desired, request, writer, counts)
+            _probe(catalog, desired, request, writer, counts, progress)
+        came = arrived(catalog, dest) if arrived is not None and counts.looks_reversed else None
+        if arrived is not None and counts.looks_reversed and came is None:
+            raise UsageError(
+                f"the two configs look reversed: every document is where {dest.path} says and none where {source.path}"
+                " says, and no run or migration on record led there; no plan was saved",
+                hint=command_line("plan", dest.path, source.path),
+            )
         header = PlanHeader(
             format_version=FORMAT_VERSION,
             plan_id=plan_id,
@@ -108,26 +150,24 @@ def make_plan(
             source=reference(source),
             dest=reference(dest),
             scope=request.scope.as_filters(),
-            policy=Policy(
-                keep_source=request.keep_source,
-                limited=request.limit is not None,
-                allow_unreadable=request.allow_unreadable,
-                overwrite=request.overwrite,
-            ),
-            summary=counts.summary(notes(desired, counts)),
+            policy=policy,
+            summary=counts.summary(notes(desired, counts, came)),
             snapshot_at=snapshot_at,
+            planned_by=user_at_host(),
+            note=request.note,
         )
-        writer.save(header)
-    return open_plan(path)
+        digest = writer.save(header)
+    return open_plan(path, digest)
 
 
 def _decide_all(
     connection: Connection,
     desired: DesiredState,
+    reach: Reach,
     request: PlanRequest,
     writer: PlanWriter,
     counts: Counts,
-    progress: Callable[[int], None],
+    progress: Progress,
 ) -> None:
     checks = CrossChecks(desired)
     checks.prepare(connection)
@@ -135,7 +175,7 @@ def _decide_all(
     planned = 0
     counts.elsewhere = unreadable_with(connection, desired.dest)
     for number, row in enumerate(stream_rows(connection, request.scope.condition()), 1):
-        decision = checks.check(row, desired.decide(row))
+        decision = reach.check(checks.check(row, desired.decide(row)))
         if isinstance(decision, Move):
             is_full = request.limit is not None and planned >= request.limit
             if is_full and decision.document != last_moved:  # rows of one document go together
@@ -147,17 +187,29 @@ def _decide_all(
             counts.add_in_place(decision, row.size)
         else:
             add_decision(decision, desired, writer, counts)
-        if number % 10_000 == 0:
-            progress(number)
+        if number % _TOLD_ROWS == 0:
+            progress.advance(_TOLD_ROWS, 0)
 
 
-def _probe(catalog: Catalog, desired: DesiredState, request: PlanRequest, writer: PlanWriter, counts: Counts) -> None:
+def _probe(
+    catalog: Catalog,
+    desired: DesiredState,
+    request: PlanRequest,
+    writer: PlanWriter,
+    counts: Counts,
+    progress: Progress,
+) -> None:
     """Put what the stores say of each move into the plan; counts are taken anew."""
+    moves = counts.moves.tally()
+    progress.phase("probe", moves.documents, moves.bytes)
     places = {name for flow in counts.flows for name in flow[:2]}
     counts.forget_moves()
     prober = Prober(catalog, desired, digests=request.probe == "digest", overwrite=request.overwrite)
     for decision in prober.probe(writer.taken_moves(), sorted(places)):
         add_decision(decision, desired, writer, counts)
+        progress.advance(1, (decision.before.size if isinstance(decision, Move) else decision.size) or 0)
+    counts.unrecorded = prober.unrecorded
+    counts.composite = prober.composite
 
 
 def add_decision(decision: Move | Blocker, desired: DesiredState, writer: PlanWriter, counts: Counts) -> None:

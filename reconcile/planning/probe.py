@@ -12,13 +12,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from attrs import define, evolve, field
 
 from reconcile.catalog import Catalog
-from reconcile.catalog.rows import CatalogRow, rows_of, urls_in_use
+from reconcile.catalog.rows import CatalogRow, rows_of, urls_in_use, urls_of_runs
 from reconcile.catalog.services import GRACE_SECONDS
 from reconcile.control import PIPELINES, in_batches, in_order
 from reconcile.errors import DocumentError, MissingStoreError
 from reconcile.payload import md5
 from reconcile.planning.desired import DesiredState
-from reconcile.planning.evidence import agrees, check_content, encode, found_copy
+from reconcile.planning.evidence import agrees, check_content, encode, found_copy, refuse_archived
 from reconcile.planning.model import ADOPT, OVERWRITE, Before, Blocker, Move
 from reconcile.stores import Content, Stat, Store, open_store
 from reconcile.stores.addresses import Key
@@ -30,12 +30,17 @@ Found = dict[Key, Stat]
 
 @define
 class Prober:
-    """Probes the moves of one plan. ``digests``: compare contents, not only presence and size."""
+    """Probes the moves of one plan. ``digests``: compare contents, not only presence and size.
+
+    ``unrecorded`` counts documents that are at the destination already although no run on record has to do with them.
+    """
 
     catalog: Catalog
     desired: DesiredState
     digests: bool
     overwrite: bool
+    unrecorded: int = 0
+    _composites: list[int] = field(factory=list)
     _stores: dict[str, Store | None] = field(factory=dict)
 
     def probe(self, moves: Iterable[Move], names: Iterable[str]) -> Iterator[Move | Blocker]:
@@ -46,7 +51,14 @@ class Prober:
         for name in names:
             self._open(name)
         for batch in in_order(PIPELINES, in_batches(moves, _BATCH_MOVES), self._probe_batch):
+            adopted = [d.after.content_url for d in batch if isinstance(d, Move) and d.action == ADOPT]
+            self.unrecorded += len(adopted) - len(urls_of_runs(self.catalog, adopted)) if adopted else 0
             yield from batch
+
+    @property
+    def composite(self) -> int:
+        """How many of the sources are made of other objects."""
+        return sum(self._composites)
 
     def _open(self, name: str) -> None:
         """Open a store; a destination that apply is going to make holds nothing yet."""
@@ -62,6 +74,7 @@ class Prober:
     def _probe_batch(self, moves: list[Move]) -> list[Move | Blocker]:
         at_source = self._look(moves, "source", digest=self.digests)
         at_dest = self._look(moves, "dest", digest=True)
+        self._composites.append(sum(stat.is_composite for found in at_source.values() for stat in found.values()))
         taken = [move.after.content_url for move in moves if self._place(move, "dest")[1] in at_dest[move.dest]]
         kept = urls_in_use(self.catalog, taken) if taken else set()
         judged = [self._judge(move, at_source[move.source], at_dest[move.dest], kept) for move in moves]
@@ -85,9 +98,14 @@ class Prober:
             name, key = self._place(move, side)
             keys.setdefault(name, set()).add(key)
         return {
-            name: store.look(list(wanted), digest=digest) if (store := self._stores[name]) else {}
+            name: self._asked(store, list(wanted), side, digest=digest) if (store := self._stores[name]) else {}
             for name, wanted in keys.items()
         }
+
+    @staticmethod
+    def _asked(store: Store, keys: list[Key], side: str, *, digest: bool) -> Found:
+        """Ask for sources by name if need be; of destinations a listing that shows them whole says enough."""
+        return store.look(keys, digest=digest) if side == "source" else store.glance(keys)
 
     def _place(self, move: Move, side: str) -> tuple[str, Key]:
         name, url = (move.source, move.before.content_url) if side == "source" else (move.dest, move.after.content_url)
@@ -98,6 +116,9 @@ class Prober:
         try:
             name, key = self._place(move, "source")
             stat = at_source.get(key)
+            store = self._stores[name]
+            if stat is not None and store is not None:
+                refuse_archived(store, key, stat)
             if stat is None or not self._proves(move, stat):
                 self._read_source(move, name, key)
             _name, dest_key = self._place(move, "dest")
@@ -130,17 +151,25 @@ class Prober:
         before, dest = move.before, self._stores[move.dest]
         assert dest is not None  # noqa: S101 - something was found there
         expected = before.digest if move.after.compressed == bool(before.is_compressed) else None
-        if expected is not None and stat.md5 == expected:
-            return ADOPT
-        content = self._read_source(move, *self._place(move, "source"))
-        place = self.desired.places[move.dest]
-        data, compressed = encode(move, content.data, place.backend, place.address.max_size)
-        if found_copy(dest, key, stat, md5(data), data if compressed else None):
-            return ADOPT
+        will_do, passing = expected is not None and stat.md5 == expected, None
+        if not will_do:
+            content = self._read_source(move, *self._place(move, "source"))
+            place = self.desired.places[move.dest]
+            data, compressed = encode(move, content.data, place.backend, place.address.max_size)
+            will_do = found_copy(dest, key, stat, md5(data), data if compressed else None) is not None
+        if will_do:
+            passing = dest.expiry_of(key)
+            if passing is None:
+                return ADOPT
         if self.overwrite and stat.version is not None and move.after.content_url not in kept:
             return OVERWRITE
         why = ", and a row refers to it" if move.after.content_url in kept else ""
-        raise DocumentError("destination_occupied", f"other content is at {move.after.content_url} already{why}")
+        what = (
+            f"the same content is at {move.after.content_url} already, but {passing}"
+            if passing
+            else (f"other content is at {move.after.content_url} already")
+        )
+        raise DocumentError("destination_occupied", f"{what}{why}")
 
 
 def _is_as_read(move: Move, now: Mapping[tuple[str, str, str, str], CatalogRow]) -> bool:

@@ -9,9 +9,9 @@ import attrs
 import msgspec
 
 from reconcile.logs import printable
-from reconcile.planning.model import REASONS, Duration, Forecast, PlanHeader, Requests, Tally
+from reconcile.planning.model import REASONS, Duration, Flow, Forecast, PlanHeader, Requests, Tally
 from reconcile.planning.planfile import PlanFile
-from reconcile.wording import count
+from reconcile.wording import count, human_bytes, human_seconds
 
 _SHOWN = 20
 PROBED = {
@@ -19,7 +19,6 @@ PROBED = {
     "exists": "every source is there, every destination looked at",
     "digest": "every source is what the catalog says, every destination looked at",
 }
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _KINDS = {
     "s3": ("ListObjectsV2", "HeadObject", "GetObject", "PutObject", "CopyObject", "DeleteObjects"),
     "swift": ("container GET", "object HEAD", "object GET", "object PUT", "object COPY", "bulk delete"),
@@ -28,33 +27,16 @@ _KINDS = {
 }
 
 
-def human_bytes(size: float) -> str:
-    """Return a size for people: ``1.5 MiB``."""
-    for unit in _UNITS:
-        if size < 1024 or unit == _UNITS[-1]:  # noqa: PLR2004
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    raise AssertionError  # pragma: no cover
-
-
-def human_seconds(seconds: float) -> str:
-    """Return a duration for people: ``3 h 5 min``, ``2 min 10 s``, ``7 s``."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
 def meaning_of(reason: str) -> str:
     """Return what a reason's code means."""
     return REASONS.get(reason, "a reason of another version")
 
 
 def summary_data(plan: PlanFile) -> dict[str, Any]:
-    """Return the header as plain data, with the file's path."""
+    """Return the header as plain data, with the file's path and digest."""
     header = attrs.asdict(plan.header)
-    return {"format_version": plan.header.format_version, "path": str(plan.path), **header}
+    digest = plan.digest or plan.verify()
+    return {"format_version": plan.header.format_version, "path": str(plan.path), "digest": digest, **header}
 
 
 def plan_json(plan: PlanFile, *, moves: bool) -> Iterator[str]:
@@ -83,7 +65,12 @@ def _lines(plan: PlanFile) -> Iterator[str]:
     header = plan.header
     summary = header.summary
     yield f"Plan {header.plan_id}" + (f" (takes back run {header.undo_of})" if header.undo_of else "")
-    yield f"  made {header.created_at} for {_database(header)}"
+    by = f" by {printable(header.planned_by)}" if header.planned_by else ""
+    yield f"  made {header.created_at}{by} for {_database(header)}"
+    if header.note:
+        yield f"  note by its maker: {printable(header.note)}"
+    if plan.digest is not None:
+        yield f"  digest {plan.digest}"
     yield from _backends("from", header.source.backends, header.source.path)
     yield from _backends("to", header.dest.backends, header.dest.path)
     scope = "; ".join(f"{name} {', '.join(values)}" for name, values in header.scope.items() if values)
@@ -91,29 +78,48 @@ def _lines(plan: PlanFile) -> Iterator[str]:
         yield f"  only {printable(scope)}"
     yield ""
     yield f"  to move   {_tally(summary.moves)}"
-    for flow in summary.flows:
-        amount = _tally(Tally(flow.documents, flow.bytes, flow.unsized))
-        yield f"    {flow.source} -> {flow.dest}  {printable(flow.bucket)}: {amount}"
+    yield from _flows(summary.flows)
     if summary.adopted:
-        yield f"    {summary.adopted} of them are at their destination already: adopted, not copied"
+        yield f"    {summary.adopted:,} of them are at their destination already: adopted, not copied"
     if summary.overwritten:
-        yield f"    {summary.overwritten} of them find other content there, which gives way (--overwrite)"
+        yield f"    {summary.overwritten:,} of them find other content there, which is replaced (--overwrite)"
     yield f"  in place  {_tally(summary.in_place)}" + (
-        f", {summary.other_encoding} in the other encoding" if summary.other_encoding else ""
+        f", {summary.other_encoding:,} in the other encoding" if summary.other_encoding else ""
     )
     yield f"  blocked   {_tally(summary.blocked)}"
     for reason, documents in summary.blocked_by_reason.items():
-        yield f"    {documents} {reason}: {meaning_of(reason)}"
+        yield f"    {documents:,} {reason}: {meaning_of(reason)}"
     yield from _blockers(plan)
     if summary.beyond_limit:
-        yield f"  beyond --limit  {summary.beyond_limit} documents"
-    yield f"  probed    {PROBED.get(summary.probed, summary.probed)}"
-    yield f"  sources   {'kept' if header.policy.keep_source else 'deleted once the catalog points at the copies'}"
+        yield f"  beyond --limit  {count(summary.beyond_limit)}"
+    yield from _policy(header)
     if summary.forecast is not None and summary.moves.documents:
         yield from _forecast(summary.forecast)
     for note in summary.notes:
-        yield f"  note: {note}"
+        yield f"  {note}" if note.startswith("WARNING") else f"  note: {note}"
     yield ""
+
+
+def _policy(header: PlanHeader) -> Iterator[str]:
+    if header.undo_of is None:  # an undo goes by the record of its run
+        yield f"  probed    {PROBED.get(header.summary.probed, header.summary.probed)}"
+    yield f"  sources   {sources_text(header)}"
+    if header.policy.s3_put:
+        yield f"  to S3     with {written_with(header)}"
+
+
+def sources_text(header: PlanHeader) -> str:
+    """Return what becomes of the sources."""
+    if header.policy.keep_source:
+        return "kept"
+    kept = sum(flow.documents for flow in header.summary.flows if header.policy.keeps(flow.source))
+    but = f", but for {count(kept)} at places that the source config does not name (--clean-elsewhere)" if kept else ""
+    return f"deleted once the catalog points at the copies{but}"
+
+
+def written_with(header: PlanHeader) -> str:
+    """Return what objects are written to S3 with."""
+    return printable(", ".join(f"{key}={value}" for key, value in header.policy.s3_put.items()))
 
 
 def _forecast(forecast: Forecast) -> Iterator[str]:
@@ -182,7 +188,22 @@ def backend_text(backend: dict[str, Any] | None) -> str:
 
 def _tally(tally: Tally) -> str:
     text = f"{count(tally.documents)}, {human_bytes(tally.bytes)}"
-    return text + (f" and {tally.unsized} of unknown size" if tally.unsized else "")
+    return text + (f" and {tally.unsized:,} of unknown size" if tally.unsized else "")
+
+
+def _flows(flows: list[Flow]) -> Iterator[str]:
+    """Yield a table a pair of places: logical buckets, documents, bytes."""
+    buckets = [printable(flow.bucket) for flow in flows]
+    wide = max(map(len, buckets), default=0)
+    high = max((len(f"{flow.documents:,}") for flow in flows), default=0)
+    pair = None
+    for flow, bucket in sorted(zip(flows, buckets, strict=True), key=lambda pair: (pair[0].source, pair[0].dest)):
+        if pair != (flow.source, flow.dest):
+            pair = (flow.source, flow.dest)
+            yield f"    {flow.source} -> {flow.dest}"
+        unsized = f" and {flow.unsized:,} of unknown size" if flow.unsized else ""
+        documents = count(flow.documents).rjust(high + len(" documents"))
+        yield f"      {bucket:<{wide}}  {documents}  {human_bytes(flow.bytes):>10}{unsized}"
 
 
 def _blockers(plan: PlanFile) -> Iterator[str]:

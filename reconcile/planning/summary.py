@@ -11,7 +11,9 @@ from attrs import define, field
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.forecast import Forecaster
 from reconcile.planning.model import ADOPT, OVERWRITE, Blocker, Flow, InPlace, Move, Summary, Tally
-from reconcile.wording import count
+from reconcile.planning.places import is_elsewhere
+from reconcile.stores.volatile import volatile
+from reconcile.wording import count, human_bytes
 
 
 @define
@@ -46,8 +48,10 @@ class Counts:
     same_url: int = 0
     keep_scheme: int = 0
     unverifiable: int = 0
+    composite: int = 0
     probed: str | None = None
     actions: Counter[str] = field(factory=Counter)
+    unrecorded: int = 0
     elsewhere: int = 0
     source_is_dest: bool = False
     at_dest: int = 0
@@ -73,6 +77,12 @@ class Counts:
             self.into_database += size or 0
         if desired.places[move.source].backend.driver in ("db", "db2"):
             self.out_of_database += size or 0
+
+    @property
+    def looks_reversed(self) -> bool:
+        """Whether nothing is where the source config says, and everything where the destination's does."""
+        everything = self.in_place.documents
+        return not self.moves.documents and everything > 0 and self.at_dest == everything
 
     def forget_moves(self) -> None:
         """Count no moves any more: they are about to be counted again, those that are left."""
@@ -116,11 +126,12 @@ class Counts:
         )
 
 
-def notes(desired: DesiredState, counts: Counts) -> list[str]:
-    """Return what an operator should know before applying, in sentences."""
-    said = [*desired.source.doubts, *desired.dest.doubts]
+def notes(desired: DesiredState, counts: Counts, came: str | None = None) -> list[str]:
+    """Return what an operator should know before applying, in sentences. ``came``: what led everything to its place."""
+    said = [f"WARNING: {lost}" for lost in volatile_destinations(desired)]
+    said += [*desired.source.doubts, *desired.dest.doubts]
     if counts.into_database:
-        said.append(f"The database grows by about {counts.into_database / 1024**2:.1f} MiB.")
+        said.append(f"The database grows by about {human_bytes(counts.into_database)}.")
     if counts.out_of_database:
         said.append(
             "Space that documents leave in the database is used again by it, but comes back to the system only by"
@@ -132,6 +143,19 @@ def notes(desired: DesiredState, counts: Counts) -> list[str]:
             f"{without} no digest in the catalog: what is read is checked by its size at best, and cannot be verified."
             " The digests are filled in."
         )
+    if counts.unrecorded:
+        are = count(counts.unrecorded, "document is", "documents are")
+        said.append(
+            f"{are} at the destination already, and no run recorded in this database put them there. Does another"
+            " installation use the same place? Apply adopts them, and puts on record there that they are shared."
+        )
+    if counts.composite:
+        large = count(counts.composite, "source is a large object", "sources are large objects")
+        said.append(
+            f"{large}, static or dynamic, made of segments. What they read as is copied, and they are kept: only you"
+            " can remove manifests and segments."
+        )
+    said += _former_places(counts)
     if counts.same_url:
         keep = count(counts.same_url, "document keeps its", "documents keep their")
         said.append(
@@ -150,10 +174,32 @@ def notes(desired: DesiredState, counts: Counts) -> list[str]:
             f"The rates given say nothing of {', '.join(unrated)}: how long it takes cannot be told. reconcile check"
             " CONFIG --format json measures the backends of a config."
         )
-    if not counts.moves.documents and counts.at_dest and counts.at_dest == counts.in_place.documents:
-        said.append("No document is where the source config says. Are the two configs in the right order?")
+    said += _arrivals(counts, came)
     said += _ownership_notes(desired)
     return said
+
+
+def _arrivals(counts: Counts, came: str | None) -> list[str]:
+    if not counts.looks_reversed:
+        return []
+    if came is not None:
+        return [f"Every document is already in place, since {came}."]
+    return ["No document is where the source config says. Are the two configs in the right order?"]
+
+
+def _former_places(counts: Counts) -> list[str]:
+    names = sorted({source for source, _dest, _bucket in counts.flows if is_elsewhere(source)})
+    if not names:
+        return []
+    said = f"Documents are read from {', '.join(names)}: the source config does not name that place, its services read"
+    return [f"{said} there by the URL. What lies there is kept, unless --clean-elsewhere is given."]
+
+
+def volatile_destinations(desired: DesiredState) -> list[str]:
+    """Return of which destinations documents are lost before long, and why, in sentences."""
+    places = [place for name, place in desired.places.items() if name.startswith("dest.")]
+    said = [volatile(place.address) for place in places]
+    return [lost for lost in dict.fromkeys(said) if lost is not None]
 
 
 def _ownership_notes(desired: DesiredState) -> list[str]:

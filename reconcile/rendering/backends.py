@@ -26,9 +26,16 @@ def places_of(source: ConfigReference, dest: ConfigReference) -> Places:
     return named
 
 
+def called(name: str, places: Places) -> tuple[str, str]:
+    """Return what people call one place; a former bucket or data dir has the driver of the backend that reads it."""
+    configured, at, where = name.partition("@")
+    driver, section = places.get(configured, (configured, ""))
+    return (f"{driver.partition(':')[0]}: {where}", f"{section}, formerly") if at else (driver, section)
+
+
 def drivers_of(names: Iterable[str], places: Places) -> str:
     """Return the drivers of some backends, for a headline."""
-    return " and ".join(sorted({places.get(name, (name, ""))[0].partition(":")[0] for name in names}))
+    return " and ".join(sorted({called(name, places)[0].partition(":")[0] for name in names}))
 
 
 def flows_section(bands: Sequence[Band], unsized: int, rest: str) -> Section:

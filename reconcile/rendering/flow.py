@@ -11,9 +11,9 @@ from html import escape
 from attrs import define, field, frozen
 
 from reconcile.logs import printable
-from reconcile.planning.render import human_bytes
+from reconcile.rendering.backends import called
 from reconcile.rendering.pages import Band
-from reconcile.wording import count
+from reconcile.wording import count, human_bytes
 
 _WIDTH, _BAR = 1000, 10
 _COLUMNS = (240, 495, 750)  # left edges of the bars
@@ -23,7 +23,7 @@ _GAP = 12
 _THINNEST = 1.5
 _MOST_BUCKETS = 14
 _COLOURS = 8
-_LONGEST = 30  # characters of a label
+_LONGEST, _LONGEST_BUCKET = 30, 20  # characters of a label
 
 Measure = Callable[[Band], int]
 
@@ -75,6 +75,21 @@ class Diagram:
         """Return the SVG to the scale of documents."""
         return self._svg("documents", lambda band: band.documents, count)
 
+    def stacked(self) -> Iterator[str]:
+        """Yield the same as a list, for screens that are too narrow for the diagram: a bar a flow."""
+        measure: Measure = _bytes_of if any(band.bytes for band in self.bands) else _documents_of
+        most = max(map(measure, self.bands), default=0)
+        if not most:
+            return
+        yield '<ul class="stack">'
+        for number, band in enumerate(sorted(_few(self.bands, measure), key=measure, reverse=True)):
+            places = (escape(printable(called(name, self.places)[0])) for name in (band.source, band.dest))
+            said = f"{count(band.documents)}, {human_bytes(band.bytes)}"
+            bar = f'<rect class="c{number % _COLOURS}" width="{100 * measure(band) / most:.1f}" height="1"/>'
+            yield f"<li><strong>{escape(printable(band.bucket))}</strong><br>{' → '.join(places)}"
+            yield f'<svg viewBox="0 0 100 1" preserveAspectRatio="none" aria-hidden="true">{bar}</svg>{said}</li>'
+        yield "</ul>"
+
     def _svg(self, name: str, measure: Measure, said: Callable[[int], str]) -> str:
         bands = _few(self.bands, measure)
         total = sum(map(measure, bands))
@@ -95,11 +110,19 @@ class Diagram:
         bars = {}
         for number, key in enumerate(column.keys):
             amount = sum(measure(band) for band in bands if column.side(band) == key)
-            headline, more = self.places.get(key, (key, "")) if column.is_place else (key, "")
+            headline, more = called(key, self.places) if column.is_place else (key, "")
             detail = f"{more}, {said(amount)}" if more else said(amount)
             thick = sum(_thickness(measure(band), scale) for band in bands if column.side(band) == key)
             bars[key] = _Bar(headline, detail, number % _COLOURS, thick)
         return bars
+
+
+def _bytes_of(band: Band) -> int:
+    return band.bytes
+
+
+def _documents_of(band: Band) -> int:
+    return band.documents
 
 
 def _ordered(bands: Sequence[Band], measure: Measure) -> list[_Column]:
@@ -211,7 +234,8 @@ def _labels(columns: Sequence[dict[str, _Bar]]) -> Iterator[str]:
             x, middle = _COLUMNS[index], bar.top + bar.height / 2
             kind = f"bucket c{bar.colour}" if index == 1 else "place"
             yield f'<rect class="{kind}" x="{x}" y="{bar.top:.1f}" width="{_BAR}" height="{bar.height:.1f}" rx="2"/>'
-            headline, detail = escape(_short(bar.label)), escape(_short(bar.detail))
+            longest = _LONGEST_BUCKET if index == 1 else _LONGEST  # a bucket's has the figure beside it
+            headline, detail = escape(_short(bar.label, longest)), escape(_short(bar.detail))
             title = f"<title>{escape(printable(bar.label))}</title>"
             if index == 1:
                 yield (
@@ -226,6 +250,6 @@ def _labels(columns: Sequence[dict[str, _Bar]]) -> Iterator[str]:
                 )
 
 
-def _short(text: str) -> str:
+def _short(text: str, longest: int = _LONGEST) -> str:
     visible = printable(text)
-    return visible if len(visible) <= _LONGEST else f"{visible[: _LONGEST - 1]}…"
+    return visible if len(visible) <= longest else f"{visible[: longest - 1]}…"

@@ -16,9 +16,10 @@ from importlib import resources
 import msgspec
 
 from reconcile.logs import printable
-from reconcile.planning.render import human_bytes
 from reconcile.rendering.flow import Diagram
-from reconcile.rendering.pages import BYTES, CODE, NAME, NUMBER, Column, Page, Section, Table, Tile, Value
+from reconcile.rendering.pages import BYTES, CODE, NAME, NUMBER, Column, Page, Section, Table, Tile, Value, Verdict
+from reconcile.rendering.plot import plot
+from reconcile.wording import human_bytes
 
 SEARCHABLE = 100_000  # rows of a table that are embedded; of more, an even sample
 _STATIC = 25  # rows of a table that can be read without the script
@@ -35,6 +36,7 @@ def to_html(page: Page) -> Iterator[str]:
         "kind": lambda: iter([_safe(page.kind)]),
         "title": lambda: iter([_safe(page.title[:1].upper() + page.title[1:])]),
         "facts": lambda: _pairs(page.facts),
+        "verdict": lambda: _verdict(page.verdict),
         "tiles": lambda: map(_tile, page.tiles),
         "notes": lambda: _notes(page),
         "contents": lambda: _contents(page),
@@ -55,12 +57,13 @@ def _resource(name: str) -> str:
 
 def _policy(style: str, script: str) -> str:
     return (
-        f"default-src 'none'; style-src {_source(style)}; script-src {_source(script)};"
+        f"default-src 'none'; style-src {policy_source(style)}; script-src {policy_source(script)};"
         " base-uri 'none'; form-action 'none'"
     )
 
 
-def _source(text: str) -> str:
+def policy_source(text: str) -> str:
+    """Return what a Content-Security-Policy names a style or script by: its digest."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
@@ -70,6 +73,12 @@ def _safe(text: str) -> str:
 
 def _pairs(pairs: tuple[tuple[str, str], ...]) -> Iterator[str]:
     return (f"<div><dt>{_safe(label)}</dt><dd>{_safe(value)}</dd></div>" for label, value in pairs)
+
+
+def _verdict(verdict: Verdict) -> Iterator[str]:
+    yield f'<div class="verdict {verdict.kind}"><strong>{_safe(verdict.text)}</strong>'
+    yield from (f"<span>{_safe(reason)}</span>" for reason in verdict.reasons)
+    yield "</div>"
 
 
 def _tile(tile: Tile) -> str:
@@ -94,15 +103,19 @@ def _contents(page: Page) -> Iterator[str]:
 
 def _sections(page: Page) -> Iterator[str]:
     for number, section in enumerate(page.sections):
-        yield f'<section id="section-{number}"><h2>{_safe(section.title)}</h2>'
+        yield f'<section id="section-{number}">'
+        title = f"<h2>{_safe(section.title)}</h2>"
+        yield f"<details><summary>{title}</summary>" if section.is_folded else title
         yield from (f"<p>{_safe(paragraph)}</p>" for paragraph in section.text)
         for what, command in section.commands:
-            yield f"<p>{_safe(what)}:</p><pre><code>{_safe(command)}</code></pre>"
+            yield f'<p>{_safe(what)}:</p><pre tabindex="0"><code>{_safe(command)}</code></pre>'
+        if section.plot is not None:
+            yield from plot(section.plot)
         if section.table is not None:
             if section.table.name == "flows":
                 yield from _diagram(page)
             yield from _table(section, section.table)
-        yield "</section>"
+        yield "</details></section>" if section.is_folded else "</section>"
 
 
 def _diagram(page: Page) -> Iterator[str]:
@@ -115,6 +128,7 @@ def _diagram(page: Page) -> Iterator[str]:
         yield '<label><input type="radio" name="scale" id="by-documents"><span>documents</span></label></fieldset>'
     if by_documents:
         yield f'<div class="diagram" tabindex="0" role="region" aria-label="Diagram">{by_bytes}{by_documents}</div>'
+        yield from diagram.stacked()
 
 
 def _table(section: Section, table: Table) -> Iterator[str]:
@@ -128,10 +142,12 @@ def _table(section: Section, table: Table) -> Iterator[str]:
     yield "</tr></thead><tbody>"
     for row in table.sample(_STATIC):
         cells = zip(table.columns, row, strict=True)
-        yield (
-            "<tr>" + "".join(f"<td{_align(column)}>{_cell(column, value)}</td>" for column, value in cells) + "</tr>\n"
-        )
+        yield ("<tr>" + "".join(_td(column, value) for column, value in cells) + "</tr>\n")
     yield "</tbody></table></div></div>"
+
+
+def _td(column: Column, value: Value) -> str:
+    return f'<td{_align(column)} data-title="{_safe(column.title)}">{_cell(column, value)}</td>'
 
 
 def _shown(table: Table) -> str:

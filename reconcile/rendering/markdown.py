@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterator
 
 from reconcile.logs import printable
-from reconcile.planning.render import human_bytes
 from reconcile.rendering.pages import BYTES, CODE, NAME, NUMBER, Column, Page, Section, Table, Value
+from reconcile.wording import human_bytes
 
 LIMIT = 60_000  # characters; GitHub takes 65,536
 _LONGEST = 300  # characters of a cell, a fact, a note
@@ -38,6 +38,9 @@ def to_markdown(page: Page) -> str:
 
 def _head(page: Page) -> Iterator[str]:
     yield f"# {page.kind}: {_text(page.title)}"
+    yield ""
+    yield f"**{_text(page.verdict.text)}**"
+    yield from (f"- {_text(reason)}" for reason in page.verdict.reasons)
     yield ""
     for tile in page.tiles:
         detail = f", {_text(tile.detail)}" if tile.detail else ""

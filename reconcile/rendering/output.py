@@ -33,13 +33,13 @@ def rendered_plan(plan: PlanFile, form: str, *, moves: bool = False) -> Iterator
     return to_html(page) if form == "html" else iter([to_markdown(page)])
 
 
-def rendered_report(report: Report, form: str) -> Iterator[str]:
-    """Yield the report of a run in one of `FORMS`, piece by piece."""
+def rendered_report(report: Report, form: str, width: int | None = None) -> Iterator[str]:
+    """Yield the report of a run in one of `FORMS`, piece by piece; tables of text fit ``width`` columns."""
     if form == "json":
         return iter([msgspec.json.encode(report).decode(), "\n"])
     page = report_page(report)
     if form == "text":
-        return (f"{line}\n" for line in to_text(page))
+        return (f"{line}\n" for line in to_text(page, width))
     return to_html(page) if form == "html" else iter([to_markdown(page)])
 
 

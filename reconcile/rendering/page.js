@@ -37,6 +37,7 @@
     const body = box.querySelector("tbody");
     const heads = [...box.querySelectorAll("th")];
     const words = heads.map((head) => head.className);
+    const titles = heads.map((head) => head.textContent);
     let rows = data.rows, page = 0, sorted = -1, down = false, texts = null;
 
     const said = element("span", { className: "quiet" });
@@ -52,12 +53,18 @@
     if (data.rows.length > 5) box.prepend(tools);
     box.append(pages);
 
+    function cell(i, value) {
+      const made = element("td", { className: words[i], textContent: shown(value, kinds[i]) });
+      made.dataset.title = titles[i];
+      return made;
+    }
+
     function draw() {
       const last = Math.max(0, Math.ceil(rows.length / PAGE) - 1);
       page = Math.min(page, last);
       body.replaceChildren(...rows.slice(page * PAGE, (page + 1) * PAGE).map((row) =>
         element("tr", {}, ...row.map((value, i) =>
-          element("td", { className: words[i], textContent: shown(value, kinds[i]) })))));
+          cell(i, value)))));
       const all = data.rows.length;
       let text = filter.value ? `${rows.length.toLocaleString("en")} of ${all.toLocaleString("en")} match` : `${all.toLocaleString("en")} rows`;
       if (all < total) text += `: an even sample of ${total.toLocaleString("en")}. ${rest}`;

@@ -46,13 +46,32 @@ class Table:
 
 
 @frozen
+class Point:
+    """A value at a time, in Unix seconds, of one series."""
+
+    at: int
+    value: float
+    series: str
+
+
+@frozen
+class Plot:
+    """Values over time, in some unit."""
+
+    unit: str
+    points: tuple[Point, ...]
+
+
+@frozen
 class Section:
-    """A part of a page: paragraphs, commands to type with what each does, a table."""
+    """A part of a page: paragraphs, commands to type with what each does, a table. Long ones are folded at first."""
 
     title: str
     text: tuple[str, ...] = ()
     commands: tuple[tuple[str, str], ...] = ()
     table: Table | None = None
+    is_folded: bool = False
+    plot: Plot | None = None
 
 
 @frozen
@@ -63,6 +82,15 @@ class Tile:
     value: str
     detail: str = ""
     is_warning: bool = False
+
+
+@frozen
+class Verdict:
+    """What a page comes to, in one glance. ``kind`` is ``good``, ``attention`` or ``bad``."""
+
+    kind: str
+    text: str
+    reasons: tuple[str, ...] = ()
 
 
 @frozen
@@ -82,6 +110,7 @@ class Page:
 
     kind: str
     title: str
+    verdict: Verdict
     facts: tuple[tuple[str, str], ...]
     tiles: tuple[Tile, ...]
     notes: tuple[str, ...]

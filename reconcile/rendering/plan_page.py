@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
+from reconcile.commands import command_line, undo_run
 from reconcile.planning.model import Flow, Forecast, PlanHeader
 from reconcile.planning.planfile import PlanFile, undo_path
 from reconcile.planning.render import (
     PROBED,
     bytes_text,
     duration_text,
-    human_bytes,
-    human_seconds,
     meaning_of,
     requests_text,
+    sources_text,
     space_text,
+    written_with,
 )
-from reconcile.rendering.backends import backends_section, backends_text, drivers_of, flows_section, places_of
-from reconcile.rendering.pages import BYTES, CODE, NAME, NUMBER, Band, Column, Page, Row, Section, Table, Tile
-from reconcile.wording import count
+from reconcile.rendering.backends import backends_text, drivers_of, flows_section, places_of
+from reconcile.rendering.pages import BYTES, CODE, NAME, NUMBER, Band, Column, Page, Row, Section, Table, Tile, Verdict
+from reconcile.wording import count, human_bytes, human_seconds
 
 _FEW_MOVES = 30
 _ACTIONS = {None: "copy", "adopt": "adopt what is there", "overwrite": "replace what is there"}
@@ -30,16 +32,18 @@ def plan_page(plan: PlanFile, digest: str) -> Page:
     header = plan.header
     summary = header.summary
     bands = [Band(flow.source, flow.bucket, flow.dest, flow.documents, flow.bytes) for flow in summary.flows]
-    sections = [flows_section(bands, _unsized(summary.flows), str(plan.path))]
+    sections = [_how(plan, digest)]
     if summary.blocked.documents:
         sections += [_reasons(header), _blockers(plan)]
-    sections.append(backends_section(header.source, header.dest))
+    sections.append(flows_section(bands, _unsized(summary.flows), str(plan.path)))
+    sections.append(_change(header))
     if summary.forecast is not None and summary.moves.documents:
         sections.append(_forecast(summary.forecast))
-    sections += [_moves(plan), _how(plan)]
+    sections.append(_moves(plan))
     return Page(
         kind="Undo plan" if header.undo_of else "Plan",
         title=_title(header),
+        verdict=_verdict(header),
         facts=tuple(_facts(header)),
         tiles=tuple(_tiles(header)),
         notes=tuple(summary.notes),
@@ -55,6 +59,30 @@ def plan_page(plan: PlanFile, digest: str) -> Page:
     )
 
 
+def _verdict(header: PlanHeader) -> Verdict:
+    """Say whether the plan may be approved as it is."""
+    summary = header.summary
+    if summary.blocked.documents:
+        blocked = count(summary.blocked.documents, "document is", "documents are")
+        return Verdict("bad", f"{blocked} blocked", ("They stay where they are, or the plan is not applied at all.",))
+    if not summary.moves.documents:
+        return Verdict("good", "Nothing to do: every document is in place")
+    if header.undo_of:
+        return Verdict("good", "Ready", ("It gives back every row as the run's record has it.",))
+    open_questions = []
+    if summary.probed is None:
+        open_questions.append("The stores were not asked: plan --probe exists finds what is missing or in the way.")
+    if summary.unreadable_after:
+        unreadable = count(summary.unreadable_after)
+        open_questions.append(f"Services with the destination config could not read {unreadable} afterwards.")
+    if summary.forecast is None or summary.forecast.duration is None:
+        open_questions.append("How long it takes is not forecast: plan --rates takes what reconcile check measured.")
+    open_questions += [note for note in summary.notes if note.startswith("WARNING")]
+    if open_questions:
+        return Verdict("attention", "Ready, with open questions", tuple(open_questions))
+    return Verdict("good", "Ready", ("The stores were asked, nothing stands in the way.",))
+
+
 def _title(header: PlanHeader) -> str:
     summary = header.summary
     if not summary.moves.documents:
@@ -67,7 +95,10 @@ def _title(header: PlanHeader) -> str:
 
 
 def _facts(header: PlanHeader) -> Iterator[tuple[str, str]]:
+    summary = header.summary
     database = header.database
+    if header.planned_by:
+        yield "planned by", header.planned_by
     if header.undo_of:
         yield "takes back run", header.undo_of
     yield "database", f"{database.get('kind')} {database.get('path') or database.get('database')}"
@@ -76,8 +107,18 @@ def _facts(header: PlanHeader) -> Iterator[tuple[str, str]]:
     scope = "; ".join(f"{name} {', '.join(values)}" for name, values in header.scope.items() if values)
     if scope:
         yield "only", scope
-    yield "probed", PROBED.get(header.summary.probed, str(header.summary.probed))
-    yield "sources", "kept" if header.policy.keep_source else "deleted once the catalog points at the copies"
+    if not header.undo_of:
+        yield "probed", PROBED.get(header.summary.probed, str(header.summary.probed))
+    yield "in place", f"{summary.in_place.documents:,}, {_amount(summary.in_place.bytes, summary.in_place.unsized)}"
+    if summary.other_encoding:
+        yield "other encoding", f"{summary.other_encoding:,} of those in place"
+    if summary.beyond_limit:
+        yield "beyond --limit", f"{count(summary.beyond_limit)}, left for another plan"
+    if summary.database_growth:
+        yield "database grows by", human_bytes(summary.database_growth)
+    yield "sources", sources_text(header)
+    if header.policy.s3_put:
+        yield "to S3 with", written_with(header)
     policies = ("limited", "with_changes", "allow_unreadable", "overwrite")
     chosen = [name.replace("_", " ") for name in policies if getattr(header.policy, name)]
     if chosen:
@@ -86,29 +127,28 @@ def _facts(header: PlanHeader) -> Iterator[tuple[str, str]]:
 
 def _tiles(header: PlanHeader) -> Iterator[Tile]:
     summary = header.summary
-    moves, place, blocked = summary.moves, summary.in_place, summary.blocked
-    yield Tile("To move", f"{moves.documents:,}", _amount(moves.bytes, moves.unsized))
-    other = f", {summary.other_encoding:,} in the other encoding" if summary.other_encoding else ""
-    yield Tile("In place", f"{place.documents:,}", _amount(place.bytes, place.unsized) + other)
-    detail = _amount(blocked.bytes, blocked.unsized) if blocked.documents else "nothing stands in the way"
-    yield Tile("Blocked", f"{blocked.documents:,}", detail, is_warning=bool(blocked.documents))
-    forecast = summary.forecast
-    if forecast is not None and forecast.duration is not None:
-        took = forecast.duration
-        yield Tile("Estimated time", human_seconds(took.stage + took.clean), "at the rates that check measured")
-    elif forecast is not None:
-        yield Tile(
-            "Through this machine",
-            human_bytes(forecast.bytes_to_read),
-            "to be read; without rates of the backends no time is forecast",
-        )
+    yield Tile("Move", f"{summary.moves.documents:,}", _amount(summary.moves.bytes, summary.moves.unsized))
+    kept = sum(flow.documents for flow in summary.flows if header.policy.keeps(flow.source))
+    deleted = 0 if header.policy.keep_source else summary.moves.documents - kept
+    what = (
+        "copies, once the rows are as they were" if header.undo_of else "sources, once the catalog leads to the copies"
+    )
+    yield Tile("Delete", f"{deleted:,}", what if deleted else "nothing", is_warning=bool(deleted))
+    yield _downtime(summary.forecast)
+    if header.undo_of:
+        yield Tile("Forward again", "possible", "by applying the first plan anew")
     else:
-        yield Tile("Database grows by", human_bytes(summary.database_growth))
-    if summary.beyond_limit:
-        yield Tile("Beyond the limit", f"{summary.beyond_limit:,}", "documents left for another plan")
-    if summary.unreadable_after:
-        said = "documents that services with the destination config could not read"
-        yield Tile("Unreadable afterwards", f"{summary.unreadable_after:,}", said, is_warning=True)
+        yield Tile(
+            "Undo", "possible", "at any time, until reconcile forget; what is written meanwhile needs --with-changes"
+        )
+
+
+def _downtime(forecast: Forecast | None) -> Tile:
+    if forecast is None or forecast.duration is None:
+        return Tile("Downtime", "not forecast", "staged beforehand (--stage-only) it is seconds to minutes")
+    took = forecast.duration
+    more = f"deleting takes {human_seconds(took.clean)} more, services up"
+    return Tile("Downtime", human_seconds(took.stage), f"at the rates measured, less if staged beforehand; {more}")
 
 
 def _amount(size: int, unsized: int) -> str:
@@ -146,7 +186,9 @@ def _forecast(forecast: Forecast) -> Section:
     said = [bytes_text(forecast), space_text(forecast)]
     if forecast.duration is not None:
         said += [duration_text(forecast.duration), *forecast.duration.rests_on]
-    text = [f"{line[:1].upper()}{line[1:]}" for line in said]
+    text = [
+        line if line.startswith(("source.", "dest.", "catalog.")) else f"{line[:1].upper()}{line[1:]}" for line in said
+    ]
     rows = [(requests.backend, requests.driver, requests_text(requests)) for requests in forecast.requests]
     columns = (Column("Backend", CODE), Column("Driver"), Column("Is asked for"))
     table = Table("forecast", columns, lambda: rows, len(rows), "")
@@ -165,21 +207,53 @@ def _moves(plan: PlanFile) -> Section:
         *(Column("Bytes", BYTES), Column("What")),
     )
     total = plan.header.summary.moves.documents
-    rest = f"All of them: reconcile show {shlex.quote(str(plan.path))} --moves."
-    return Section("Moves", table=Table("moves", columns, rows, total, rest, few=_FEW_MOVES))
+    rest = f"All of them: {command_line('show', plan.path, moves=True)}."
+    return Section("Moves", table=Table("moves", columns, rows, total, rest, few=_FEW_MOVES), is_folded=True)
 
 
-def _how(plan: PlanFile) -> Section:
-    header, path = plan.header, shlex.quote(str(plan.path))
-    source, dest = shlex.quote(header.source.path), shlex.quote(header.dest.path)
+def _how(plan: PlanFile, digest: str) -> Section:
+    header = plan.header
     if header.undo_of:
-        return Section("How to do it", commands=(("Take it back", f"reconcile undo {path}"),))
-    leave = " --leave-blocked" if header.summary.blocked.documents else ""
-    undo = shlex.quote(str(undo_path(plan.path)))
-    return Section(
-        "How to do it",
-        commands=(
-            ("Do it, services stopped; interrupted, the same command goes on", f"reconcile apply {path}{leave}"),
-            ("Take it back afterwards", f"reconcile undo {undo} --source {dest} --dest {source}"),
-        ),
+        commands: tuple[tuple[str, str], ...] = (("Take it back", command_line("undo", plan.path)),)
+    else:
+        leave = bool(header.summary.blocked.documents)
+        apply = command_line("apply", plan.path, leave_blocked=leave, expect_digest=digest)
+        undo = undo_run(str(undo_path(plan.path)), header.dest.path, header.source.path)
+        commands = (
+            ("Do just this and nothing else, services stopped; interrupted, the same command goes on", apply),
+            ("Take it back afterwards", undo),
+        )
+    asked = [f"Digest: {digest}"]
+    if header.note:
+        asked.append(f"Note by its maker: {header.note}")
+    asked.append("Ticket: ____________________   Approved by: ____________________   Date: ______________")
+    return Section("How to do it", tuple(asked), commands)
+
+
+def _change(header: PlanHeader) -> Section:
+    """Return what the config says then against what it says now, credentials left out."""
+    then, now = (dict(_flat(reference.backends)) for reference in (header.source, header.dest))
+    rows: list[Row] = [
+        (key, _said(then.get(key)), _said(now.get(key)))
+        for key in sorted({*then, *now})
+        if then.get(key) != now.get(key)
+    ]
+    before, after = (Path(reference.path).name for reference in (header.source, header.dest))
+    columns = (
+        *(Column("Setting", CODE), Column(f"Until now ({before})", NAME)),
+        Column(f"From then on ({after})", NAME),
     )
+    text = ("Credentials are left out.",) if rows else ("The two configs say the same.",)
+    return Section("What changes in the config", text, table=Table("config", columns, lambda: rows, len(rows), ""))
+
+
+def _flat(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in nested.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _said(value: object) -> str:
+    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 
-from reconcile.planning.render import human_bytes, human_seconds, meaning_of
+from reconcile.commands import command_line
+from reconcile.planning.render import meaning_of
 from reconcile.rendering.backends import backends_section, backends_text, drivers_of, flows_section, places_of
-from reconcile.rendering.pages import BYTES, CODE, NAME, NUMBER, Band, Column, Page, Row, Section, Table, Tile
+from reconcile.rendering.pages import (
+    BYTES,
+    CODE,
+    NAME,
+    NUMBER,
+    Band,
+    Column,
+    Page,
+    Plot,
+    Point,
+    Row,
+    Section,
+    Table,
+    Tile,
+    Verdict,
+)
 from reconcile.running.account import Report, is_switched
 from reconcile.running.worktables import DELETED, DONE, KEPT, PLANNED, STAGING, SWITCHED, UNDOING, UNDONE
-from reconcile.wording import count, time_text
+from reconcile.wording import count, human_bytes, human_seconds, time_text
 
 _STATES = {
     STAGING: "unfinished: the catalog is untouched",
@@ -25,7 +40,7 @@ _MOVE_STATES = {PLANNED: "to stage"}
 def report_page(report: Report) -> Page:
     """Return the page of a report."""
     bands = [Band(row.source, row.bucket, row.dest, row.documents, row.bytes_before) for row in report.moved]
-    sections = [_phases(report), flows_section(bands, 0, "the work table reconcile_moves")]
+    sections = [_next(report), _phases(report), flows_section(bands, 0, "the work table reconcile_moves")]
     if report.sources:
         sections.append(_sources(report))
     if report.left:
@@ -33,10 +48,10 @@ def report_page(report: Report) -> Page:
     sections.append(backends_section(report.source, report.dest))
     if report.space:
         sections += [_space(report), *_space_commands(report)]
-    sections.append(_next(report))
     return Page(
         kind="Undo report" if report.undo_of else "Report",
         title=_title(report),
+        verdict=_verdict(report),
         facts=tuple(_facts(report)),
         tiles=tuple(_tiles(report)),
         notes=(report.remark,) if report.remark else (),
@@ -45,6 +60,21 @@ def report_page(report: Report) -> Page:
         sections=tuple(sections),
         footer=tuple(_footer(report)),
     )
+
+
+def _verdict(report: Report) -> Verdict:
+    left = sum(row.documents for row in report.left)
+    switched = report.phases[1].ended_at
+    reasons = []
+    if switched is not None:
+        reasons.append(f"Switched at {time_text(switched)}.")
+    if left:
+        reasons.append(f"{count(left, 'document was', 'documents were')} left where they were.")
+    kind = {DONE: "good", UNDONE: "good"}.get(report.state, "attention")
+    if left and report.state == DONE:
+        kind = "attention"
+    state = _STATES[report.state]
+    return Verdict(kind, f"{state[:1].upper()}{state[1:]}", tuple(reasons))
 
 
 def _title(report: Report) -> str:
@@ -97,12 +127,20 @@ def _tiles(report: Report) -> Iterator[Tile]:
     label = "Moved" if is_switched(report) else "Taken back" if undone else "Staged"
     yield Tile(label, f"{documents:,}", detail)
     left = sum(row.documents for row in report.left)
-    yield Tile("Left", f"{left:,}", "named below" if left else "no document", is_warning=bool(left))
+    if left:
+        yield Tile("Left", f"{left:,}", "named below", is_warning=True)
     deleted, kept = (sum(s.documents for s in report.sources if s.fate == fate) for fate in (DELETED, KEPT))
-    yield Tile("Sources deleted", f"{deleted:,}", f"{kept:,} kept" if kept else "")
+    what = "Copies deleted" if report.undo_of else "Sources deleted"
+    yield Tile(what, f"{deleted:,}", f"{kept:,} kept" if kept else "")
     seconds = report.downtime.seconds
-    down = "unknown" if seconds is None else human_seconds(seconds)
-    yield Tile("Downtime", down, "" if seconds is None else "last heartbeat to switch")
+    if seconds is None:
+        yield Tile("Downtime", "not known", report.downtime.explanation.removeprefix("unknown: "))
+    else:
+        yield Tile("Downtime", human_seconds(seconds), "last heartbeat to switch")
+    if report.undo is not None:
+        yield Tile("Undo", "possible", "at any time, until reconcile forget")
+    else:
+        yield Tile("Undo", "none", "it is undone" if report.state == UNDONE else "it is an undo itself")
 
 
 def _moved(report: Report) -> tuple[int, int]:
@@ -120,7 +158,8 @@ def _phases(report: Report) -> Section:
     ]
     table = Table("phases", (Column("Phase"), Column("Ended"), Column("Took")), lambda: rows, len(rows), "")
     text = ("Pauses count: an interrupted run's, and the wait for heartbeats to grow old before the switch.",)
-    return Section("How long it took", text, table=table)
+    points = tuple(Point(speed.at, speed.documents_per_second, speed.phase) for speed in report.speeds)
+    return Section("How long it took", text, table=table, plot=Plot("documents a second", points))
 
 
 def _sources(report: Report) -> Section:
@@ -174,7 +213,7 @@ def _space_commands(report: Report) -> Iterator[Section]:
 def _next(report: Report) -> Section:
     commands = []
     if report.state in (STAGING, SWITCHED) and report.undo_of is None:
-        commands.append(("Go on with it", f"reconcile apply {shlex.quote(report.plan_path)}"))
+        commands.append(("Go on with it", command_line("apply", report.plan_path)))
     if report.undo is not None:
         what = "Take it back" if report.phases[1].ended_at is not None else "Drop what is staged"
         commands.append((what, report.undo.command))

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Iterator
 
+from rich.console import Console
+from rich.table import Table as Drawn
+from rich.text import Text
+
 from reconcile.logs import printable
-from reconcile.planning.render import human_bytes
 from reconcile.rendering.pages import BYTES, NUMBER, Column, Page, Section, Table, Value
+from reconcile.wording import human_bytes
+
+_BOUNDLESS = 10_000  # columns of no terminal
 
 
-def to_text(page: Page) -> Iterator[str]:
-    """Yield the lines of the page."""
+def to_text(page: Page, width: int | None = None) -> Iterator[str]:
+    """Yield the lines of the page; tables fit ``width`` columns, if that is given."""
     yield printable(f"{page.kind}: {page.title}")
+    yield f"  {printable(page.verdict.text)}"
+    yield from (f"    {printable(reason)}" for reason in page.verdict.reasons)
     yield from _pairs((tile.label, f"{tile.value}{f', {tile.detail}' if tile.detail else ''}") for tile in page.tiles)
     yield ""
     yield from _pairs(page.facts)
@@ -19,7 +28,7 @@ def to_text(page: Page) -> Iterator[str]:
         yield f"  note: {printable(note)}"
     for section in page.sections:
         yield ""
-        yield from _section(section)
+        yield from _section(section, width or _BOUNDLESS)
     yield ""
     yield from _pairs(page.footer)
 
@@ -31,25 +40,31 @@ def _pairs(pairs: Iterable[tuple[str, str]]) -> Iterator[str]:
         yield f"  {label:<{width}}  {printable(value)}"
 
 
-def _section(section: Section) -> Iterator[str]:
+def _section(section: Section, width: int) -> Iterator[str]:
     yield section.title
     yield from (f"  {printable(paragraph)}" for paragraph in section.text)
     for what, command in section.commands:
         yield f"  {printable(what)}:"
         yield f"    {printable(command)}"
     if section.table is not None and section.table.total:
-        yield from _table(section.table)
+        yield from _table(section.table, width)
 
 
-def _table(table: Table) -> Iterator[str]:
-    rows = [[c.title for c in table.columns]]
-    rows += [[_cell(c, v) for c, v in zip(table.columns, row, strict=True)] for row in table.sample(table.few)]
-    widths = [max(len(row[index]) for row in rows) for index in range(len(table.columns))]
-    for row in rows:
-        cells = zip(row, widths, table.columns, strict=True)
-        yield "  " + "  ".join(f"{t:>{w}}" if c.kind in (NUMBER, BYTES) else f"{t:<{w}}" for t, w, c in cells).rstrip()
-    if len(rows) - 1 < table.total:
-        yield f"  {len(rows) - 1:,} of {table.total:,} are shown. {printable(table.rest)}"
+def _table(table: Table, width: int) -> Iterator[str]:
+    drawn = Drawn(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in table.columns:
+        is_number = column.kind in (NUMBER, BYTES)
+        drawn.add_column(column.title, justify="right" if is_number else "left", overflow="fold", no_wrap=is_number)
+    taken = 0
+    for row in table.sample(table.few):
+        taken += 1
+        drawn.add_row(*(Text(_cell(c, v)) for c, v in zip(table.columns, row, strict=True)))
+    console = Console(file=io.StringIO(), width=width - 2, color_system=None)
+    with console.capture() as capture:
+        console.print(drawn)
+    yield from (f"  {line.rstrip()}" for line in capture.get().splitlines())
+    if taken < table.total:
+        yield f"  {taken:,} of {table.total:,} are shown. {printable(table.rest)}"
 
 
 def _cell(column: Column, value: Value) -> str:

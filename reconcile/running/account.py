@@ -8,6 +8,7 @@ from attrs import frozen
 
 from reconcile.catalog.space import Space
 from reconcile.planning.model import ConfigReference
+from reconcile.running.samples import Speed
 from reconcile.running.worktables import UNDOING, UNDONE
 
 FORMAT_VERSION = "1.0"
@@ -113,6 +114,7 @@ class Report:
     undo: Undo | None
     space: list[Space]
     remark: str | None
+    speeds: list[Speed]
 
 
 def is_switched(report: Report) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import Any
 
 import msgspec
@@ -14,6 +13,7 @@ from reconcile.catalog import Catalog
 from reconcile.catalog.services import Heartbeat
 from reconcile.catalog.space import space_left
 from reconcile.planning.model import ConfigReference
+from reconcile.planning.places import role_of
 from reconcile.running.account import (
     FORMAT_VERSION,
     Downtime,
@@ -25,7 +25,10 @@ from reconcile.running.account import (
     Sources,
     Undo,
 )
+from reconcile.running.next_steps import undo_command
 from reconcile.running.records import RunRecord, count_states, find_runs
+from reconcile.running.report import why_kept_for_good
+from reconcile.running.samples import speeds
 from reconcile.running.worktables import (
     ADOPTED,
     BLOCKED,
@@ -83,13 +86,14 @@ def report_of(catalog: Catalog, record: RunRecord) -> Report:
         undo=_undo(record),
         space=space_left(catalog, drivers),
         remark=record.remark,
+        speeds=speeds(catalog, record.run_id),
     )
 
 
 def _driver(source: ConfigReference, place: str) -> str:
     """Return the driver of a place such as ``source.object_store`` or ``catalog.db``."""
-    side, _dot, role = place.partition(".")
-    return role if side == "catalog" else str(source.backends[role]["driver"])
+    role = role_of(place)
+    return role if place.startswith("catalog.") else str(source.backends[role]["driver"])
 
 
 def _phases(record: RunRecord) -> list[Phase]:
@@ -107,7 +111,9 @@ def _downtime(record: RunRecord, services: str | None) -> Downtime:
         return Downtime(None, None, "nothing was switched")
     seen = _services.decode(services or "[]")
     if not seen:
-        return Downtime(None, None, "unknown: no service had left a heartbeat in this database")
+        return Downtime(
+            None, None, "no service had left a heartbeat in this database, so when they stopped is not known"
+        )
     last = max(seen, key=lambda beat: beat.heartbeat)
     return Downtime(
         record.switched_at - last.heartbeat,
@@ -138,8 +144,7 @@ def _sources(connection: Connection, record: RunRecord) -> list[Sources]:
         (moves.c.cleaned == KEPT, moves.c.detail),
         (moves.c.cleaned == DELETED, None),
         (sa.literal(record.keep_source), policy),
-        (moves.c.keep & (moves.c.before_url == moves.c.after_url), "the document keeps its URL"),
-        (moves.c.keep, "only the source itself can give back what it holds, byte for byte"),
+        (moves.c.keep, why_kept_for_good()),
         else_=None,
     )
     fate = sa.case(
@@ -195,10 +200,7 @@ def _undo(record: RunRecord) -> Undo | None:
     """Return how to take the run back. What an undo did is not taken back but by applying the plan again."""
     if record.state == UNDONE or (record.undo_of is not None and record.switched_at is not None):
         return None
-    header = record.header
-    dest, source = shlex.quote(header.dest.path), shlex.quote(header.source.path)
-    command = f"reconcile undo {record.run_id} --source {dest} --dest {source}"
-    return Undo(command, record.undo_path, record.undo_digest)
+    return Undo(undo_command(record), record.undo_path, record.undo_digest)
 
 
 def _total(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,22 +11,30 @@ from attrs import evolve
 from sqlalchemy.engine import Connection
 
 from reconcile.catalog import Catalog
-from reconcile.catalog.lock import run_lock
-from reconcile.config import Config, load_config
+from reconcile.commands import command_line
+from reconcile.config import Config
 from reconcile.control import Control, calm_collector
-from reconcile.errors import ConfigError, PlanFileError, ReconcileError, UsageError
+from reconcile.errors import PlaceChangedError, PlanFileError, ReconcileError, UsageError
 from reconcile.logs import printable
 from reconcile.planning.desired import DesiredState
-from reconcile.planning.model import ConfigReference, PlanHeader
+from reconcile.planning.expiry import refuse_expiring
+from reconcile.planning.model import PlanHeader
+from reconcile.planning.places import is_elsewhere
 from reconcile.planning.planfile import PlanFile
-from reconcile.planning.planner import new_id
-from reconcile.planning.render import backend_text
+from reconcile.running import late
 from reconcile.running.drop import Dropper
+from reconcile.running.executor import Executor, executing
+from reconcile.running.identity import check_database, same_database
+from reconcile.running.in_place import record_in_place
+from reconcile.running.next_steps import undo_command
 from reconcile.running.options import RunOptions
 from reconcile.running.outcome import Outcome, outcome_of
-from reconcile.running.phases import Phases
-from reconcile.running.records import RunRecord, backend_pairs, count_linked, find_runs
+from reconcile.running.owner import Owner
+from reconcile.running.phases import Phases, open_stores
+from reconcile.running.records import RunRecord, count_linked, find_runs
+from reconcile.running.rehearsal import rehearse
 from reconcile.running.run import Run, begin_run, resume_run
+from reconcile.running.same_place import remove_markers
 from reconcile.running.undo import mark_undoing, mark_undone, undo_rows
 from reconcile.running.worktables import (
     DONE,
@@ -37,58 +45,35 @@ from reconcile.running.worktables import (
     UNDONE,
     WRITTEN,
     blocker_row,
-    create_work_tables,
     move_row,
     moves,
+    places,
     runs,
 )
 from reconcile.stores import open_store
 from reconcile.wording import count
 
 
-def configs_of(header: PlanHeader, source: Path | None, dest: Path | None) -> DesiredState:
-    """Load the two configs of a plan, from the paths it recorded or from others.
+def check_plan(catalog: Catalog, plan: PlanFile) -> None:
+    """Raise unless the plan was made for this database, or its run belongs to it by now.
 
-    Raises `ConfigError` if one says something else than it did when the plan was made, credentials aside.
+    `PlanFileError` for a plan of another database, `PlaceChangedError` for a run of one.
     """
-    going_forward = header.undo_of is None  # an undo leads back to whatever the services had
-    return DesiredState(
-        _config("source", header.source, source),
-        _config("dest", header.dest, dest, destination=going_forward),
-        header.policy.allow_unreadable,
-    )
-
-
-def _config(option: str, wanted: ConfigReference, path: Path | None, *, destination: bool = False) -> Config:
-    if path is None and not Path(wanted.path).exists():
-        raise ConfigError(
-            f"{wanted.path}: no such config file; it was the plan's {option} config",
-            hint=f"--{option} FILE names where it is now, or a copy of it",
-        )
-    config = load_config(path or Path(wanted.path), destination=destination)
-    if config.fingerprint() == wanted.fingerprint:
-        return config
-    now = config.describe()
-    differences = [
-        f"{role}: {option} was {backend_text(wanted.backends.get(role))}, this file says {backend_text(now.get(role))}"
-        for role in sorted({*wanted.backends, *now})
-        if wanted.backends.get(role) != now.get(role)
-    ]
-    raise ConfigError(
-        f"{config.path}: this is not the {option} config that the plan was made with: " + "; ".join(differences),
-        hint=f"name the file that says what was planned: --{option} FILE (a copy of the old config.yaml, perhaps)",
-    )
-
-
-def check_database(catalog: Catalog, plan: PlanFile) -> None:
-    """Raise `PlanFileError` for a plan that was made for another database, as far as both names are known."""
-    planned = plan.header.database
-    known = [name for name in planned if planned[name] is not None and catalog.identity.get(name) is not None]
-    if planned.get("kind") != catalog.identity["kind"] or any(planned[n] != catalog.identity[n] for n in known):
+    header = plan.header
+    record = _latest(catalog, header.plan_id) if header.undo_of is None else _found(catalog, header.undo_of)
+    if record is not None:
+        check_database(catalog, record)
+    elif not same_database(header.database, catalog.identity):
         raise PlanFileError(
-            f"{plan.path}: the plan is for another database ({planned}), this one is {catalog.identity}",
+            f"{plan.path}: the plan is for another database ({header.database}), this one is {catalog.identity}",
             hint="connect to the database that the plan was made from, or make a new plan",
         )
+
+
+def is_switched(catalog: Catalog, header: PlanHeader) -> bool:
+    """Tell whether the catalog is as the run of a plan switched it, or the one that an undo plan takes back."""
+    record = _latest(catalog, header.plan_id) if header.undo_of is None else _found(catalog, header.undo_of)
+    return record is not None and record.switched_at is not None and record.state != UNDONE
 
 
 def apply(catalog: Catalog, plan: PlanFile, desired: DesiredState, options: RunOptions, control: Control) -> Outcome:
@@ -97,49 +82,86 @@ def apply(catalog: Catalog, plan: PlanFile, desired: DesiredState, options: RunO
     Raises a `ReconcileError`, whose exit code says what state things are in (docs/exit-codes.md).
     """
     digest = plan.verify()
-    check_database(catalog, plan)
+    check_plan(catalog, plan)
     if plan.header.undo_of is not None:
         return undo(catalog, plan.header.undo_of, plan, desired, options, control)
     if options.refresh and plan.header.policy.limited:
         raise UsageError(
-            "--refresh takes along all that is new, and this plan was made with --limit; nothing was done",
+            "--refresh includes all that is new, and this plan was made with --limit; nothing was done",
             hint="make a plan without --limit; what is staged is adopted, nothing is copied twice",
         )
     summary = plan.header.summary
     refuse_blocked(plan, leave_blocked=options.leave_blocked)
     if not summary.moves.documents:
         return Outcome(run_id="", left=summary.blocked.documents, already="no document is to be moved")
-    with calm_collector(), run_lock(catalog, options.lock_wait, control.check) as lock:
-        create_work_tables(catalog)
+    with calm_collector(), executing(catalog, options.lock_wait, control.check) as executor:
         record = _latest(catalog, plan.header.plan_id)
-        if record is not None and record.state == DONE:
-            return outcome_of(catalog, record.run_id, already="the plan is applied already")
-        if record is not None and record.state == SWITCHED and options.stage_only:
-            return outcome_of(
-                catalog,
-                record.run_id,
-                already="the run is switched already; without --stage-only its sources are cleaned",
-            )
-        if record is not None and record.state == UNDOING:
-            raise ReconcileError(
-                f"run {record.run_id} of this plan is being undone", hint=f"reconcile undo {record.run_id}"
-            )
+        ended = None if record is None else _ended(catalog, record, plan, digest, options)
+        if ended is not None:
+            return ended
         if record is not None and record.state != UNDONE:
             if options.keep_source and not record.keep_source:
                 _refuse_linked(catalog, record)
-            run = resume_run(catalog, record, keep_source=options.keep_source)
+            run = resume_run(executor, record, keep_source=options.keep_source)
         else:
             _make_destinations(catalog, plan, desired)
-            run = begin_run(
-                catalog,
-                new_id(),
-                plan.path,
-                digest,
-                plan.header,
-                lambda _connection: checked_rows(plan, desired),
-                keep_source=options.keep_source or plan.header.policy.keep_source,
+            keep_source = options.keep_source or plan.header.policy.keep_source
+            run = _begin(
+                executor, plan, digest, desired, lambda _connection: checked_rows(plan, desired), keep_source, control
             )
-        return Phases(run, desired, options, control, lock).execute()
+        return Phases(run, desired, options, control).execute()
+
+
+def _ended(catalog: Catalog, record: RunRecord, plan: PlanFile, digest: str, options: RunOptions) -> Outcome | None:
+    """Return what a plan's run came to where nothing is left to do for it; None for one to go on with, or do again.
+
+    Raises `PlanFileError` for a plan that is not the one the run was begun with, `ReconcileError` for one being undone.
+    """
+    if record.plan_digest != digest:
+        raise PlanFileError(
+            f"{plan.path}: it has the id of the plan that run {record.run_id} was begun with, and other content",
+            hint=f"reconcile status {record.run_id} names the file of that plan; a new plan has an id of its own",
+        )
+    if record.state == UNDOING:
+        raise ReconcileError(f"run {record.run_id} of this plan is being undone", hint=undo_command(record))
+    already = None
+    if record.state == DONE:
+        already = "the plan is applied already"
+    elif record.state == SWITCHED and options.clean_later:
+        already = f"the run is switched already; {command_line('clean', record.run_id)} deletes its sources"
+    elif record.state == SWITCHED and options.stage_only:
+        already = "the run is switched already; without --stage-only its sources are cleaned"
+    return outcome_of(catalog, record.run_id, already=already) if already else None
+
+
+def config_record(config: Config) -> dict[str, Any]:
+    """Return what a run records of a config: no secret in it, but where each came from (a file, a variable)."""
+    return {
+        "path": str(config.path.absolute()),
+        "fingerprint": config.fingerprint(),
+        "backends": config.describe(),
+        "secrets": config.provenance(),
+    }
+
+
+def _begin(
+    executor: Executor,
+    plan: PlanFile,
+    digest: str,
+    desired: DesiredState,
+    rows: Callable[[Connection], Iterable[dict[str, Any]]],
+    keep_source: bool,  # noqa: FBT001
+    control: Control,
+) -> Run:
+    control.progress.step("loading the plan")
+    configs = {side: config_record(config) for side, config in (("source", desired.source), ("dest", desired.dest))}
+    run = begin_run(executor, plan.path, digest, plan.header, rows, configs=configs, keep_source=keep_source)
+    if plan.header.undo_of is None:
+        dests = {dest for _source, dest in run.backend_pairs()}
+        with run.writing(bulk=True) as connection:
+            executor.catalog.favour_hash_joins(connection)
+            record_in_place(connection, run.run_id, [desired.places[name].address.head for name in dests])
+    return run
 
 
 def _refuse_linked(catalog: Catalog, record: RunRecord) -> None:
@@ -160,7 +182,7 @@ def refuse_blocked(plan: PlanFile, *, leave_blocked: bool) -> None:
         blocked = count(summary.blocked.documents, "blocked document")
         raise ReconcileError(
             f"the plan has {blocked}: {_reasons(summary.blocked_by_reason)}",
-            hint="mend the causes and plan again, or give --leave-blocked to leave those documents where they are",
+            hint="fix the causes and plan again, or give --leave-blocked to leave those documents where they are",
         )
 
 
@@ -176,9 +198,14 @@ def _latest(catalog: Catalog, plan_id: str) -> RunRecord | None:
 def _make_destinations(catalog: Catalog, plan: PlanFile, desired: DesiredState) -> None:
     """Make what the destination config asks to be made; refuse one that is not usable before anything is recorded."""
     for name in sorted({flow.dest for flow in plan.header.summary.flows}):
-        if name not in desired.places:
+        is_known = name in desired.places or (is_elsewhere(name) and plan.header.undo_of is not None)
+        if not is_known:
             raise PlanFileError(f"{plan.path}: the plan names a backend {printable(name)}, which no config has")
-        open_store(desired.places[name].backend, catalog, plan.header.plan_id).prepare(create=True)
+        store = open_store(desired.places[name].backend, catalog, plan.header.plan_id)
+        store.write_with(plan.header.policy.s3_put)
+        store.prepare(create=not is_elsewhere(name))
+        if plan.header.undo_of is None:  # what is undone goes back to where it was, whatever becomes of it there
+            refuse_expiring(name, store)
 
 
 def checked_rows(plan: PlanFile, desired: DesiredState) -> Iterator[dict[str, Any]]:
@@ -193,7 +220,7 @@ def checked_rows(plan: PlanFile, desired: DesiredState) -> Iterator[dict[str, An
                 hint="the plan was changed, or made by another version; make a new one with reconcile plan",
             )
         total += 1
-        yield move_row(move, desired.target(move))
+        yield move_row(move, desired.target(move), keep=plan.header.policy.keeps(move.source))
     for blocker in plan.blockers():
         yield blocker_row(blocker)
     if total != plan.header.summary.moves.documents:
@@ -215,25 +242,31 @@ def undo(
     A run that never switched has its staged copies dropped. Raises a `ReconcileError` as `apply` does.
     """
     _refuse_parts_of_undo(plan, options)
-    with calm_collector(), run_lock(catalog, options.lock_wait, control.check) as lock:
+    check_database(catalog, run_record(catalog, run_id))
+    with calm_collector(), executing(catalog, options.lock_wait, control.check) as executor:
         record = run_record(catalog, run_id)
         if record.state == UNDONE:
             return outcome_of(catalog, run_id, already="the run is undone already")
-        if record.undo_of is not None and record.state not in (STAGING, UNDOING):
-            raise ReconcileError(
-                f"run {run_id} is an undo itself, and it is done", hint="to go forward again, apply the plan again"
-            )
+        refuse_undo_of_undo(record)
         if record.state in (STAGING, UNDOING) and record.switched_at is None:
-            return _drop(catalog, record, desired, options, control)
+            return _drop(executor, record, desired, options, control)
         if plan is not None:
             _make_destinations(catalog, plan, desired)
             with catalog.snapshot() as connection:
                 for _row in undo_rows(connection, record, plan, desired):
                     pass  # refuses a plan that is not the run's before anything is marked
         if record.state in (SWITCHED, DONE):
-            mark_undoing(catalog, record)
-        run = _undo_run(catalog, record, plan, desired, options, control)
-        return Phases(run, desired, options, control, lock).execute()
+            mark_undoing(executor, record)
+        run = _undo_run(executor, record, plan, desired, options, control)
+        return Phases(run, desired, options, control).execute()
+
+
+def refuse_undo_of_undo(record: RunRecord) -> None:
+    """Raise `ReconcileError` for a run that is an undo itself, and switched."""
+    if record.undo_of is not None and record.state not in (STAGING, UNDOING, UNDONE):
+        raise ReconcileError(
+            f"run {record.run_id} is an undo itself, and it is done", hint="to go forward again, apply the plan again"
+        )
 
 
 def _refuse_parts_of_undo(plan: PlanFile | None, options: RunOptions) -> None:
@@ -241,7 +274,7 @@ def _refuse_parts_of_undo(plan: PlanFile | None, options: RunOptions) -> None:
     if options.refresh:
         raise UsageError(
             "--refresh is for plans: an undo takes back what its run did, and nothing else; nothing was done",
-            hint="reconcile undo RUN --with-changes takes along what services wrote since",
+            hint="reconcile undo RUN --with-changes includes what services wrote since",
         )
     if plan is not None and plan.header.policy.with_changes and (options.budget.is_limited or options.stage_only):
         raise UsageError(
@@ -252,37 +285,35 @@ def _refuse_parts_of_undo(plan: PlanFile | None, options: RunOptions) -> None:
 
 def run_record(catalog: Catalog, run_id: str) -> RunRecord:
     """Return a run's record. Raises `ReconcileError` if there is no such run."""
-    found = find_runs(catalog, run_id=run_id) if catalog.has_table(runs) else []
-    if not found:
+    found = _found(catalog, run_id)
+    if found is None:
         raise ReconcileError(f"there is no run {run_id} in this database", hint="reconcile runs lists them")
-    return found[0]
+    return found
+
+
+def _found(catalog: Catalog, run_id: str) -> RunRecord | None:
+    found = find_runs(catalog, run_id=run_id)
+    return found[0] if found else None
 
 
 def _undo_run(
-    catalog: Catalog,
+    executor: Executor,
     record: RunRecord,
     plan: PlanFile | None,
     desired: DesiredState,
     options: RunOptions,
     control: Control,
 ) -> Run:
-    """Go on with the undo run that was interrupted, or begin one; an attempt by another plan is dropped."""
-    for attempt in find_runs(catalog, undo_of=record.run_id):
+    """Resume the undo run that was interrupted, or begin one; an attempt by another plan is dropped."""
+    for attempt in find_runs(executor.catalog, undo_of=record.run_id):
         if attempt.state == SWITCHED or (attempt.state == STAGING and _is_of_plan(attempt, plan)):
-            return resume_run(catalog, attempt)
+            return resume_run(executor, attempt)
         if attempt.state in (STAGING, UNDOING) and attempt.switched_at is None:
-            _drop(catalog, attempt, DesiredState(desired.dest, desired.source), options, control, give_back=False)
+            _drop(executor, attempt, DesiredState(desired.dest, desired.source), options, control, give_back=False)
     if plan is None:
         raise ReconcileError(f"run {record.run_id} has no undo plan")
-    return begin_run(
-        catalog,
-        new_id(),
-        plan.path,
-        plan.verify(),
-        plan.header,
-        lambda connection: undo_rows(connection, record, plan, desired),
-        keep_source=False,
-    )
+    rows = partial(undo_rows, record=record, plan=plan, desired=desired)
+    return _begin(executor, plan, plan.verify(), desired, rows, keep_source=False, control=control)
 
 
 def _is_of_plan(attempt: RunRecord, plan: PlanFile | None) -> bool:
@@ -291,7 +322,7 @@ def _is_of_plan(attempt: RunRecord, plan: PlanFile | None) -> bool:
 
 
 def _drop(
-    catalog: Catalog,
+    executor: Executor,
     record: RunRecord,
     desired: DesiredState,
     options: RunOptions,
@@ -299,33 +330,44 @@ def _drop(
     *,
     give_back: bool = True,
 ) -> Outcome:
-    forward = DesiredState(desired.dest, desired.source)
-    names = _places_of_copies(catalog, record.run_id)
-    stores = {name: open_store(forward.places[name].backend, catalog, record.run_id) for name in names}
-    for store in stores.values():
-        store.use(options.workers or store.default_workers)
-        store.prepare(create=False)
-    if record.state == STAGING:
-        mark_undoing(catalog, record)
-    run = resume_run(catalog, record)
-    dropper = Dropper(run, forward, stores, control, options.pipelines)
-    dropper.drop()
-    with run.writing() as connection:
-        mark_undone(connection, record.run_id)
-        if record.undo_of is not None and give_back:
-            _give_back(connection, record.undo_of)
-    outcome = outcome_of(catalog, record.run_id)
-    return evolve(outcome, documents=0, left=len(dropper.left), not_dropped=tuple(dropper.left[:20]))
-
-
-def _places_of_copies(catalog: Catalog, run_id: str) -> set[str]:
-    """Return the places that a run's own copies came from and are at."""
+    """Delete the copies of a run that never switched. One that only its copies are left of stays staged (R1)."""
+    catalog, forward = executor.catalog, DesiredState(desired.dest, desired.source)
     own = moves.c.origin.in_((INTENDED, WRITTEN))
-    return {name for pair in backend_pairs(catalog, run_id, own) for name in pair}
+    stores = open_stores(Run(catalog, record, 0, executor), forward, options, own, create=False)
+    run = resume_run(executor, record)
+    owner = Owner(run, stores)
+    owner.open()
+    with run.writing() as connection:
+        run.update(connection, state=UNDOING)  # from here on its own apply refuses
+    rehearse(run, stores)
+    late.wait(catalog, run.run_id, stores, control, options.takeover_wait, late.concerns_sources)
+    dropper = Dropper(run, forward, stores, owner, control, options.pipelines)
+    try:
+        dropper.drop()
+    except PlaceChangedError:
+        with run.writing() as connection:
+            run.update(connection, state=STAGING, phase=None)  # it is still to be applied, and may be
+        raise
+    remove_markers(record.run_id, stores)
+    if not dropper.last:
+        owner.release()
+    with run.writing() as connection:
+        if dropper.last:
+            run.update(connection, state=STAGING, phase=None)
+        else:
+            owner.forget(connection)
+            mark_undone(connection, record.run_id)
+            if record.undo_of is not None and give_back:
+                _give_back(connection, record.undo_of)
+    outcome = outcome_of(catalog, record.run_id)
+    left = (*dropper.left, *dropper.last)
+    return evolve(outcome, documents=0, left=len(left), not_dropped=left[:20], last_copies=len(dropper.last))
 
 
 def _give_back(connection: Connection, run_id: str) -> None:
-    """Let a run be what it was before an undo of it was begun and taken back."""
+    """Let a run be what it was before an undo of it was begun and taken back; the undo's owner marks replaced its."""
+    without = {"mark_before": places.c.mark, "mark": None}
+    connection.execute(sa.update(places).where(places.c.run_id == run_id, places.c.mark.is_not(None)).values(**without))
     finished = runs.c.finished_at.is_not(None)
     others = sa.select(runs.c.run_id).where(runs.c.undo_of == run_id, runs.c.state.in_((STAGING, SWITCHED, UNDOING)))
     if connection.execute(others).first() is None:

@@ -19,8 +19,10 @@ from reconcile.planning.model import Blocker, Move
 from reconcile.planning.planfile import PlanFile, new_plan, open_plan
 from reconcile.planning.planner import add_decision
 from reconcile.planning.summary import Counts
+from reconcile.running.in_place import not_of_run
 from reconcile.running.records import RunRecord
 from reconcile.running.undo import CLOCK_SKEW_SECONDS, reverse, staged_moves, undo_header
+from reconcile.running.worktables import STAGED, moves, same_row
 
 
 def plan_with_changes(catalog: Catalog, record: RunRecord, desired: DesiredState, undo_plan: Path) -> PlanFile:
@@ -36,8 +38,8 @@ def plan_with_changes(catalog: Catalog, record: RunRecord, desired: DesiredState
         for decision in _decisions(connection, record, desired):
             add_decision(decision, desired, writer, counts)
         header = undo_header(record, counts.summary([]), record.switched_at or 0, with_changes=True)
-        writer.save(header)
-    return open_plan(path)
+        digest = writer.save(header)
+    return open_plan(path, digest)
 
 
 def _decisions(connection: Connection, record: RunRecord, desired: DesiredState) -> Iterator[Move | Blocker]:
@@ -45,7 +47,10 @@ def _decisions(connection: Connection, record: RunRecord, desired: DesiredState)
     scope = Scope.of(record.header.scope)
     recorded = staged_moves(connection, record)
     work = next(recorded, None)
-    condition = sa.and_(scope.condition(), archive_metadata.c.content_url.is_not(None))
+    mine = sa.exists().where(moves.c.run_id == record.run_id, moves.c.state == STAGED, same_row(archive_metadata))
+    condition = sa.and_(
+        scope.condition(), archive_metadata.c.content_url.is_not(None), sa.or_(mine, ~not_of_run(record))
+    )
     for row in stream_rows(connection, condition):
         key = (*row.document, row.document_name)
         while work is not None and work.move.row_key < key:

@@ -1,7 +1,8 @@
 """Clean: delete the sources, after the switch has committed, under R3.
 
-What is deleted is what this run copied (same version still), that no catalog row refers to, that no unfinished
-run has staged, and that is really another place than the destination.
+What is deleted is what this run copied (same version still), whose copy is seen to be intact in the same batch, that no
+catalog row refers to, that no unfinished run has staged, and that is really another place than the destination. Where
+a source lies must be the place on record, and this run's by its owner mark.
 """
 
 from __future__ import annotations
@@ -14,16 +15,36 @@ from attrs import define, field
 
 from reconcile.catalog.tables import archive_metadata
 from reconcile.control import Control, RateLimit, at_rate, in_parallel
-from reconcile.errors import BackendError, SupersededError
-from reconcile.logs import get_logger
+from reconcile.errors import BackendError, SupersededError, UnconfirmedError
+from reconcile.logs import get_logger, printable
 from reconcile.planning.desired import DesiredState
-from reconcile.running.references import referred_by_other_names, staged_by_others
+from reconcile.running.intact import look_at_copies
+from reconcile.running.owner import Owner
+from reconcile.running.references import has_moved_on, is_referred_source, referred_by_other_names, staged_by_others
 from reconcile.running.run import Run
 from reconcile.running.same_place import SamePlace
-from reconcile.running.worktables import DELETED, KEPT, MARKED, STAGED, SWITCHED, WorkMove, moves, runs, same_row
+from reconcile.running.worktables import (
+    CLEANING,
+    DELETED,
+    KEPT,
+    MARKED,
+    STAGED,
+    SWITCHED,
+    WorkMove,
+    moves,
+    runs,
+    same_row,
+)
 from reconcile.stores import Known, Location, Store
+from reconcile.wording import count
 
 _BATCH_DOCUMENTS = 500
+NOT_INTACT = "its copy is not intact: this may be the last one"
+NOT_FOUND = "it was not found, and whether the place is the one on record is not certain"
+
+# Why a source stays, as `reconcile.running.preview` says it too.
+REFERRED, MOVED_ON = "a catalog row refers to it", "a later run has to do with it"
+OTHER_NAME, STAGED_BY_ANOTHER = "a catalog row refers to it under another name", "another run has staged it"
 
 log = get_logger()
 
@@ -35,6 +56,7 @@ class Cleaner:
     run: Run
     desired: DesiredState
     stores: Mapping[str, Store]
+    owner: Owner
     control: Control
     pipelines: int
     rate: RateLimit = field(factory=lambda: RateLimit(None))
@@ -59,6 +81,7 @@ class Cleaner:
         if not documents:
             return
         self._find_same_places()
+        self.owner.begin_phase(CLEANING)
         self.control.progress.phase("clean", documents, size)
         batches = self.run.batches(STAGED, self.rate.batch(_BATCH_DOCUMENTS), *to_do)
         in_parallel(
@@ -68,7 +91,7 @@ class Cleaner:
             raise BackendError(
                 f"the catalog is switched, but {len(self._refused)} sources could not be deleted; the first: "
                 + self._refused[0],
-                hint="mend the cause and run the same command again, or with --keep-source to leave them",
+                hint="fix the cause and run the same command again, or with --keep-source to leave them",
             )
 
     def _count(self, *conditions: sa.ColumnElement[bool]) -> tuple[int, int]:
@@ -81,23 +104,14 @@ class Cleaner:
 
     def _keep_referred(self) -> None:
         """Keep sources that a catalog row refers to: one anti-join."""
-        refers = moves.c.before_url.in_(sa.select(archive_metadata.c.content_url))
-        self._keep("a catalog row refers to it", refers)
+        self._keep(REFERRED, is_referred_source())
 
     def _keep_moved_on(self) -> None:
         """Keep sources of documents that a later run moved, or at a place that one has to do with: they are its own."""
         later = self.run.later_runs()
         if not later:
             return
-        theirs = moves.alias("theirs")
-        named = sa.and_(theirs.c.run_id.in_(later), theirs.c.state == STAGED)
-        key = ("user_id", "bucket", "archive_id", "document_name")
-        conditions: list[sa.ColumnElement[bool]] = [
-            sa.exists().where(named, *(theirs.c[name] == moves.c[name] for name in key)),
-            moves.c.before_url.in_(sa.select(theirs.c.before_url).where(named)),
-            moves.c.before_url.in_(sa.select(theirs.c.after_url).where(named)),
-        ]
-        self._keep("a later run has to do with it", *conditions)
+        self._keep(MOVED_ON, *has_moved_on(later))
 
     def _keep(self, why: str, *conditions: sa.ColumnElement[bool]) -> None:
         """Keep the sources that one of the conditions holds for."""
@@ -113,7 +127,7 @@ class Cleaner:
 
     def _find_same_places(self) -> None:
         """Find stores that are one place under two names: a marker written at one is seen at the other."""
-        self._same_place = SamePlace(self.stores)
+        self._same_place = SamePlace(self.run.run_id, self.stores)
         for source, dest in self.run.backend_pairs(moves.c.state == STAGED):
             if self._same_place(source, dest):
                 why = f"{source} and {dest} are one place under two names; nothing is deleted there"
@@ -125,6 +139,7 @@ class Cleaner:
     def _clean_batch(self, batch: list[WorkMove]) -> list[tuple[WorkMove, str, str | None]]:
         by_source: dict[str, dict[Any, list[WorkMove]]] = {}
         results: list[tuple[WorkMove, str, str | None]] = []
+        doomed = []
         back = self._pointing_back(batch)
         for work in batch:
             key, why = self._deletable(work)
@@ -133,20 +148,71 @@ class Cleaner:
             if why:
                 results.append((work, KEPT, why))
             else:
+                doomed.append((key, work))
+        last = self._last_copies([work for _key, work in doomed])
+        for key, work in doomed:
+            if work.seq in last:
+                results.append((work, KEPT, NOT_INTACT))
+            else:
                 by_source.setdefault(work.move.source, {}).setdefault(key, []).append(work)
-        self._mark([work for keys in by_source.values() for works in keys.values() for work in works])
         for source, keys in by_source.items():
-            known = [Known(key, works[0].source_version or "") for key, works in keys.items()]
-            for key, error in self.stores[source].delete(known).items():
-                state, why = (KEPT, error.detail) if error else (DELETED, None)
-                if error and error.reason in ("refused", "unserved"):  # the store's trouble: to be tried again
-                    state = MARKED
-                    self._refused.append(f"{'/'.join(keys[key][0].move.document)}: {error.detail}")
-                results += [(work, state, why) for work in keys[key]]
+            results += self._delete(source, keys)
         with self.run.writing() as connection:
             self.run.update_moves(
                 connection, [{"seq": work.seq, "cleaned": state, "detail": why} for work, state, why in results]
             )
+        return results
+
+    def _last_copies(self, works: list[WorkMove]) -> set[int]:
+        """Return the seqs whose sources must stay, since their copies are gone or are something else.
+
+        Rows of one source stay together. Raises `UnconfirmedError` where not one copy of a batch is intact: then it is
+        the destination that is not what it was.
+        """
+        if not works:
+            return set()
+        looked = look_at_copies(self.run, self.desired, self.stores, works)
+        if looked.broken and looked.broken == looked.concerned:
+            places = ", ".join(sorted({self.stores[work.move.dest].address.identity for work in works}))
+            first = next(work for work in works if work.seq in looked.broken)
+            raise UnconfirmedError(
+                f"the catalog is switched, but of {count(len(looked.broken), 'copy', 'copies')} that were looked"
+                f" at, none is intact at {places}; the sources are kept. The first:"
+                f" {printable('/'.join(first.move.document))}",
+                hint=f"find out what became of the copies; reconcile undo {self.run.run_id} leads the rows back to the"
+                " sources that are there",
+            )
+        urls = {work.move.before.content_url for work in works if work.seq in looked.broken}
+        return {work.seq for work in works if work.move.before.content_url in urls}
+
+    def _delete(self, source: str, keys: dict[Any, list[WorkMove]]) -> list[tuple[WorkMove, str, str | None]]:
+        """Delete sources at one place, and say what became of each."""
+        results: list[tuple[WorkMove, str, str | None]] = []
+        store = self.stores[source]
+        if not self.owner.is_confirmed(source):
+            present = store.look(list(keys))
+            if present:
+                self.owner.check(source)  # which raises: the place is not certain
+            return [(work, KEPT, NOT_FOUND) for works in keys.values() for work in works]
+        shared = self.owner.why_not_delete(source)
+        if shared:
+            return [(work, KEPT, shared) for works in keys.values() for work in works]
+        self.owner.check(source)
+        for dest in {work.move.dest for works in keys.values() for work in works}:
+            self.owner.check(dest, deletes=False)
+        try:
+            store.ready_to_delete()
+        except BackendError as refused:
+            self._refused += [f"{'/'.join(works[0].move.document)}: {refused.message}" for works in keys.values()]
+            return []
+        self._mark([work for works in keys.values() for work in works])
+        known = [Known(key, works[0].source_version or "") for key, works in keys.items()]
+        for key, error in store.delete(known).items():
+            state, why = (KEPT, error.detail) if error else (DELETED, None)
+            if error and error.reason in ("refused", "unserved"):  # the store's trouble: to be tried again
+                state = MARKED
+                self._refused.append(f"{'/'.join(keys[key][0].move.document)}: {error.detail}")
+            results += [(work, state, why) for work in keys[key]]
         return results
 
     def _pointing_back(self, batch: list[WorkMove]) -> set[str]:
@@ -160,7 +226,7 @@ class Cleaner:
                 archive_metadata.c.content_url == moves.c.before_url,
             )
         )
-        with self.run.catalog.read() as connection:
+        with self.run.writing() as connection:  # nobody may answer this from a replica that lags behind
             return set(connection.execute(query).scalars())
 
     def _deletable(self, work: WorkMove) -> tuple[Any, str | None]:
@@ -170,13 +236,16 @@ class Cleaner:
         if self._same_place(move.source, move.dest):
             return key, "source and destination are one place"
         if address.location(key) in self._referred:
-            return key, "a catalog row refers to it under another name"
+            return key, OTHER_NAME
         if address.location(key) in self._staged:
-            return key, "another run has staged it"
+            return key, STAGED_BY_ANOTHER
         return key, None
 
     def _mark(self, works: list[WorkMove]) -> None:
-        """Mark before deleting, and only while the run is still the one to clean."""
+        """Mark before deleting, and only while the run is still the one to clean.
+
+        Whoever takes over treats what is marked, and not recorded as deleted, as what may still vanish.
+        """
         with self.run.writing() as connection:
             state = connection.execute(sa.select(runs.c.state).where(runs.c.run_id == self.run.run_id)).scalar_one()
             if state != SWITCHED:

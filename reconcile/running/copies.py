@@ -96,7 +96,10 @@ def found_there(copy: Copy, stat: Stat, dest: Store) -> Outcome:
     origin = WRITTEN if copy.work.origin in (INTENDED, WRITTEN) else ADOPTED
     any_zlib = copy.compressed and copy.work.restore is None and copy.write is not None
     found = found_copy(dest, copy.dest_key, stat, copy.expected, copy.write.data if any_zlib and copy.write else None)
-    if found is not None:
+    is_theirs = origin == ADOPTED and copy.work.restore is None  # what an undo finds is what was there before
+    expiry = dest.expiry_of(copy.dest_key) if found is not None and is_theirs else None
+    if found is not None and expiry is None:
         return Outcome(copy, STAGED, origin, found)
-    error = DocumentError("destination_occupied", f"other content is at {copy.work.move.after.content_url}")
+    what = f"the same content, but {expiry}," if expiry else "other content"
+    error = DocumentError("destination_occupied", f"{what} is at {copy.work.move.after.content_url}")
     return Outcome(copy, FAILED, copy.work.origin, error=error)

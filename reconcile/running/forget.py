@@ -13,13 +13,27 @@ from attrs import frozen
 from sqlalchemy.engine import Connection
 
 from reconcile.catalog import Catalog
-from reconcile.catalog.lock import run_lock
 from reconcile.catalog.tables import archive_metadata
 from reconcile.errors import ReconcileError
 from reconcile.running.apply import run_record
+from reconcile.running.executor import executing
+from reconcile.running.identity import check_database
+from reconcile.running.next_steps import next_step
 from reconcile.running.records import RunRecord, find_runs
-from reconcile.running.status import next_step
-from reconcile.running.worktables import DELETED, DONE, INTENDED, STAGED, UNDONE, WORK, WRITTEN, moves, runs
+from reconcile.running.worktables import (
+    DELETED,
+    DONE,
+    INTENDED,
+    STAGED,
+    UNDONE,
+    WORK,
+    WRITTEN,
+    marks,
+    moves,
+    places,
+    runs,
+    samples,
+)
 
 
 @frozen
@@ -66,15 +80,24 @@ def forget(catalog: Catalog, run_id: str, *, force: bool = False, lock_wait: flo
 
     Raises `ReconcileError` where only the records tell which endpoint holds a document, unless ``force``.
     """
-    with run_lock(catalog, lock_wait):
+    check_database(catalog, run_record(catalog, run_id))
+    with executing(catalog, lock_wait) as executor:
         found = forgettable(catalog, run_id)
         refuse_same_url(found, force=force)
         ids = [record.run_id for record in found.records]
         with catalog.write(bulk=True) as connection:
+            executor.guard(connection)
             if found.last:
                 WORK.drop_all(connection)
             else:
                 connection.execute(sa.delete(moves).where(moves.c.run_id.in_(ids)))
+                # The words of owner marks stay known where an unfinished run has the place in hand.
+                others = sa.select(places.c.store).join(runs, runs.c.run_id == places.c.run_id)
+                in_hand = others.where(runs.c.state.not_in((DONE, UNDONE)))
+                gone = places.c.run_id.in_(ids) & places.c.store.not_in(in_hand)
+                connection.execute(sa.delete(places).where(gone))
+                connection.execute(sa.delete(samples).where(samples.c.run_id.in_(ids)))
+                connection.execute(sa.delete(marks).where(marks.c.store.not_in(in_hand)))
                 connection.execute(sa.delete(runs).where(runs.c.run_id.in_(ids)))
     return found
 

@@ -12,6 +12,7 @@ from reconcile._version import OUTPUT_FORMAT
 from reconcile.catalog.tasks import Migration
 from reconcile.pace import Rate
 from reconcile.planning.model import ConfigReference, PlanHeader
+from reconcile.planning.places import role_of
 from reconcile.running.records import RunRecord
 from reconcile.running.status import Status
 
@@ -49,7 +50,7 @@ def drivers_of(header: PlanHeader) -> tuple[list[str], list[str]]:
 
 
 def _driver(place: str, header: PlanHeader) -> str:
-    side, _dot, role = place.partition(".")
+    side, role = place.partition(".")[0], role_of(place)
     config: ConfigReference | None = {"source": header.source, "dest": header.dest}.get(side)
     return str(config.backends[role]["driver"]) if config else role
 

@@ -10,19 +10,20 @@ import sqlalchemy as sa
 from attrs import evolve, field, frozen
 
 from reconcile.catalog import Catalog
-from reconcile.catalog.lock import run_lock
 from reconcile.catalog.services import database_now
 from reconcile.control import Control
 from reconcile.errors import ReconcileError
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.model import Tally
 from reconcile.running.apply import run_record
+from reconcile.running.executor import Executor, executing, executor_name
+from reconcile.running.identity import check_database
+from reconcile.running.next_steps import next_step
 from reconcile.running.options import RunOptions
 from reconcile.running.phases import Phases, open_stores
 from reconcile.running.records import RunRecord
 from reconcile.running.report import why_kept
-from reconcile.running.run import Run, executor
-from reconcile.running.status import next_step
+from reconcile.running.run import Run
 from reconcile.running.worktables import DELETED, DONE, KEPT, STAGED, SWITCHED, moves, runs
 
 _DAY_SECONDS = 86400
@@ -44,11 +45,12 @@ class Kept:
 
 @frozen
 class Cleaned:
-    """What a later clean came to. ``already`` says why there was nothing to do."""
+    """What a later clean came to. ``already`` says why there was nothing to do, ``not_intact`` is as in `Outcome`."""
 
     run_id: str
     deleted: int = 0
     stays: dict[str, int] = field(factory=dict)
+    not_intact: tuple[str, ...] = ()
     remark: str | None = None
     already: str | None = None
 
@@ -87,15 +89,19 @@ def clean(
     older_than: int | None = None,
 ) -> Cleaned:
     """Delete what a run kept, under R3. ``older_than`` leaves a run alone that ended less than so many days ago."""
-    with run_lock(catalog, options.lock_wait, control.check) as lock:
+    check_database(catalog, run_record(catalog, run_id))
+    with executing(catalog, options.lock_wait, control.check) as executor:
         kept = kept_sources(catalog, run_id)
         why = nothing_to_do(catalog, kept, older_than)
         if why is not None:
             return Cleaned(run_id, stays=kept.stays, already=why)
-        open_stores(Run(catalog, kept.record, epoch=0), desired, options, create=False)  # before anything is recorded
+        open_stores(
+            Run(catalog, kept.record, 0, executor), desired, options, create=False
+        )  # before anything is recorded
         before = _deleted(catalog, run_id)
-        outcome = Phases(_reopened(catalog, kept.record), desired, options, control, lock).execute()
-        return Cleaned(run_id, _deleted(catalog, run_id) - before, why_kept(catalog, run_id), outcome.remark)
+        outcome = Phases(_reopened(executor, kept.record), desired, options, control).execute()
+        deleted = _deleted(catalog, run_id) - before
+        return Cleaned(run_id, deleted, why_kept(catalog, run_id), outcome.not_intact, outcome.remark)
 
 
 def nothing_to_do(catalog: Catalog, kept: Kept, older_than: int | None) -> str | None:
@@ -110,13 +116,22 @@ def nothing_to_do(catalog: Catalog, kept: Kept, older_than: int | None) -> str |
     return None
 
 
-def _reopened(catalog: Catalog, record: RunRecord) -> Run:
+def _reopened(executor: Executor, record: RunRecord) -> Run:
     """Make a run one whose sources are to be cleaned; what was kept for a reason is judged anew. Raises its epoch."""
+    catalog = executor.catalog
     with catalog.write(bulk=True) as connection:
+        executor.guard(connection)
         epoch = connection.execute(
             sa.update(runs)
             .where(runs.c.run_id == record.run_id, runs.c.state == record.state)
-            .values(state=SWITCHED, keep_source=False, finished_at=None, epoch=runs.c.epoch + 1, executor=executor())
+            .values(
+                state=SWITCHED,
+                keep_source=False,
+                finished_at=None,
+                epoch=runs.c.epoch + 1,
+                executor=executor_name(),
+                token=executor.token,
+            )
             .returning(runs.c.epoch)
         ).scalar_one()
         connection.execute(
@@ -124,7 +139,7 @@ def _reopened(catalog: Catalog, record: RunRecord) -> Run:
             .where(moves.c.run_id == record.run_id, moves.c.state == STAGED, moves.c.cleaned == KEPT)
             .values(cleaned=None, detail=None)
         )
-    return Run(catalog, evolve(record, state=SWITCHED, keep_source=False, finished_at=None), epoch)
+    return Run(catalog, evolve(record, state=SWITCHED, keep_source=False, finished_at=None), epoch, executor)
 
 
 def _left(run_id: str) -> sa.ColumnElement[bool]:

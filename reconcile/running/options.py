@@ -30,8 +30,10 @@ class RunOptions:
     """How a run goes. Waits are in seconds, sizes in bytes.
 
     ``workers`` is how many requests are on their way to a store at once; None means what it does best with.
-    ``stage_only`` ends before the switch; ``refresh`` takes along what is new or changed since the plan. ``max_rate``
-    is in documents a second.
+    ``stage_only`` ends before the switch, ``clean_later`` after it; ``refresh`` takes in what is new or changed since
+    the plan. ``max_rate`` is in documents a second. ``takeover_wait`` bounds the wait for deletes of an earlier process
+    that may still arrive; None: as long as it takes. ``share_destination`` adopts documents at a place that another
+    installation owns.
     """
 
     keep_source: bool = False
@@ -49,6 +51,9 @@ class RunOptions:
     refresh: bool = False
     budget: Budget = field(factory=Budget)
     max_rate: float | None = None
+    takeover_wait: float | None = None
+    share_destination: bool = False
+    clean_later: bool = False
 
     @property
     def pipelines(self) -> int:

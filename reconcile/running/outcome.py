@@ -16,19 +16,25 @@ from reconcile.running.worktables import BLOCKED, FAILED, KEPT, STAGED, moves
 class Outcome:
     """What a run came to. ``kept`` counts sources that stay although the plan would have them deleted.
 
-    ``not_dropped`` names copies that the undo of a run that never switched left alone, as no longer its own.
+    ``not_dropped`` names copies that the undo of a run that never switched left alone: no longer its own, or, as many
+    as ``last_copies`` says, the last ones. ``not_intact`` names documents whose sources stay since their copies are not
+    intact.
     ``unreadable`` counts documents of the whole archive that services with the new config cannot read. ``staged``: the
-    run ended before its switch, as it was asked to; ``changed`` counts rows that are not as the plan saw them any more.
+    run ended before its switch, as it was asked to, ``clean_later``: right after it. ``changed`` counts rows that are
+    not as the plan saw them any more.
     """
 
     run_id: str
     documents: int = 0
     staged: bool = False
+    clean_later: bool = False
     changed: int = 0
     left: int = 0
     kept: int = 0
     unreadable: int = 0
     not_dropped: tuple[str, ...] = ()
+    last_copies: int = 0
+    not_intact: tuple[str, ...] = ()
     undo_plan: Path | None = None
     remark: str | None = None
     already: str | None = None

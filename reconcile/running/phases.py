@@ -15,9 +15,10 @@ from attrs import define, evolve, field
 from reconcile.catalog import Catalog, Scope
 from reconcile.catalog.lock import RunLock
 from reconcile.catalog.services import database_now
+from reconcile.catalog.standby import wait_for_standbys
+from reconcile.commands import command_line, plan_again
 from reconcile.control import Control, RateLimit
 from reconcile.errors import (
-    BackendError,
     LimitReachedError,
     PlanFileError,
     ReconcileError,
@@ -26,23 +27,43 @@ from reconcile.errors import (
 )
 from reconcile.logs import get_logger, printable
 from reconcile.planning.desired import DesiredState
+from reconcile.planning.expiry import refuse_expiring
+from reconcile.planning.places import is_elsewhere
 from reconcile.planning.planfile import undo_path
 from reconcile.planning.planner import unreadable_with
-from reconcile.running.clean import Cleaner
+from reconcile.planning.render import meaning_of
+from reconcile.running import late
+from reconcile.running.clean import NOT_INTACT, Cleaner
 from reconcile.running.options import RunOptions
 from reconcile.running.outcome import Outcome, outcome_of
+from reconcile.running.owner import Owner
+from reconcile.running.records import find_runs
 from reconcile.running.refresh import Refresher
+from reconcile.running.rehearsal import rehearse
 from reconcile.running.run import Run
+from reconcile.running.same_place import remove_markers
+from reconcile.running.samples import Sampled
 from reconcile.running.stage import Limits, Stager
 from reconcile.running.switch import Switcher, last_signs, stale, wait_for_quiet
 from reconcile.running.undo import mark_undone, write_undo_plan
-from reconcile.running.worktables import BLOCKED, CHANGED, DONE, FAILED, PLANNED, STAGED, STAGING, moves
+from reconcile.running.worktables import (
+    ADOPTED,
+    BLOCKED,
+    CHANGED,
+    DONE,
+    FAILED,
+    PLANNED,
+    STAGED,
+    STAGING,
+    moves,
+    work_move,
+)
 from reconcile.secret import scrub
 from reconcile.stores import Store, open_store
-from reconcile.wording import count
+from reconcile.wording import count, time_text
 
-_SHOWN = 20
-_FEWER = "mend the cause and run the same command again, or give a larger --max-failures to try the others"
+_SHOWN, _SHOWN_OF_A_REASON = 20, 5
+_FEWER = "fix the cause and run the same command again, or give a larger --max-failures to try the others"
 
 log = get_logger()
 
@@ -55,21 +76,28 @@ class Phases:
     desired: DesiredState
     options: RunOptions
     control: Control
-    lock: RunLock
     _stores: dict[str, Store] = field(factory=dict)
+    _owner: Owner = field(init=False)
 
     def execute(self) -> Outcome:
         """Go through the phases from where the run is; return what it came to."""
         structlog.contextvars.bind_contextvars(run=self.run.run_id)
+        shown = self.control.progress
         try:
             self._remark(None)
+            self.control.progress = Sampled(shown, self.run)
             self.control.watch = self.lock.watch
+            self.control.progress.step("opening the stores")
             self._open_stores()
+            rehearse(self.run, self._stores)
             if self.run.record.state == STAGING:
                 self._stage()
                 if self.options.stage_only:
                     return self._staged()
                 self._switch()
+            self._tell_switched()
+            if self.options.clean_later:
+                return self._switched()
             self._clean()
             return self._finish()
         except ReconcileError as error:
@@ -77,13 +105,19 @@ class Phases:
                 self._remark(scrub(error.message.partition("\n")[0]))
             raise
         finally:
-            self.control.watch = _nothing
+            self.control.watch, self.control.progress = _nothing, shown
             structlog.contextvars.unbind_contextvars("run")
 
     def _remark(self, text: str | None) -> None:
         """Leave word of why the run stopped, for `reconcile status`."""
         with self.run.writing() as connection:
             self.run.update(connection, remark=text)
+
+    @property
+    def lock(self) -> RunLock:
+        """The lock that this process holds."""
+        assert self.run.executor is not None  # noqa: S101 - whoever goes through phases executes
+        return self.run.executor.lock
 
     @property
     def catalog(self) -> Catalog:
@@ -98,18 +132,8 @@ class Phases:
     def _open_stores(self) -> None:
         """Open the stores in use; make what the destination's config asks to be made."""
         self._stores = open_stores(self.run, self.desired, self.options, create=self.run.record.state == STAGING)
-        query = sa.select(moves.c.dest, moves.c.dest_store).where(
-            moves.c.run_id == self.run.run_id, moves.c.dest.is_not(None)
-        )
-        with self.catalog.snapshot() as connection:
-            recorded = connection.execute(query.distinct()).all()
-        for name, identity in recorded:
-            now = self.desired.places[name].address.identity
-            if now != identity:
-                raise BackendError(
-                    f"{name} is not the place that the run began to stage to: it was {identity}, it is {now}",
-                    hint="is the data dir mounted? Nothing was done",
-                )
+        self._owner = Owner(self.run, self._stores, share=self.options.share_destination)
+        self._owner.open()
 
     def _stage(self) -> None:
         """Stage what the budget allows. Raises `LimitReachedError` if that is not all."""
@@ -124,7 +148,9 @@ class Phases:
         self._judge()
 
     def _refresh(self) -> None:
-        found = Refresher(self.run, self.desired, self._stores, self.control, self.options.pipelines).refresh()
+        found = Refresher(
+            self.run, self.desired, self._stores, self._owner, self.control, self.options.pipelines
+        ).refresh()
         self.control.progress.say(found.describe())
         if {name for pair in self.run.backend_pairs() for name in pair} - self._stores.keys():
             self._open_stores()
@@ -133,7 +159,7 @@ class Phases:
             raise ReconcileError(
                 f"{count(len(found.blocked), 'document is', 'documents are')} blocked; nothing was switched:\n"
                 + "\n".join(lines),
-                hint="mend the causes and run the same command again, or give --leave-blocked to leave those documents",
+                hint="fix the causes and run the same command again, or give --leave-blocked to leave those documents",
             )
 
     @contextmanager
@@ -144,7 +170,15 @@ class Phases:
             raise self._stage_failed(f"{error.message}: staging stopped", hint=_FEWER) from None
 
     def _stager(self) -> Stager:
-        return Stager(self.run, self.desired, self._stores, self.control, self.options.pipelines, self._limits())
+        return Stager(
+            self.run,
+            self.desired,
+            self._stores,
+            self.control,
+            self.options.pipelines,
+            self._limits(),
+            self._owner.may_overwrite,
+        )
 
     def _refuse_unfinished(self) -> None:
         """Raise `LimitReachedError` if the budget ended the staging before its end."""
@@ -160,7 +194,7 @@ class Phases:
         )
 
     def _staged(self) -> Outcome:
-        """End after staging; rows that changed meanwhile are for a refresh to take along."""
+        """End after staging; rows that changed meanwhile are for a refresh to include."""
         counts = self.run.counts()
         log.info("staged", phase="stage", documents=counts.get(STAGED, (0, 0))[0])
         outcome = outcome_of(self.catalog, self.run.run_id)
@@ -168,8 +202,11 @@ class Phases:
 
     def _switch(self) -> None:
         switcher = Switcher(self.run, self.desired, self._stores, self.control, self.options.pipelines)
+        late.wait(self.catalog, self.run.run_id, self._stores, self.control, self.options.takeover_wait)
         with self._few_failures():
             switcher.look_again(self._stager())
+            while late.wait(self.catalog, self.run.run_id, self._stores, self.control, self.options.takeover_wait):
+                switcher.look_again(self._stager())
         self._refuse_unfinished()
         self._judge()
         if not self.is_undo:
@@ -178,6 +215,7 @@ class Phases:
             seen = last_signs(self.catalog)
         else:
             seen = wait_for_quiet(self.run, self.control, self.options.wait_for_services)
+        self._share()
         with self.run.writing() as connection:
             self.run.update(connection, services_seen=msgspec.json.encode(seen).decode())
         header = self.run.record.header
@@ -187,6 +225,46 @@ class Phases:
             limited=header.policy.limited,
             ignore_services=self.options.ignore_services,
         )
+
+    def _tell_switched(self) -> None:
+        """Tell when the downtime may end: services wait for the switch alone, not for what is deleted after it."""
+        switched_at = find_runs(self.catalog, run_id=self.run.run_id)[0].switched_at
+        at = "" if switched_at is None else f"{time_text(switched_at)}: "
+        unreadable = self._unreadable()
+        dest, what = self.desired.dest.path, "taken back" if self.is_undo else "switched"
+        if unreadable:
+            text = f"{what}; NOT YET: services with {dest} could not read {count(unreadable)}, at another driver still"
+        else:
+            kept = self.run.record.keep_source or self.options.clean_later
+            text = f"{what}: the services may be started with {dest} now"
+            text += "" if kept else "; sources are being deleted"
+        self.control.progress.say(at + text, strong=True)
+
+    def _unreadable(self) -> int:
+        with self.catalog.read() as connection:
+            return unreadable_with(connection, self.desired.dest)
+
+    def _switched(self) -> Outcome:
+        """End after the switch: a clean deletes the sources at another time."""
+        return evolve(outcome_of(self.catalog, self.run.run_id), unreadable=self._unreadable(), clean_later=True)
+
+    def _share(self) -> None:
+        """Put it on record at the destination where documents are adopted that no run on record has to do with.
+
+        Somebody else may have put them there, and may take them away again.
+        """
+        if self.is_undo:
+            return
+        other = moves.alias("other")
+        url = moves.c.after_url
+        known = sa.exists().where(
+            other.c.run_id != moves.c.run_id, (other.c.after_url == url) | (other.c.before_url == url)
+        )
+        mine = (moves.c.run_id == self.run.run_id, moves.c.state == STAGED, moves.c.origin == ADOPTED)
+        query = sa.select(moves.c.dest).distinct().where(*mine, ~known)
+        with self.catalog.read(bulk=True) as connection:
+            names = set(connection.execute(query).scalars())
+        self._owner.share_places(names)
 
     def _judge(self) -> None:
         """Raise unless every move is staged, or those that failed may be left."""
@@ -213,18 +291,46 @@ class Phases:
         )
 
     def _stage_failed(self, what: str, hint: str | None = None) -> StageFailedError:
-        counts = self.run.counts()
-        failed, staged = counts[FAILED][0], counts.get(STAGED, (0, 0))[0]
-        lines = [
-            f"  {printable('/'.join(work.move.document))}: {work.reason}: {printable(work.detail or '')}"
-            for work in self.run.named(FAILED, _SHOWN)
-        ]
-        if failed > _SHOWN:
-            lines.append(f"  and {failed - _SHOWN} more: reconcile status {self.run.run_id}")
+        staged = self.run.counts().get(STAGED, (0, 0))[0]
+        lines = list(self._failed_by_reason())
+        if hint is None and self._is_occupied():
+            hint = (
+                "content that no catalog row refers to is replaced by a plan made with"
+                f" {plan_again(self.run.record.header, overwrite=True)} (what is staged is adopted); or give"
+                " --leave-failed to switch the others"
+            )
         return StageFailedError(
             f"{what}, so nothing was switched ({staged:,} are staged and stay so):\n" + "\n".join(lines),
-            hint=hint or "mend the cause and run the same command again, or give --leave-failed to switch the others",
+            hint=hint or "fix the cause and run the same command again, or give --leave-failed to switch the others",
         )
+
+    def _failed_by_reason(self) -> Iterator[str]:
+        """Yield each reason once, with how many documents failed for it and the first of them."""
+        works = self.run.named(FAILED, _SHOWN)
+        failed = sa.and_(moves.c.run_id == self.run.run_id, moves.c.state == FAILED)
+        number = sa.func.count()
+        query = sa.select(moves.c.reason, number).where(failed).group_by(moves.c.reason).order_by(number.desc())
+        with self.catalog.read() as connection:
+            counts = connection.execute(query).all()
+        for reason, documents in counts:
+            named = [work for work in works if work.reason == reason][:_SHOWN_OF_A_REASON]
+            if documents > 1:
+                yield f"  {reason}: {count(documents)}: {meaning_of(reason or '')}"
+            for work in named:
+                name, detail = printable("/".join(work.move.document)), printable(work.detail or "")
+                yield f"    {name}: {detail}" if documents > 1 else f"  {name}: {reason}: {detail}"
+            if documents > len(named):
+                yield f"    and {documents - len(named):,} more: {command_line('status', self.run.run_id)}"
+
+    def _is_occupied(self) -> bool:
+        """Tell whether other content at a destination is in the way of a plan that may be made anew."""
+        if self.run.record.undo_of is not None or self.run.record.header.policy.overwrite:
+            return False
+        occupied = sa.select(moves.c.seq).where(
+            moves.c.run_id == self.run.run_id, moves.c.state == FAILED, moves.c.reason == "destination_occupied"
+        )
+        with self.catalog.read() as connection:
+            return connection.execute(occupied.limit(1)).first() is not None
 
     def _undo_path(self) -> Path:
         return self.options.undo_out or undo_path(Path(self.run.record.plan_path))
@@ -238,6 +344,7 @@ class Phases:
             )
 
     def _write_undo_plan(self) -> None:
+        self.control.progress.step("writing the undo plan")
         record = self.run.record
         path = self._undo_path()
         digest = write_undo_plan(self.catalog, record, path, self.desired)
@@ -247,32 +354,51 @@ class Phases:
 
     def _clean(self) -> None:
         self.lock.check()
+        if not self.run.record.keep_source:
+            wait_for_standbys(self.catalog, self.control.progress.say, self.control.check)
+            late.wait(self.catalog, self.run.run_id, self._stores, self.control, self.options.takeover_wait)
         rate = RateLimit(self.options.max_rate)
-        Cleaner(self.run, self.desired, self._stores, self.control, self.options.pipelines, rate).clean()
+        Cleaner(self.run, self.desired, self._stores, self._owner, self.control, self.options.pipelines, rate).clean()
 
     def _finish(self) -> Outcome:
+        if self.run.record.undo_of is not None:
+            remove_markers(self.run.record.undo_of, self._stores)
+        self.control.progress.step("ending the run")
+        self._owner.release()
         with self.run.writing() as connection:
+            self._owner.forget(connection)
             self.run.update(connection, state=DONE, finished_at=database_now(connection))
             if self.run.record.undo_of is not None:
                 mark_undone(connection, self.run.record.undo_of)
         log.info("run finished", phase="done")
         with self.catalog.read() as connection:
-            unreadable = unreadable_with(connection, self.desired.dest)
-        return evolve(outcome_of(self.catalog, self.run.run_id), unreadable=unreadable)
+            query = sa.select(moves).where(moves.c.run_id == self.run.run_id, moves.c.detail == NOT_INTACT)
+            works = [work_move(row) for row in connection.execute(query.order_by(moves.c.seq).limit(_SHOWN))]
+        names = tuple("/".join(work.move.document) for work in works)
+        return evolve(outcome_of(self.catalog, self.run.run_id), unreadable=self._unreadable(), not_intact=names)
 
 
 def _nothing() -> None:
     """Watch nothing."""
 
 
-def open_stores(run: Run, desired: DesiredState, options: RunOptions, *, create: bool) -> dict[str, Store]:
-    """Open every store that the run's moves name; raises `BackendError` for one that is not usable."""
-    pairs = run.backend_pairs()
+def open_stores(
+    run: Run, desired: DesiredState, options: RunOptions, *conditions: sa.ColumnElement[bool], create: bool
+) -> dict[str, Store]:
+    """Open every store that the run's moves name, those that meet the conditions, with the fence of its executor.
+
+    Raises `BackendError` for one that is not usable, `ConfigError` for a destination that does not keep documents.
+    """
+    pairs = run.backend_pairs(*conditions)
     dests = {dest for _source, dest in pairs}
     stores = {}
     for name in sorted(dests | {source for source, _dest in pairs}):
-        store = open_store(desired.places[name].backend, run.catalog, run.run_id)
+        store = open_store(desired.places[name].backend, run.catalog, run.run_id, run.executor)
         store.use(options.workers or store.default_workers)
-        store.prepare(create=create and name in dests)
+        if name in dests:
+            store.write_with(run.record.header.policy.s3_put)
+        store.prepare(create=create and name in dests and not is_elsewhere(name))
+        if create and name in dests and run.record.undo_of is None:
+            refuse_expiring(name, store)
         stores[name] = store
     return stores

@@ -20,7 +20,9 @@ class RunRecord:
     """One row of ``reconcile_runs``. Times are in Unix seconds by the database's clock."""
 
     run_id: str
+    number: int
     plan_id: str
+    plan_digest: str
     plan_path: str
     header: PlanHeader
     undo_of: str | None
@@ -35,12 +37,16 @@ class RunRecord:
     staged_at: int | None
     switched_at: int | None
     finished_at: int | None
+    database: dict[str, Any]
+    configs: dict[str, Any]
 
 
 def _record(row: Any) -> RunRecord:  # noqa: ANN401 - a SQLAlchemy row of `runs`
     return RunRecord(
         run_id=row.run_id,
+        number=row.number,
         plan_id=row.plan_id,
+        plan_digest=row.plan_digest,
         plan_path=row.plan_path,
         header=_header.decode(row.header),
         undo_of=row.undo_of,
@@ -55,6 +61,8 @@ def _record(row: Any) -> RunRecord:  # noqa: ANN401 - a SQLAlchemy row of `runs`
         staged_at=row.staged_at,
         switched_at=row.switched_at,
         finished_at=row.finished_at,
+        database=msgspec.json.decode(row.database) if row.database else {},
+        configs=msgspec.json.decode(row.configs) if row.configs else {},
     )
 
 
@@ -64,7 +72,9 @@ def find_runs(
     """Return matching runs, the newest first; none where there are no work tables."""
     if not catalog.has_table(runs):
         return []
-    query = sa.select(runs).order_by(runs.c.number.desc())
+    known = catalog.columns_of(runs)  # an earlier version's table has fewer; reading adds none
+    columns = [c if c.name in known else sa.null().label(c.name) for c in runs.columns]
+    query = sa.select(*columns).order_by(runs.c.number.desc())
     for column, value in ((runs.c.run_id, run_id), (runs.c.plan_id, plan_id), (runs.c.undo_of, undo_of)):
         if value is not None:
             query = query.where(column == value)

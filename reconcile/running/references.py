@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 
 import msgspec
@@ -13,7 +13,7 @@ from reconcile.catalog import Catalog, CatalogRow
 from reconcile.catalog.rows import row_columns, streamed
 from reconcile.catalog.tables import archive_metadata
 from reconcile.running.run import Run
-from reconcile.running.worktables import ADOPTED, INTENDED, WRITTEN, moves
+from reconcile.running.worktables import ADOPTED, INTENDED, STAGED, WRITTEN, moves
 from reconcile.stores import Address, Location
 from reconcile.stores.addresses import FileAddress, Key
 
@@ -70,6 +70,23 @@ def referred_more_than_once(run: Run, addresses: Iterable[Address]) -> set[str |
     with run.catalog.snapshot() as connection:
         urls = set(connection.execute(shared).scalars())
     return urls | referred_by_other_names(run.catalog, addresses)
+
+
+def is_referred_source() -> sa.ColumnElement[bool]:
+    """Return the condition that a catalog row refers to a move's source, by the very URL."""
+    return moves.c.before_url.in_(sa.select(archive_metadata.c.content_url))
+
+
+def has_moved_on(later: Sequence[str]) -> list[sa.ColumnElement[bool]]:
+    """Return the conditions that later runs moved a move's document, or have to do with its source."""
+    theirs = moves.alias("theirs")
+    named = sa.and_(theirs.c.run_id.in_(later), theirs.c.state == STAGED)
+    key = ("user_id", "bucket", "archive_id", "document_name")
+    return [
+        sa.exists().where(named, *(theirs.c[name] == moves.c[name] for name in key)),
+        moves.c.before_url.in_(sa.select(theirs.c.before_url).where(named)),
+        moves.c.before_url.in_(sa.select(theirs.c.after_url).where(named)),
+    ]
 
 
 def staged_by_others(run: Run) -> set[Location]:

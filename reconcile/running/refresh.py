@@ -1,4 +1,4 @@
-"""Refresh: take along what services added, changed or removed since the plan was made, in the run that is going on.
+"""Refresh: include what services added, changed or removed since the plan was made, in the run that is going on.
 
 A move whose row is no longer as the plan saw it is given up: its copy is dropped, as in the undo of a run that never
 switched (R3). Then every row in scope that is at a source and not in the run is decided as a plan would decide it, and
@@ -22,7 +22,9 @@ from reconcile.logs import get_logger
 from reconcile.planning.checks import CrossChecks
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.model import Blocker, Move
+from reconcile.planning.reach import Reach
 from reconcile.running.drop import Dropper
+from reconcile.running.owner import Owner
 from reconcile.running.run import Run
 from reconcile.running.worktables import (
     BLOCKED,
@@ -67,6 +69,7 @@ class Refresher:
     run: Run
     desired: DesiredState
     stores: Mapping[str, Store]
+    owner: Owner
     control: Control
     pipelines: int
 
@@ -75,17 +78,17 @@ class Refresher:
         scope = Scope.of(self.run.record.header.scope)
         self._prepare_places(scope)
         changed, gone = self._give_up()
-        dropper = Dropper(self.run, self.desired, self.stores, self.control, self.pipelines)
+        dropper = Dropper(self.run, self.desired, self.stores, self.owner, self.control, self.pipelines)
         if changed or gone:
             dropper.drop((CHANGED,))
         found = Found(changed=changed, gone=gone, left=dropper.left)
         with self.run.writing(bulk=True) as connection:
-            # What was blocked is decided anew: its cause may be mended, and if not it is refused again.
+            # What was blocked is decided anew: its cause may be fixed, and if not it is refused again.
             given_up = sa.and_(moves.c.run_id == self.run.run_id, moves.c.state.in_((CHANGED, BLOCKED)))
             connection.execute(sa.delete(moves).where(given_up))
             taken = self._take(connection, scope, found)
             now = database_now(connection)
-            self.run.update(connection, refreshed_at=now)
+            self.run.update(connection, refreshed_at=now, phase=None)
         self.run.record = evolve(self.run.record, refreshed_at=now)
         found.added = max(0, taken - changed)
         log.info("refreshed", phase="refresh", added=found.added, changed=found.changed, gone=found.gone)
@@ -135,10 +138,12 @@ class Refresher:
     def _rows(
         self, connection: Connection, scope: Scope, checks: CrossChecks, found: Found
     ) -> Iterator[dict[str, object]]:
+        reach = Reach(self.run.catalog, self.desired)
         for row in self._new_rows(connection, scope):
-            decision = checks.check(row, self.desired.decide(row))
+            decision = reach.check(checks.check(row, self.desired.decide(row)))
             if isinstance(decision, Move):
-                yield move_row(decision, self.desired.target(decision))
+                keep = self.run.record.header.policy.keeps(decision.source)
+                yield move_row(decision, self.desired.target(decision), keep=keep)
             elif isinstance(decision, Blocker):
                 found.blocked.append(f"{'/'.join(row.document)}: {decision.reason}: {decision.detail}")
                 yield blocker_row(decision)

@@ -8,6 +8,17 @@ from reconcile.catalog import Catalog
 from reconcile.running.worktables import BLOCKED, CHANGED, DELETED, FAILED, KEPT, STAGED, moves
 
 _SAME_URL = "the document kept its URL, and only the recorded runs tell the two endpoints apart"
+_ELSEWHERE = "the source config does not name its bucket, prefix or data dir, and the plan has no --clean-elsewhere"
+_ONLY_COPY = "only the source itself can give back what it holds, byte for byte"
+
+
+def why_kept_for_good() -> sa.ColumnElement[str]:
+    """Return why a source is kept that no clean is to delete."""
+    return sa.case(
+        (moves.c.before_url == moves.c.after_url, _SAME_URL),
+        (moves.c.source.contains("@"), _ELSEWHERE),
+        else_=_ONLY_COPY,
+    )
 
 
 def troubles(catalog: Catalog, run_id: str, limit: int) -> list[tuple[str, str]]:
@@ -33,9 +44,7 @@ def troubles(catalog: Catalog, run_id: str, limit: int) -> list[tuple[str, str]]
 
 def why_kept(catalog: Catalog, run_id: str, *, only_lasting: bool = False) -> dict[str, int]:
     """Return how many sources a run keeps, by reason; ``only_lasting``: for reasons that no later clean judges anew."""
-    same_url = moves.c.before_url == moves.c.after_url
-    lasting = sa.case((same_url, _SAME_URL), else_="only the source itself can give back what it holds, byte for byte")
-    reason = sa.case((moves.c.keep, lasting), else_=moves.c.detail)
+    reason = sa.case((moves.c.keep, why_kept_for_good()), else_=moves.c.detail)
     kept = moves.c.keep if only_lasting else moves.c.keep | (moves.c.cleaned == KEPT)
     query = (
         sa.select(reason.label("reason"), sa.func.count())

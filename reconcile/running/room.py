@@ -1,4 +1,4 @@
-"""Room at the destination: which content that is there already may give way. None that a catalog row refers to (R3)."""
+"""Room at the destination: which what is there already and may be replaced: nothing that a row refers to (R3)."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class Room:
         overwrite = run.record.header.policy.overwrite
         addresses: Iterable[Address] = [store.address for store in stores.values()]
         claimed = referred_by_other_names(run.catalog, addresses) | staged_by_others(run) if overwrite else set()
-        return cls(run, others, overwrite, SamePlace(stores), frozenset(claimed))
+        return cls(run, others, overwrite, SamePlace(run.run_id, stores), frozenset(claimed))
 
     def replaceable(self, occupied: Sequence[Copy], present: Mapping[Key, Stat]) -> dict[Key, str]:
-        """Return keys and versions of content that may give way to copies that cannot adopt it.
+        """Return keys and versions of content that may be replaced by copies that cannot adopt it.
 
         It is a source that the undone run had kept (undo with changes), the copy that another run, which never
         switched, made of an older version of the document, or whatever is there, if the plan says ``overwrite``.
@@ -75,13 +75,17 @@ class Room:
             return {(row[0], row[1]): row[2] for row in connection.execute(theirs)}
 
     def _is_to_be_overwritten(self, copy: Copy) -> bool:
-        """Tell whether the plan lets content give way here; a probed plan says so of each move."""
+        """Tell whether the plan lets content be replaced here; a probed plan says so of each move."""
         if not self.overwrite or Location(copy.work.dest_store, copy.dest_key) in self.protected:
             return False
         return self.run.record.header.summary.probed is None or copy.work.move.action == OVERWRITE
 
 
 def make_room(dest: Store, replaceable: Mapping[Key, str]) -> set[Key]:
-    """Delete what may give way, by key and version; return the keys that are free now."""
+    """Delete what may be replaced, by key and version; return the keys that are free now."""
     old = [Known(key, version) for key, version in replaceable.items()]
-    return {key for key, error in dest.delete(old).items() if error is None} if old else set()
+    if not old:
+        return set()
+    dest.ready_to_delete()
+    with dest.fence.pending(dest.address, list(replaceable)):  # else a late request could delete what is written next
+        return {key for key, error in dest.delete(old).items() if error is None}

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pwd
-import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,10 +12,14 @@ import sqlalchemy as sa
 from attrs import define, evolve
 from sqlalchemy.engine import Connection
 
+from reconcile._version import __version__
 from reconcile.catalog import Catalog
 from reconcile.catalog.services import database_now
 from reconcile.errors import SupersededError
 from reconcile.planning.model import PlanHeader
+from reconcile.planning.planner import new_id
+from reconcile.running.executor import Executor, executor_name
+from reconcile.running.identity import encoded_record
 from reconcile.running.records import RunRecord, backend_pairs, count_states, find_runs
 from reconcile.running.worktables import (
     CEDED,
@@ -40,11 +41,15 @@ from reconcile.running.worktables import (
 
 @define
 class Run:
-    """A run in the hands of this process: every write checks that it is still so."""
+    """A run in the hands of this process: every write checks that it is still so.
+
+    ``executor`` is None for whoever only reads.
+    """
 
     catalog: Catalog
     record: RunRecord
     epoch: int
+    executor: Executor | None = None
 
     @property
     def run_id(self) -> str:
@@ -59,7 +64,9 @@ class Run:
             yield connection
 
     def guard(self, connection: Connection) -> None:
-        """Raise `SupersededError` unless the run still has our epoch; keeps it so until the commit."""
+        """Raise `SupersededError` unless we still execute, and the run has our epoch; keeps it so until the commit."""
+        if self.executor is not None:
+            self.executor.guard(connection)
         query = sa.select(runs.c.state).where(runs.c.run_id == self.run_id, runs.c.epoch == self.epoch)
         if connection.execute(query.with_for_update(read=True)).first() is None:
             raise SupersededError(
@@ -185,20 +192,23 @@ class Run:
 
 
 def begin_run(
-    catalog: Catalog,
-    run_id: str,
+    executor: Executor,
     plan_path: Path,
     plan_digest: str,
     header: PlanHeader,
     rows: Callable[[Connection], Iterable[dict[str, Any]]],
     *,
+    configs: dict[str, Any],
     keep_source: bool,
 ) -> Run:
     """Record a new run with all its moves, in one transaction: a kill in between leaves nothing.
 
-    ``rows`` is called with the connection, to read what it needs in that very transaction.
+    ``rows`` is called with the connection, to read what it needs in that very transaction. ``configs`` are both configs
+    without secrets, as JSON takes them.
     """
+    catalog, run_id = executor.catalog, new_id()
     with catalog.write(bulk=True) as connection:
+        executor.guard(connection)
         last = connection.execute(sa.select(sa.func.coalesce(sa.func.max(runs.c.number), 0))).scalar_one()
         connection.execute(
             runs.insert(),
@@ -212,7 +222,11 @@ def begin_run(
                 "undo_of": header.undo_of,
                 "state": STAGING,
                 "epoch": 1,
-                "executor": executor(),
+                "executor": executor_name(),
+                "token": executor.token,
+                "database": encoded_record(catalog),
+                "configs": msgspec.json.encode(configs).decode(),
+                "tool_version": __version__,
                 "keep_source": keep_source,
                 "created_at": database_now(connection),
             },
@@ -220,33 +234,21 @@ def begin_run(
         load(connection, run_id, iter(rows(connection)))
         if catalog.is_postgresql:
             connection.execute(sa.text("ANALYZE reconcile_moves"))
-    return Run(catalog, find_runs(catalog, run_id=run_id)[0], epoch=1)
+    return Run(catalog, find_runs(catalog, run_id=run_id)[0], epoch=1, executor=executor)
 
 
-def resume_run(catalog: Catalog, record: RunRecord, *, keep_source: bool = False) -> Run:
+def resume_run(executor: Executor, record: RunRecord, *, keep_source: bool = False) -> Run:
     """Take a run over: raises its epoch, so that a paused old executor cannot go on.
 
     ``keep_source`` keeps its sources from here on; it cannot be taken back.
     """
     keep = record.keep_source or keep_source
-    with catalog.write() as connection:
+    with executor.catalog.write() as connection:
+        executor.guard(connection)
         epoch = connection.execute(
             sa.update(runs)
             .where(runs.c.run_id == record.run_id, runs.c.state != UNDONE)
-            .values(epoch=runs.c.epoch + 1, executor=executor(), keep_source=keep)
+            .values(epoch=runs.c.epoch + 1, executor=executor_name(), token=executor.token, keep_source=keep)
             .returning(runs.c.epoch)
         ).scalar_one()
-    return Run(catalog, evolve(record, keep_source=keep), epoch)
-
-
-def executor() -> str:
-    """Return who executes a run: the user of the operating system, host and process."""
-    return f"{_user()}@{socket.gethostname()}:{os.getpid()}"
-
-
-def _user() -> str:
-    """Return the user's name, or number where it has none: not what the environment says."""
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return str(os.geteuid())
+    return Run(executor.catalog, evolve(record, keep_source=keep), epoch, executor)

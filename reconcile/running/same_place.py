@@ -1,8 +1,13 @@
-"""One place under two names (another host name, a share mounted twice): a marker written at one shows at the other."""
+"""One place under two names (another host name, a share mounted twice): a marker written at one shows at the other.
+
+The marker's name follows from the run, so that the same command finds and removes what a kill left of it; what is in it
+is random.
+"""
 
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Mapping
 
 from attrs import define, field
@@ -10,37 +15,61 @@ from attrs import define, field
 from reconcile.errors import BackendError, DocumentError
 from reconcile.payload import md5
 from reconcile.stores import Known, Store, Write
-from reconcile.stores.addresses import Document
+from reconcile.stores.addresses import Document, Key
 
 
 @define
 class SamePlace:
-    """Tells of two stores, by the names of their backends, whether they are one. Each pair is tried once."""
+    """Tells of two stores, by the names of their backends, whether they are one. Each pair is tried once a run."""
 
+    run_id: str
     stores: Mapping[str, Store]
     _known: dict[tuple[str, str], bool] = field(factory=dict)
+    _one_at_a_time: threading.Lock = field(factory=threading.Lock, repr=False, eq=False)
 
     def __call__(self, source: str, dest: str) -> bool:
         """Tell whether what seems to be two places is one. Raises `BackendError` if it cannot be found out."""
-        if (source, dest) not in self._known:
-            here, there = self.stores[source], self.stores[dest]
-            may_be = here.address.scheme == there.address.scheme and here.address.identity != there.address.identity
-            self._known[source, dest] = may_be and _marker_is_seen(here, there)
-        return self._known[source, dest]
+        with self._one_at_a_time:
+            if (source, dest) not in self._known:
+                here, there = self.stores[source], self.stores[dest]
+                may_be = here.address.scheme == there.address.scheme and here.address.identity != there.address.identity
+                self._known[source, dest] = may_be and _marker_is_seen(here, there, self.run_id)
+            return self._known[source, dest]
 
 
-def _marker_is_seen(source: Store, dest: Store) -> bool:
+def marker(run_id: str) -> Document:
+    """Return the name of a run's marker."""
+    return (f"reconcile-{run_id}", "marker", "one-place-under-two-names")
+
+
+def _marker_is_seen(source: Store, dest: Store, run_id: str) -> bool:
     """Write a random object at the destination, look for it at the source, take it away again."""
-    token = secrets.token_bytes(16)
-    document: Document = (f"reconcile-{token.hex()}", "marker", "one-place-under-two-names")
-    key = dest.address.key(document)
+    token, document = secrets.token_bytes(16), marker(run_id)
+    key, there = dest.address.key(document), source.address.key(document)
+    _remove(dest, key)  # what a process left that was killed just here
     written = dest.write([Write(key, token, md5(token))])[key]
     if isinstance(written, DocumentError):
         raise BackendError(
             f"{dest.address.identity}: the marker that tells one place from two could not be written: {written.detail}",
-            hint="nothing was deleted. Mend it, then run the same command again",
+            hint="nothing was deleted. Fix it, then run the same command again",
         )
     try:
-        return source.address.key(document) in source.look([source.address.key(document)]) or key in source.look([key])
+        seen = source.look(list({there, key}), digest=True).values()
+        return any(stat.md5 == md5(token) or stat.in_doubt for stat in seen)
     finally:
+        dest.ready_to_delete()
         dest.delete([Known(key, written.version or "")])
+
+
+def remove_markers(run_id: str, stores: Mapping[str, Store]) -> None:
+    """Remove what a killed process may have left of a run's marker, when nothing else will."""
+    for store in stores.values():
+        _remove(store, store.address.key(marker(run_id)))
+
+
+def _remove(store: Store, key: Key) -> None:
+    store.tidy([key])
+    left = store.look([key], digest=True).get(key)
+    if left is not None:
+        store.ready_to_delete()
+        store.delete([Known(key, left.version or "")])

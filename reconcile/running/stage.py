@@ -8,11 +8,12 @@ are a batch each. A document that fails is recorded with its reason and hinders 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import sqlalchemy as sa
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from reconcile.catalog.services import GRACE_SECONDS
 from reconcile.catalog.tables import archive_metadata
@@ -80,6 +81,7 @@ class Stager:
     control: Control
     pipelines: int
     limits: Limits = field(factory=Limits)
+    may_overwrite: Callable[[str], bool] = lambda _place: True  # raises where the place is another by now
     _room: Room = field(init=False)
     _health: Health = field(init=False)
     _ways: Ways = field(init=False)
@@ -194,10 +196,13 @@ class Stager:
     def _stage_group(self, source_name: str, dest_name: str, copies: list[Copy]) -> list[Outcome]:
         """Copy what goes from one store to one other. Several rows of one destination are one copy."""
         source, dest = self.stores[source_name], self.stores[dest_name]
+        source.check_place()
+        dest.check_place()
         dest.tidy([copy.dest_key for copy in copies if copy.work.origin == INTENDED])
         present = dest.glance(list({copy.dest_key for copy in copies}))
         self._record_intent([c for c in copies if c.dest_key not in present and c.work.origin != INTENDED])
         short = self._ways.take(source_name, dest_name, [copy for copy in copies if copy.dest_key not in present])
+        short |= _already_restored(copies, present)
         outcomes = self._through_us(source, dest, [c for c in copies if c.work.seq not in short], present)
         missed = [o.copy for o in outcomes if o.is_occupied and o.copy.dest_key not in present]
         if missed:  # the glance did not show what is in the way, a look does
@@ -205,7 +210,12 @@ class Stager:
             missed = [copy for copy in missed if copy.dest_key in seen]
             judged = {o.copy.work.seq: o for o in self._through_us(source, dest, missed, seen)}
             outcomes = [judged.get(outcome.copy.work.seq, outcome) for outcome in outcomes]
-        return outcomes + list(short.values())
+            present |= seen
+        outcomes += short.values()
+        adopted = {o.copy.dest_key for o in outcomes if o.state == STAGED and o.copy.dest_key in present}
+        if adopted:  # whoever wrote it may have been killed before it was durable
+            dest.make_durable(sorted(adopted, key=str))
+        return outcomes
 
     def _through_us(self, source: Store, dest: Store, copies: list[Copy], present: dict[Key, Stat]) -> list[Outcome]:
         """Read, verify, encode and write what no shortcut took."""
@@ -221,11 +231,15 @@ class Stager:
                 ready.append(filled)
             except DocumentError as error:
                 origin = copy.work.origin or (None if copy.dest_key in present else INTENDED)
-                outcomes.append(Outcome(copy, FAILED, origin, error=error))
+                failed = Outcome(copy, FAILED, origin, error=error)
+                is_gone = error.reason == "source_missing" and copy.dest_key in present
+                outcomes.append(self._only_the_copy(copy, present, dest) or failed if is_gone else failed)
         found = {c.work.seq: self._found(c, present, source, dest) for c in ready if c.dest_key in present}
         in_the_way = [copy for copy in ready if copy.work.seq in found and found[copy.work.seq].state == FAILED]
         replaceable = self._room.replaceable(in_the_way, present)
         self._record_intent([c for c in in_the_way if c.dest_key in replaceable and c.work.origin != INTENDED])
+        if replaceable and not self.may_overwrite(copies[0].work.move.dest):
+            replaceable = {}
         free = make_room(dest, replaceable)
         absent = {copy.dest_key: copy for copy in ready if copy.dest_key not in present or copy.dest_key in free}
         written = dest.write([copy.write for copy in absent.values() if copy.write]) if absent else {}
@@ -243,6 +257,25 @@ class Stager:
                 adopted = answer.found and copy.work.origin != INTENDED and copy.dest_key not in free
                 outcomes.append(Outcome(copy, STAGED, ADOPTED if adopted else WRITTEN, answer))
         return outcomes
+
+    def _only_the_copy(self, copy: Copy, present: Mapping[Key, Stat], dest: Store) -> Outcome | None:
+        """Return the copy as staged where its source is gone, if it gives the document by the catalog's digest.
+
+        So it is where the database was restored, and is older than its stores: the run had got further than it says.
+        """
+        content = dest.read([copy.dest_key])[copy.dest_key]
+        if not isinstance(content, Content) or self.run.record.undo_of is not None:
+            return None
+        before = copy.work.move.before
+        for compressed in (True, False):
+            with suppress(DocumentError):
+                back = recode(content.data, is_compressed=compressed, compressed=bool(before.is_compressed))
+                if before.digest is not None and md5(back) == before.digest:
+                    stat = evolve(present[copy.dest_key], md5=content.md5, size=len(content.data))
+                    known = Transferred(stat, before.digest, None)
+                    origin = WRITTEN if copy.work.origin in (INTENDED, WRITTEN) else ADOPTED
+                    return Outcome(evolve(copy, content=known, compressed=compressed), STAGED, origin, stat)
+        return None
 
     def _found(self, copy: Copy, present: Mapping[Key, Stat], source: Store, dest: Store) -> Outcome:
         """Decide about what is at the destination. A hard link of a source that stays is no copy of it."""
@@ -325,6 +358,21 @@ class Stager:
             return False
         back = recode(copy.write.data, is_compressed=copy.compressed, compressed=was_compressed)
         return md5(back) != content.md5
+
+
+def _already_restored(copies: Sequence[Copy], present: Mapping[Key, Stat]) -> dict[int, Outcome]:
+    """Take for staged what an undo would restore and what is there already, byte for byte: the kept source.
+
+    Nothing has to be read for it, and the copy may be gone. What deleting the copy needs to know of it is on record
+    from when it was made.
+    """
+    found = {}
+    for copy in copies:
+        stat, restore = present.get(copy.dest_key), copy.work.restore
+        if stat is not None and restore is not None and stat.md5 == restore.md5 and copy.work.origin is None:
+            known = Transferred(stat, copy.work.move.before.digest or "", copy.work.source_version)
+            found[copy.work.seq] = Outcome(evolve(copy, content=known), STAGED, ADOPTED, stat)
+    return found
 
 
 def _changed(copy: Copy, origin: str | None) -> Outcome:

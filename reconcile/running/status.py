@@ -12,13 +12,12 @@ from reconcile.catalog.lock import lock_holder
 from reconcile.catalog.services import database_now
 from reconcile.pace import Rate
 from reconcile.planning.model import Tally
+from reconcile.running.next_steps import next_step
 from reconcile.running.records import RunRecord, find_runs
 from reconcile.running.worktables import (
     BLOCKED,
-    CHANGED,
     DELETED,
     DONE,
-    FAILED,
     INTENDED,
     KEPT,
     PLANNED,
@@ -30,7 +29,6 @@ from reconcile.running.worktables import (
     WRITTEN,
     moves,
 )
-from reconcile.wording import count
 
 PHASES = {
     STAGING: "staging; the catalog is untouched",
@@ -70,6 +68,12 @@ class Status:
         if self.record.state != STAGING or self.holder is None or seconds <= 0:
             return None
         return Rate(self.done.documents / seconds, self.done.bytes / seconds)
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether it stopped in the middle of something: nobody is at work, and it is not just staged, as asked for."""
+        only_staged = self.record.state == STAGING and self.record.staged_at is not None
+        return not self.is_finished and self.holder is None and not only_staged
 
     @property
     def next_step(self) -> str:
@@ -137,36 +141,3 @@ def _is_done(record: RunRecord, group: _Group) -> bool:
 def _tally(groups: Iterator[_Group] | list[_Group]) -> Tally:
     held = list(groups)
     return Tally(sum(group.documents for group in held), int(sum(group.size for group in held)))
-
-
-def next_step(record: RunRecord, documents: dict[str, Tally]) -> str:
-    """Return what to type next about a run."""
-    apply = f"reconcile apply {record.plan_path}"
-    if record.undo_of is not None and record.state in (STAGING, SWITCHED):
-        return f"{undo_command(record, record.undo_of)}    goes on with it"
-    if record.state == STAGING and CHANGED in documents:
-        return (
-            f"{apply} --refresh    takes along what changed in the catalog; {undo_command(record)} drops what is staged"
-        )
-    if record.state == STAGING:
-        leave = "; --leave-failed switches without those that failed" if FAILED in documents else ""
-        return f"{apply}    goes on with it{leave}; {undo_command(record)} drops what is staged"
-    left = sum(documents[state].documents for state in (BLOCKED, FAILED) if state in documents)
-    done = (
-        f"{count(left, 'document was', 'documents were')} left: mend the causes and make a new plan"
-        if left
-        else "nothing is left to do"
-    )
-    return {
-        SWITCHED: f"{apply}    goes on with it",
-        DONE: done + (f"; {undo_command(record)} takes it back" if record.undo_of is None else ""),
-        UNDOING: f"{undo_command(record)}    goes on with it",
-        UNDONE: f"nothing is left to do; {apply} does it again",
-    }[record.state]
-
-
-def undo_command(record: RunRecord, run_id: str | None = None) -> str:
-    """Return the command that takes a run back, with the configs by their recorded paths."""
-    header = record.header
-    source, dest = (header.source, header.dest) if run_id else (header.dest, header.source)
-    return f"reconcile undo {run_id or record.run_id} --source {source.path} --dest {dest.path}"

@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from reconcile.catalog import Catalog
 from reconcile.catalog.lock import RunLock
 from reconcile.catalog.rows import Scope, stream_rows
+from reconcile.catalog.rules import fire_deferred, meddled, row_sum, rules_of
 from reconcile.catalog.services import QUIET_SECONDS, Heartbeat, database_now, heartbeats, other_sessions
 from reconcile.catalog.tables import archive_metadata, archive_migration_tasks, services, tasks
 from reconcile.catalog.tasks import record_task
@@ -26,6 +27,10 @@ from reconcile.errors import CatalogError, ReconcileError, ServicesRunningError,
 from reconcile.logs import get_logger, printable
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.model import Blocker, Move
+from reconcile.running import late
+from reconcile.running.in_place import not_of_run
+from reconcile.running.intact import is_another
+from reconcile.running.records import find_runs
 from reconcile.running.run import Run
 from reconcile.running.stage import Stager
 from reconcile.running.undo import CLOCK_SKEW_SECONDS
@@ -37,11 +42,13 @@ from reconcile.running.worktables import (
     STAGED,
     SWITCHED,
     WorkMove,
+    as_after,
     as_before,
+    late_deletes,
     moves,
     same_row,
 )
-from reconcile.stores import Stat, Store
+from reconcile.stores import Store
 from reconcile.wording import count
 
 _LOOK_DOCUMENTS = 1000
@@ -104,10 +111,12 @@ class Switcher:
         for dest, works in by_dest.items():
             address = self.desired.places[dest].address
             keys = {work.seq: address.keys(work.move.after.content_url, work.move.document)[0] for work in works}
+            self.stores[dest].check_place()
             found = self.stores[dest].look(list(set(keys.values())))
+            self.stores[dest].check_place()
             for work in works:
                 stat = found.get(keys[work.seq])
-                if stat is None or _is_another(stat, work):
+                if stat is None or is_another(stat, work.copy_version, work.copy_mark, work.after_size):
                     missing.append(work)
         if missing:
             with self.run.writing() as connection:
@@ -122,9 +131,10 @@ class Switcher:
         """Repoint every staged row, or none. Raises `StaleError`, `ServicesRunningError`, `LockedError`."""
         has_tasks = self.run.catalog.has_table(tasks) and self.run.catalog.has_table(archive_migration_tasks)
         has_services = self.run.catalog.has_table(services)
-        self.control.progress.say("switching the catalog")
+        self.control.progress.step("switching the catalog")
         with lock.transaction() as connection:
             self.run.guard(connection)
+            self._refuse_another_place(connection)
             self._keep_writers_out(connection)
             self.run.catalog.favour_hash_joins(connection)
             if has_services and not ignore_services:
@@ -136,6 +146,17 @@ class Switcher:
                 self._record_tasks(connection)
             self.run.update(connection, state=SWITCHED, switched_at=database_now(connection))
         log.info("switched", phase="switch", documents=switched)
+
+    def _refuse_another_place(self, connection: Connection) -> None:
+        """Raise where a path leads elsewhere by now, or where a copy may still be deleted by a late request."""
+        for store in self.stores.values():
+            store.check_place()
+        late_ones = [late.concerns(self.run.run_id, store.address.identity) for store in self.stores.values()]
+        if connection.execute(sa.select(late_deletes.c.url).where(sa.or_(*late_ones)).limit(1)).first() is not None:
+            raise UnconfirmedError(
+                "a request that deletes one of the copies may still be on its way; nothing was switched",
+                hint="run the same command again: it waits until none can arrive any more",
+            )
 
     def _keep_writers_out(self, connection: Connection) -> None:
         """Let nobody write the catalog until the commit; readers go on."""
@@ -160,7 +181,8 @@ class Switcher:
         condition = sa.and_(scope.condition(), ~ours)
         if since:
             newest = sa.func.coalesce(archive_metadata.c.last_updated, archive_metadata.c.created_at, 0)
-            condition = sa.and_(condition, newest >= since - CLOCK_SKEW_SECONDS)
+            undone = find_runs(self.run.catalog, run_id=self.run.record.undo_of)[0]
+            condition = sa.and_(condition, newest >= since - CLOCK_SKEW_SECONDS, ~not_of_run(undone))
         added = [
             f"{printable('/'.join(row.document))}: added since, at {printable(row.content_url or '')}"
             for row in stream_rows(connection, condition, ordered=False)
@@ -183,19 +205,31 @@ class Switcher:
             raise ReconcileError(
                 "not every document is staged; nothing was switched", hint="the same command stages the rest"
             )
-        result = connection.execute(
-            sa.update(archive_metadata)
-            .where(mine, same_row(archive_metadata), as_before(archive_metadata))
-            .values(
-                content_url=moves.c.after_url,
-                is_compressed=moves.c.after_is_compressed,
-                digest=moves.c.after_digest,
-                size=moves.c.after_size,
-            )
-        )
-        if result.rowcount != expected:
+        rules = rules_of(connection, archive_metadata.name, "UPDATE")
+        before = _rest(connection, mine) if rules else 0
+        with connection.begin_nested() as savepoint:
+            changed = connection.execute(
+                sa.update(archive_metadata)
+                .where(mine, same_row(archive_metadata), as_before(archive_metadata))
+                .values(
+                    content_url=moves.c.after_url,
+                    is_compressed=moves.c.after_is_compressed,
+                    digest=moves.c.after_digest,
+                    size=moves.c.after_size,
+                )
+            ).rowcount
+            fire_deferred(connection)
+            kept = connection.execute(count.where(mine, same_row(archive_metadata), as_after(archive_metadata)))
+            held = int(kept.scalar_one())
+            if changed == held == expected and (not rules or _rest(connection, mine) == before):
+                return int(expected)
+            savepoint.rollback()
+        if _changed(self.run, connection):
             raise stale(self.run, connection)
-        return int(expected)
+        what = "and other columns or rows changed with them" if held == expected else "the others something else"
+        raise meddled(
+            rules, f"{held:,} of {expected:,} catalog rows hold what the switch wrote, {what}; it was rolled back"
+        )
 
     def _record_tasks(self, connection: Connection) -> None:
         query = (
@@ -211,8 +245,22 @@ class Switcher:
             record_task(connection, *drivers, documents, started)
 
 
+def _rest(connection: Connection, mine: sa.ColumnElement[bool]) -> int:
+    """Return a checksum of what the switch is to leave as it is: all else of its rows, and all other rows."""
+    joined = archive_metadata.outerjoin(moves, sa.and_(mine, same_row(archive_metadata)))
+    columns = ("content_url", "is_compressed", "digest", "size")
+    return row_sum(connection, archive_metadata, joined, moves.c.seq.is_not(None), columns)
+
+
 def stale(run: Run, connection: Connection) -> StaleError:
     """Return the error that names rows which are no longer as the plan saw them."""
+    undo = run.record.undo_of is not None
+    who = "as the run left" if undo else "as the plan saw"
+    return _stale(_changed(run, connection), f"row is no longer {who} it", f"rows are no longer {who} them", undo=undo)
+
+
+def _changed(run: Run, connection: Connection) -> list[str]:
+    """Return a line for each row that is no longer as the plan saw it."""
     otherwise = sa.or_(archive_metadata.c.userId.is_(None), ~as_before(archive_metadata))
     query = (
         sa.select(moves, archive_metadata.c.content_url, archive_metadata.c.digest, archive_metadata.c.last_updated)
@@ -234,9 +282,7 @@ def stale(run: Run, connection: Connection) -> StaleError:
         }
         differences = [f"{k} was {then[k]}, is {now[k]}" for k in now if now[k] != then[k]]
         lines.append(f"{name}: {printable('; '.join(differences) or 'is_compressed or size differ')}")
-    undo = run.record.undo_of is not None
-    who = "as the run left" if undo else "as the plan saw"
-    return _stale(lines, f"row is no longer {who} it", f"rows are no longer {who} them", undo=undo)
+    return lines
 
 
 def wait_for_quiet(run: Run, control: Control, seconds: int) -> list[Heartbeat]:
@@ -289,27 +335,12 @@ def _refuse_young(beats: list[Heartbeat], sessions: list[str]) -> None:
         )
 
 
-def _is_another(stat: Stat, work: WorkMove) -> bool:
-    """Tell whether what is there may not be the copy any more; one that is staged anew is read and compared."""
-    unsure = stat.in_doubt and (stat.mark is None or stat.mark != work.copy_mark)
-    return (
-        unsure
-        or _differs(stat.size, work.after_size)
-        or _differs(stat.version, work.copy_version)
-        or _differs(stat.mark, work.copy_mark)
-    )
-
-
-def _differs(now: object, then: object) -> bool:
-    return now is not None and then is not None and now != then
-
-
 def _stale(lines: list[str], one: str, several: str, *, undo: bool) -> StaleError:
     shown = "\n  ".join(lines[:_SHOWN])
     more = f"\n  and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
     hint = (
-        "the same command with --with-changes takes them along as they are now"
+        "the same command with --with-changes includes them as they are now"
         if undo
-        else "apply --refresh takes them along; or make a new plan and apply that: what is staged is adopted"
+        else "apply --refresh includes them; or make a new plan and apply that: what is staged is adopted"
     )
     return StaleError(f"{count(len(lines), one, several)}; nothing was switched:\n  {shown}{more}", hint=hint)

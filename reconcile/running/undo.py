@@ -33,6 +33,7 @@ from reconcile.planning.model import (
 )
 from reconcile.planning.planfile import PlanFile, new_plan
 from reconcile.planning.summary import Counts
+from reconcile.running.executor import Executor
 from reconcile.running.records import RunRecord
 from reconcile.running.worktables import (
     ADOPTED,
@@ -148,6 +149,7 @@ def undo_rows(
         if move.after.pinned is not None and work is not None and reverse(work) == move:
             row["keep"] = work.origin == ADOPTED or move.before.content_url == move.after.content_url
             row["restore"] = encode_original(work.original) if work.original else None
+            row["source_version"] = work.copy_version  # of what this run would delete, where it need not be read
         elif plan.header.policy.with_changes and move.after.pinned is None and desired.decide(move.row()) == move:
             row["replaces"] = work.source_version if work is not None and same_row else None
         else:
@@ -168,9 +170,10 @@ def _not_the_reverse(plan: PlanFile, record: RunRecord, document: str) -> PlanFi
     )
 
 
-def mark_undoing(catalog: Catalog, record: RunRecord) -> None:
+def mark_undoing(executor: Executor, record: RunRecord) -> None:
     """Mark a run as being undone: from here on its own apply and clean refuse."""
-    with catalog.write() as connection:
+    with executor.catalog.write() as connection:
+        executor.guard(connection)
         changed = connection.execute(
             sa.update(runs)
             .where(runs.c.run_id == record.run_id, runs.c.state == record.state)

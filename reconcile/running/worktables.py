@@ -45,6 +45,80 @@ runs = sa.Table(
     sa.Column("staged_at", sa.BigInteger),
     sa.Column("switched_at", sa.BigInteger),
     sa.Column("finished_at", sa.BigInteger),
+    sa.Column("token", sa.String),  # of the executor that worked on it last
+    sa.Column("phase", sa.String),  # in which it deletes
+    sa.Column("database", sa.Text),  # JSON: which database this run belongs to, and where that was reached
+    sa.Column("configs", sa.Text),  # JSON: both configs without secrets, and where each secret came from
+    sa.Column("tool_version", sa.String),
+)
+
+# Every process that executed here, the last one without an end. Its token is what its deletes are fenced by.
+executors = sa.Table(
+    "reconcile_executors",
+    WORK,
+    sa.Column("token", sa.String, primary_key=True),
+    sa.Column("who", sa.String, nullable=False),
+    sa.Column("taken_at", sa.BigInteger, nullable=False),
+    sa.Column("ended_at", sa.BigInteger),
+)
+
+# The places of a run's backends, as they were when it began.
+places = sa.Table(
+    "reconcile_places",
+    WORK,
+    sa.Column("run_id", sa.String, primary_key=True),
+    sa.Column("name", sa.String, primary_key=True),  # of the backend, such as source.object_store
+    sa.Column("store", sa.String, nullable=False),
+    sa.Column("details", sa.Text, nullable=False),  # JSON: what `Store.place` said
+    sa.Column("life", sa.Integer, nullable=False),  # seconds by which a delete may take effect late
+    sa.Column("mark", sa.String),  # the random word in the owner mark that this run wrote there last
+    sa.Column("mark_before", sa.String),  # and in the one before: a kill may come between the record and the place
+)
+
+# The words of all owner marks that were about to be written: one may come to its place late, after a kill or a pause.
+marks = sa.Table(
+    "reconcile_marks",
+    WORK,
+    sa.Column("word", sa.String, primary_key=True),
+    sa.Column("name", sa.String, primary_key=True),  # of the backend
+    sa.Column("store", sa.String, nullable=False),
+)
+
+# How far a run was when: documents and bytes of a phase, every few seconds.
+samples = sa.Table(
+    "reconcile_samples",
+    WORK,
+    sa.Column("run_id", sa.String, primary_key=True),
+    sa.Column("number", sa.BigInteger, primary_key=True),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("phase", sa.String, nullable=False),
+    sa.Column("documents", sa.BigInteger, nullable=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+)
+
+# Deletes that may still arrive, see `late`.
+late_deletes = sa.Table(
+    "reconcile_late_deletes",
+    WORK,
+    sa.Column("id", sa.String, primary_key=True),  # random: a table without a key cannot be published
+    sa.Column("store", sa.String, nullable=False),
+    sa.Column("url", sa.Text, nullable=False),
+    sa.Column("life", sa.Integer, nullable=False),
+    sa.Column("noted_at", sa.BigInteger, nullable=False),
+    sa.Column("answered", sa.Boolean, nullable=False),  # its executor lives, and will hear of it
+    sa.Column("until", sa.BigInteger),  # by the server's clock, in Unix seconds; None: it was not asked yet
+)
+
+# Rows that were at a destination when a run began, and that the run does not move: no undo of it concerns them.
+in_place = sa.Table(
+    "reconcile_in_place",
+    WORK,
+    sa.Column("since", sa.BigInteger, nullable=False),  # the number of the run
+    sa.Column("user_id", sa.String, nullable=False),
+    sa.Column("bucket", sa.String, nullable=False),
+    sa.Column("archive_id", sa.String, nullable=False),
+    sa.Column("document_name", sa.String, nullable=False),
+    sa.Column("created_at", sa.BigInteger),
 )
 
 moves = sa.Table(
@@ -87,6 +161,11 @@ moves = sa.Table(
     postgresql_with={"fillfactor": 50},  # a move is updated four times: that stays within its page
 )
 
+sa.Index(
+    "reconcile_in_place_by_row",
+    *(in_place.c[name] for name in ("user_id", "bucket", "archive_id", "document_name")),
+).ddl_if(dialect="sqlite")
+
 # SQLite has no hash joins: there an index by the row's key does for the switch's look at new rows.
 sa.Index(
     "reconcile_moves_by_row", moves.c.run_id, moves.c.user_id, moves.c.bucket, moves.c.archive_id, moves.c.document_name
@@ -96,8 +175,10 @@ sa.Index(
 PLANNED, STAGED, FAILED, CHANGED, BLOCKED = "planned", "staged", "failed", "changed", "blocked"
 # moves.origin: whose is the copy at the destination
 INTENDED, WRITTEN, ADOPTED, CEDED = "intended", "written", "adopted", "ceded"
-# moves.cleaned
+# moves.cleaned: what became of the source; of the copy, where a run that never switched is undone
 MARKED, DELETED, KEPT = "marked", "deleted", "kept"
+# runs.phase
+CLEANING, DROPPING = "cleaning", "dropping"
 # runs.state
 STAGING, SWITCHED, DONE, UNDOING, UNDONE = "staging", "switched", "done", "undoing", "undone"
 UNFINISHED = (STAGING,)
@@ -146,10 +227,24 @@ def encode_original(original: Original) -> str:
 
 
 def create_work_tables(catalog: Catalog) -> None:
-    """Make the work tables where they are missing. Raises `CatalogError` naming the right that lacks."""
-    if not catalog.has_table(moves):
-        with catalog.write() as connection:
-            WORK.create_all(connection)
+    """Make the work tables where they are missing, and the columns that an earlier version's lack.
+
+    Raises `CatalogError` naming the right that is missing.
+    """
+    if all(catalog.has_table(table) for table in WORK.sorted_tables) and not _missing_columns(catalog):
+        return
+    with catalog.write() as connection:
+        WORK.create_all(connection)
+    missing = _missing_columns(catalog)
+    with catalog.write() as connection:
+        for column in missing:
+            kind = column.type.compile(connection.dialect)
+            connection.exec_driver_sql(f"ALTER TABLE {column.table.name} ADD COLUMN {column.name} {kind}")
+
+
+def _missing_columns(catalog: Catalog) -> list[sa.Column[Any]]:
+    known = catalog.columns_of(runs)
+    return [column for column in runs.columns if known and column.name not in known]
 
 
 def load(connection: Connection, run_id: str, rows_of_moves: Iterator[dict[str, Any]], first: int = 0) -> int:
@@ -168,8 +263,8 @@ def load(connection: Connection, run_id: str, rows_of_moves: Iterator[dict[str, 
     return total
 
 
-def move_row(move: Move, dest: Location) -> dict[str, Any]:
-    """Return the row of a move that is still to be done; ``dest`` is where its copy will be."""
+def move_row(move: Move, dest: Location, *, keep: bool = False) -> dict[str, Any]:
+    """Return the row of a move that is still to be done; ``dest`` is where its copy will be, ``keep`` its source."""
     before, after, pinned = move.before, move.after, move.after.pinned
     return {
         **_NO_MOVE,
@@ -193,6 +288,7 @@ def move_row(move: Move, dest: Location) -> dict[str, Any]:
         "after_is_compressed": pinned.is_compressed if pinned else None,
         "after_digest": pinned.digest if pinned else None,
         "after_size": pinned.size if pinned else None,
+        "keep": keep,
         "state": PLANNED,
     }
 
@@ -214,7 +310,7 @@ def blocker_row(blocker: Blocker) -> dict[str, Any]:
 
 
 _WRITTEN_LATER = {
-    *("run_id", "seq", "origin", "source_version", "copy_version", "copy_mark", "read_back", "cleaned"),
+    *("run_id", "seq", "origin", "copy_version", "copy_mark", "read_back", "cleaned"),
 }
 _NO_MOVE: dict[str, Any] = dict.fromkeys(
     column.name for column in moves.columns if column.name not in _WRITTEN_LATER
@@ -271,5 +367,16 @@ def as_before(archive: sa.Table) -> sa.ColumnElement[bool]:
         archive.c.is_compressed.is_not_distinct_from(moves.c.before_is_compressed),
         archive.c.digest.is_not_distinct_from(moves.c.before_digest),
         archive.c.size.is_not_distinct_from(moves.c.before_size),
+        archive.c.last_updated.is_not_distinct_from(moves.c.before_last_updated),
+    )
+
+
+def as_after(archive: sa.Table) -> sa.ColumnElement[bool]:
+    """Return the condition that a catalog row is as the run's switch left it."""
+    return sa.and_(
+        archive.c.content_url.is_not_distinct_from(moves.c.after_url),
+        archive.c.is_compressed.is_not_distinct_from(moves.c.after_is_compressed),
+        archive.c.digest.is_not_distinct_from(moves.c.after_digest),
+        archive.c.size.is_not_distinct_from(moves.c.after_size),
         archive.c.last_updated.is_not_distinct_from(moves.c.before_last_updated),
     )

@@ -14,6 +14,7 @@ from reconcile.stores.addresses import (
     TableAddress,
 )
 from reconcile.stores.base import Capabilities, Content, Known, Stat, Store, Write
+from reconcile.stores.fence import Fence
 from reconcile.stores.identities import endpoint_identity, swift_identity
 from reconcile.stores.shortcuts import Shortcut, Transfer, Transferred
 
@@ -21,6 +22,7 @@ __all__ = [
     "Address",
     "Capabilities",
     "Content",
+    "Fence",
     "Known",
     "Location",
     "Shortcut",
@@ -51,11 +53,18 @@ def address_of(backend: Backend) -> Address:
     return SwiftAddress("swift", swift_identity(settings), settings["container"], prefix)
 
 
-def open_store(backend: Backend, catalog: Catalog, tag: str) -> Store:
+def open_store(backend: Backend, catalog: Catalog, tag: str, fence: Fence | None = None) -> Store:
     """Return the backend's store. Heavy libraries are imported here; connections are made on first use.
 
-    ``tag`` tells whose temporary files are whose: the run's id.
+    ``tag`` tells whose temporary files are whose: the run's id. ``fence`` is asked before anything is deleted.
     """
+    store = _store_of(backend, catalog, tag)
+    if fence is not None:
+        store.fence = fence
+    return store
+
+
+def _store_of(backend: Backend, catalog: Catalog, tag: str) -> Store:
     address = address_of(backend)
     if backend.driver == "db":
         from reconcile.stores.db import DbStore  # noqa: PLC0415

@@ -45,6 +45,11 @@ class Address(ABC):
     identity: str
     max_size = 5 * GIB
 
+    @property
+    def head(self) -> str:
+        """What every URL of content here begins with; other URLs may, too."""
+        return f"{self.scheme}://"
+
     def url(self, document: Document) -> str:
         """Return the URL that the services write for the document."""
         return self.url_at(self.key(document))
@@ -67,6 +72,14 @@ class Address(ABC):
 
     def problem(self, key: Key) -> tuple[str, str] | None:  # noqa: ARG002 - drivers override it
         """Return reason code and explanation if content cannot be at this key, else None."""
+        return None
+
+    def reading_problem(self, key: Key) -> tuple[str, str] | None:
+        """Return reason code and explanation if content at this key cannot be read, else None."""
+        return self.problem(key)
+
+    def outside(self, url: str, document: Document) -> str | None:  # noqa: ARG002 - drivers override it
+        """Return the bucket, container or data dir in which the driver finds content that this backend does not own."""
         return None
 
     def keys(self, url: str, document: Document) -> list[Key]:
@@ -125,6 +138,10 @@ class ObjectAddress(Address):
     prefix: str = ""
     _longest: int = 1024  # bytes of UTF-8, for S3 keys and Swift names alike
 
+    @property
+    def head(self) -> str:
+        return self.url_at(self.prefix)
+
     def url_at(self, key: Key) -> str:
         return f"{self.scheme}://{self.container}/{key}"
 
@@ -135,6 +152,12 @@ class ObjectAddress(Address):
         head = f"{self.scheme}://{self.container}/"
         key = url.removeprefix(head)
         return [key] if url.startswith(head + self.prefix) and key else []
+
+    def outside(self, url: str, document: Document) -> str | None:  # noqa: ARG002
+        scheme, _colon, rest = url.partition("://")
+        container, _slash, key = rest.partition("/")
+        is_read = scheme == self.scheme and key and _PLAIN_HOST.fullmatch(container)
+        return container if is_read else None
 
     def services_can_read(self, document: Document) -> bool:
         if _PLAIN_HOST.fullmatch(self.container) and _PLAIN.fullmatch(self.key(document)):
@@ -153,11 +176,17 @@ class ObjectAddress(Address):
 
 @define
 class SwiftAddress(ObjectAddress):
-    """``swift``: an object store whose client, the services' too, takes ``.`` and ``..`` out of names."""
+    """``swift``: an object store whose client, the services' too, takes ``.`` and ``..`` out of names.
+
+    An older one did not: what lies under such a name can be read, see `reconcile.stores.swift_client`.
+    """
 
     def problem(self, key: Key) -> tuple[str, str] | None:
         if {".", ".."} & set(str(key).split("/")):
             return ("name_altered", "python-swiftclient, which the services use, would use another name than this")
+        return super().problem(key)
+
+    def reading_problem(self, key: Key) -> tuple[str, str] | None:
         return super().problem(key)
 
 
@@ -210,6 +239,12 @@ class FileAddress(Address):
         if directory not in self._aliases:
             self._aliases[directory] = identities.directory_identity(directory) == self.identity
         return self._aliases[directory]
+
+    def outside(self, url: str, document: Document) -> str | None:
+        path, end = url.removeprefix("file://"), f"/{self.key(document)}"
+        data_dir = path.removesuffix(end)
+        is_read = url.startswith("file:///") and path.endswith(end) and data_dir and _PLAIN.fullmatch(data_dir)
+        return data_dir if is_read else None
 
     def services_can_read(self, document: Document) -> bool:
         url = self.url(document)

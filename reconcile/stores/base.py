@@ -14,7 +14,14 @@ Promises that every driver keeps, and that the contract suite tests:
 - **look** is cheap, and truthful about presence. Keys that are not there are not in its answer.
 - **glance** is cheaper, and may leave out what is there: for places that are about to be written to. What **write**
   then finds there after all has ``found`` in its answer.
-- **delete** deletes a key only if it still holds the `Known` content; a key that is gone already is success.
+- **delete** deletes a key only if it still holds the `Known` content; a key that is gone already is success. It asks
+  the store's `fence` as late as its kind allows. *Tables*: in the deleting transaction. *Files*: a file is renamed
+  into a directory of the executor's own, the fence is asked again, then it is removed there; `give_back` takes those
+  directories away from executors that were replaced. *Objects*: a request is signed, the fence is asked, then it is
+  sent; it may take effect up to ``late_seconds`` afterwards, and what is not answered is on record as such.
+- **make_durable** has content that somebody else wrote, and that is adopted, survive a crash.
+- **place** tells one place from another that later goes by its name; **check_place** raises if the way to the place
+  leads elsewhere by now. **mark** and **swap_mark** read and change the owner mark, a small text beside the documents.
 - **tidy** removes what a killed **write** of this store's own ``tag`` may have left beside the keys.
 - **prepare** raises if the place is not usable; with ``create`` it first makes what the config asks to be made
   (``create_bucket``, a data dir whose parent is there) and nothing else.
@@ -29,7 +36,7 @@ others either; one that will not serve several in a row is in trouble as a whole
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from attrs import Factory, field, frozen
@@ -37,6 +44,7 @@ from attrs import Factory, field, frozen
 from reconcile.errors import DocumentError
 from reconcile.payload import Data, md5
 from reconcile.stores.addresses import Address, Key
+from reconcile.stores.fence import Fence, Unfenced
 
 if TYPE_CHECKING:
     from reconcile.stores.shortcuts import Shortcut
@@ -50,6 +58,8 @@ class Stat:
     ``mark`` changes whenever the content is written again, and costs nothing to ask for, where ``version`` does.
     ``in_doubt``: something is there, and only reading tells what (a NULL, several rows, an error).
     ``found``: a write found just this content there, and it was not its own earlier attempt.
+    ``is_composite``: it is made of other objects, which its key only lists, as Swift's large objects are.
+    ``may_be_archived``: `Store.is_archived` tells whether it can be read; where this is False it can.
     """
 
     size: int | None = None
@@ -58,6 +68,8 @@ class Stat:
     in_doubt: bool = False
     mark: str | None = None
     found: bool = False
+    may_be_archived: bool = field(default=False, eq=False)
+    is_composite: bool = field(default=False, eq=False)
 
 
 @frozen
@@ -111,12 +123,18 @@ class Store(ABC):
     """A physical place that holds content. See the module's text for the contract."""
 
     default_workers: ClassVar[int] = 4
+    keeps_marks: ClassVar[bool] = False  # whether there is room for an owner mark
+    late_seconds: int = 0  # by which a deleting request may take effect after the fence was asked
 
     def __init__(self, address: Address) -> None:
         self.address = address
+        self.fence: Fence = Unfenced()
 
     def use(self, workers: int) -> None:  # noqa: B027 - one statement does for a whole batch in some stores
         """Have so many requests on their way at once from here on, all callers' together."""
+
+    def write_with(self, options: Mapping[str, str]) -> None:  # noqa: B027 - only S3 has such
+        """Have everything written with these parameters of the driver's own API from here on."""
 
     @abstractmethod
     def prepare(self, *, create: bool) -> None:
@@ -145,6 +163,34 @@ class Store(ABC):
     def tidy(self, keys: Sequence[Key]) -> None:  # noqa: B027 - most stores have nothing to do
         """Remove what a killed write may have left beside the keys. Most stores leave nothing."""
 
+    def make_durable(self, keys: Sequence[Key]) -> None:  # noqa: B027 - most stores answer only then
+        """Have what is at these keys survive a crash, whoever wrote it."""
+
+    def ready_to_delete(self) -> None:  # noqa: B027 - files only
+        """Make what deleting needs at this place; called before what is to be deleted is marked."""
+
+    def give_back(self, keys: Iterable[Key], tokens: Collection[str]) -> None:  # noqa: B027 - files only
+        """Put back what executors with these tokens had taken aside to delete; they can take nothing more aside."""
+
+    def place(self) -> dict[str, Any]:
+        """Return what tells this place from any other, as far as that can be seen without a mark."""
+        return {"store": self.address.identity}
+
+    def check_place(self) -> None:  # noqa: B027 - a server's name is its place
+        """Raise `PlaceChangedError` if the way to the place leads elsewhere than when it was opened."""
+
+    def mark(self) -> bytes | None:
+        """Return the owner mark; None if there is none."""
+        return None
+
+    def swap_mark(self, old: bytes | None, new: bytes | None) -> bool:  # noqa: ARG002 - where marks are kept
+        """Put ``new`` in the place of ``old`` (None: there is to be none); False if another mark is there."""
+        return False
+
+    def server_time(self) -> float | None:
+        """Return a time that the server's clock has reached, in Unix seconds; None where it does not tell."""
+        return None
+
     def shortcut_from(self, source: Store) -> Shortcut | None:  # noqa: ARG002 - most pairs have none
         """Return how content of the source gets here without coming through us, None where it cannot."""
         return None
@@ -152,6 +198,26 @@ class Store(ABC):
     def shares_bytes(self, key: Key, other: Store, other_key: Key) -> bool:  # noqa: ARG002 - most cannot
         """Tell whether what is at the key here and at the other key there are one, under two names of equal right."""
         return False
+
+    def is_archived(self, key: Key) -> str | None:  # noqa: ARG002 - most stores serve all that they hold
+        """Return why what is at the key cannot be read before it is restored, None if it can be read."""
+        return None
+
+    def remarks(self) -> list[str]:
+        """Return what an operator should know of the place, as far as it was found out, in sentences."""
+        return []
+
+    def expiry(self, *, patient: bool = True) -> str | None:  # noqa: ARG002 - most stores keep what they hold
+        """Return which rule of the server deletes documents that are written here, and after how long, in words.
+
+        None where there is none, and where the server does not report its rules, which is logged. Raises `BackendError`
+        where it cannot be reached; unless ``patient`` it is asked once.
+        """
+        return None
+
+    def expiry_of(self, key: Key) -> str | None:  # noqa: ARG002 - most stores keep what they hold
+        """Return when the server is going to delete what is at the key, in words; None where it is not."""
+        return None
 
     @abstractmethod
     def capabilities(self) -> Capabilities:
@@ -171,7 +237,8 @@ class Store(ABC):
     def no_document(self, key: Key) -> str | None:  # noqa: ARG002 - most stores hold documents alone
         """Tell what a listed key is that is no document's, None if it can be one's.
 
-        ``temporary``: what a killed **write** of ours left. ``self_check``: what a service's own trial left.
+        ``temporary``: what a killed **write** or **delete** of ours left. ``owner_mark``: a run's mark. ``self_check``:
+        what a service's own trial left.
         """
         return None
 

@@ -1,11 +1,13 @@
 """Copies between two buckets or containers of one server, made by the server and confirmed by its ETag.
 
 Such a copy replaces what is at its key (servers do not heed conditions on that): each key is asked for by name just
-before. It takes three requests where reading and writing take two, so it is for documents whose bytes weigh more.
+before, and left if time went by since, as when the process was stopped. It takes three requests where reading and
+writing take two, so it is for documents whose bytes weigh more.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import count
@@ -19,9 +21,16 @@ from reconcile.stores.shortcuts import Shortcut, Transfer, Transferred
 
 AT_LEAST = 256 << 10  # bytes; below, a request costs more than the bytes do
 
+FRESH_SECONDS = 5.0  # that a look at a key counts for; then the document goes by a write on condition
+
 CopyOne = Callable[[Transfer], Stat]
 
 log = get_logger()
+
+
+def _now() -> float:
+    """Return a time that also goes on while the machine is suspended, where the system has one."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 class BetweenBuckets:
@@ -52,7 +61,8 @@ class BetweenBuckets:
             return answer
         if answer.md5 == transfer.md5:
             return Transferred(Stat(there.size, transfer.md5, answer.version), transfer.md5, there.version)
-        left = self._dest.delete([Known(transfer.dest, answer.version or "")])[transfer.dest]
+        with self._dest.fence.pending(self._dest.address, [transfer.dest]):
+            left = self._dest.delete([Known(transfer.dest, answer.version or "")])[transfer.dest]
         return (
             None
             if left is None
@@ -61,13 +71,18 @@ class BetweenBuckets:
 
     def _attempt(self, attempts: count[int], transfer: Transfer) -> Stat | None:
         """Copy unless the key is taken; by a second attempt it may be that the first one's answer was lost."""
-        attempt, there = next(attempts), self._dest.stat(transfer.dest)
+        attempt, looked_at = next(attempts), _now()
+        there = self._dest.stat(transfer.dest)
         if there is not None and (attempt == 1 or there.md5 == transfer.md5):
             return None if attempt == 1 else there
         if there is not None:
             raise DocumentError(
                 "not_confirmed", "a copy whose answer was lost may be there, and its ETag tells nothing"
             )
+        if _now() - looked_at > FRESH_SECONDS:  # somebody may have written there since
+            if attempt == 1:
+                return None
+            raise TransientError("time went by between a look at a key and the copy to it")
         try:
             return self._copy_one(transfer)
         except (FileNotFoundError, DocumentError):  # the source is another by now, or the server does not know how

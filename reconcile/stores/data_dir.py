@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import os
 import stat
+import weakref
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from reconcile.errors import DocumentError
 from reconcile.stores.addresses import Key
@@ -34,11 +35,31 @@ class DataDir:
         self._root = root
         self._head = os.path.join(root, "")
         self._status: os.stat_result | None = None
+        self._descriptor: int | None = None
         self._real: set[str] = set()  # directories known to be reached by no symbolic link
 
     def look(self) -> None:
-        """Learn whose the data dir is, and on which file system."""
-        self._status = os.stat(self._root)
+        """Learn whose the data dir is, and on which file system; holds on to it, so that its numbers stay its own."""
+        if self._descriptor is None:
+            self._descriptor = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            weakref.finalize(self, os.close, self._descriptor)
+        self._status = os.fstat(self._descriptor)
+
+    def is_in_place(self) -> bool:
+        """Tell whether the path still leads to the directory that was looked at: not after ``umount -l``, say."""
+        try:
+            return self._status is None or os.path.samestat(os.stat(self._root), self._status)
+        except FileNotFoundError:
+            return False
+
+    def place(self) -> dict[str, Any]:
+        """Return what tells the directory from any other: device, inode, and the file system's own id."""
+        status = self._status or os.stat(self._root)
+        return {
+            "device": status.st_dev,
+            "inode": status.st_ino,
+            "filesystem": f"{os.statvfs(self._root).f_fsid:x}",
+        }
 
     def is_beside(self, other: DataDir) -> bool:
         """Tell whether both are on one file system."""
@@ -61,6 +82,14 @@ class DataDir:
                 above = os.path.dirname(above)
             self._real.add(directory)
         return path
+
+    def above(self, key: Key) -> set[str]:
+        """Return the directories on the way to the key's file, the data dir included."""
+        found, directory = {self._root}, os.path.dirname(self.path(key))
+        while directory not in found and len(directory) > len(self._root):
+            found.add(directory)
+            directory = os.path.dirname(directory)
+        return found
 
     def status(self, key: Key) -> os.stat_result:
         """Return the status of the key's file. Raises `DocumentError` if something else is there, `OSError`."""

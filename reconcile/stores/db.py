@@ -73,12 +73,12 @@ class DbStore(TableStore):
             "last_updated": now,
             "record_state_key": "active",
             "record_state_val": None,
-            "b64_encoded": _wants_base64(write),
+            "b64_encoded": self._wants_base64(write),
         } | dict(write.attributes)
         return columns | {"userId": user_id, "bucket": bucket, "archiveId": archive_id}
 
     def _raw(self, write: Write) -> Data:
-        raw = _to_base64(write.data) if _wants_base64(write) else write.data
+        raw = _to_base64(write.data) if self._wants_base64(write) else write.data
         if len(raw) > self.address.max_size:
             raise DocumentError("too_big", f"{len(raw)} bytes as base64, a field holds {self.address.max_size}")
         if self.catalog.is_postgresql and any(b"\0" in chunk for chunk in chunks_of(raw)):
@@ -89,16 +89,19 @@ class DbStore(TableStore):
         return sa.case((archive_document.c.b64_encoded.is_(True), None), else_=column)
 
     def _as_bytes(self) -> sa.ColumnElement[Any]:
-        return sa.func.coalesce(archive_document.c.jsondata, "")
+        text = sa.func.coalesce(archive_document.c.jsondata, "")
+        return text if self.catalog.is_utf8 else sa.func.convert_to(text, "UTF8")
+
+    def _wants_base64(self, write: Write) -> bool:
+        """Tell whether to store base64: what is not UTF-8, and what a database of another encoding may not take."""
+        recorded = write.attributes.get("b64_encoded")
+        if recorded is not None:
+            return bool(recorded)
+        return not _is_text(write.data, "utf-8" if self.catalog.is_utf8 else "ascii")
 
 
-def _wants_base64(write: Write) -> bool:
-    recorded = write.attributes.get("b64_encoded")
-    return not _is_text(write.data) if recorded is None else bool(recorded)
-
-
-def _is_text(data: Data) -> bool:
-    decoder = codecs.getincrementaldecoder("utf-8")()
+def _is_text(data: Data, encoding: str) -> bool:
+    decoder = codecs.getincrementaldecoder(encoding)()
     try:
         for chunk in chunks_of(data):
             decoder.decode(chunk)

@@ -9,7 +9,7 @@ import random
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from contextlib import suppress
 from functools import partial
 from itertools import count
@@ -19,6 +19,7 @@ import stamina
 from attrs import evolve
 
 from reconcile.errors import DocumentError, TransientError
+from reconcile.limits import Threads
 from reconcile.stores.addresses import Address, Key
 from reconcile.stores.base import Content, Known, Stat, Store, Write
 from reconcile.stores.gate import Gate
@@ -43,7 +44,7 @@ class DocumentStore(Store):
     def use(self, workers: int) -> None:
         self._workers = workers
         self._gate = Gate(workers)
-        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="store")
+        self._threads = Threads(workers, thread_name_prefix="store")
 
     @abstractmethod
     def _stat(self, key: Key) -> Stat | None:
@@ -74,7 +75,7 @@ class DocumentStore(Store):
         if isinstance(stat, Stat) and digest and stat.md5 is None:
             content = self._sure(self._get, key)
             if isinstance(content, Content):
-                stat = Stat(len(content.data), content.md5, content.version)
+                stat = evolve(stat, size=len(content.data), md5=content.md5, version=content.version)
         return Stat(in_doubt=True) if isinstance(stat, DocumentError) else stat
 
     def read(self, keys: Sequence[Key]) -> dict[Key, Content | DocumentError]:

@@ -11,15 +11,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy.exc import DataError, IntegrityError
+from sqlalchemy.exc import DataError, IntegrityError, NotSupportedError
 
 from reconcile.catalog import Catalog
+from reconcile.catalog.rules import rules_of
 from reconcile.errors import CatalogError, DocumentError
 from reconcile.stores.addresses import Key
 from reconcile.stores.base import Stat, Write
 from reconcile.stores.shortcuts import Transfer, Transferred
 from reconcile.stores.tables import SQL_TYPES, TableStore, table_key
 
+_NOT_THIS_WAY = (DataError, IntegrityError, NotSupportedError)
 _WORK_MEMORY = "SET LOCAL work_mem = '128MB'"  # what a batch holds: it is not to go by way of the disk
 
 
@@ -44,10 +46,14 @@ def copy_inside(
             found: dict[Key, Transferred | DocumentError] = {
                 chosen[row[0]].dest: _transferred(row, chosen[row[0]], restored) for row in result
             }
+            if rules_of(connection, dest.table.name, "INSERT"):  # what they do is not in the statement's answer
+                raise _Unexpected
     except (_Unexpected, CatalogError) as error:
-        if isinstance(error, CatalogError) and not isinstance(error.__cause__, DataError | IntegrityError):
+        if isinstance(error, CatalogError) and not isinstance(
+            error.__cause__, DataError | IntegrityError | NotSupportedError
+        ):
             raise
-        return {}  # a row that cannot be decoded ends the statement for all
+        return {}  # a row that cannot be decoded ends the statement for all; a table with rules wants another one
     return found
 
 

@@ -14,7 +14,7 @@ from attrs import frozen
 
 from reconcile.errors import DocumentError
 from reconcile.stores.addresses import Key
-from reconcile.stores.base import Content, Stat
+from reconcile.stores.base import Content, Known, Stat
 from reconcile.stores.localfs import FileStore
 from reconcile.stores.shortcuts import Shortcut, Transfer, Transferred
 
@@ -55,5 +55,7 @@ class Links:
         with suppress(OSError, DocumentError):
             old, new = self.source.data_dir.status(transfer.source), self.dest.data_dir.status(transfer.dest)
             if os.path.samestat(old, new):
-                os.unlink(self.dest.data_dir.path(transfer.dest))
+                self.dest.ready_to_delete()
+                found = self.dest.look([transfer.dest]).get(transfer.dest)
+                self.dest.delete([Known(transfer.dest, found.version or "")] if found else [])
         return None

@@ -9,36 +9,42 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
+from zlib import crc32
 
 from attrs import evolve
 
-from reconcile.errors import BackendError, DeniedError, DocumentError, MissingStoreError
+from reconcile.errors import BackendError, DeniedError, DocumentError, MissingStoreError, PlaceChangedError
+from reconcile.limits import exceeded
 from reconcile.payload import Data
 from reconcile.stores.addresses import FileAddress, Key
 from reconcile.stores.base import Capabilities, Content, Known, Stat, Store, Write
 from reconcile.stores.data_dir import DataDir
 from reconcile.stores.descriptors import md5_of, read_all, write_all
 from reconcile.stores.documents import DocumentStore
+from reconcile.stores.owner_folder import FOLDER, MARK, NO_LINKS, OwnerFolder
 from reconcile.stores.shortcuts import Shortcut
 from reconcile.stores.syncing import sync_batch, sync_directory, syncs_batches
 
-_WHOLE_STORE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.EMFILE}
+_WHOLE_STORE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENOTCONN}
 _TEMPORARY = ".tmp"  # the end of a temporary name; it begins with a dot
-_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS}
 
 
 class FileStore(DocumentStore):
     """Files below ``archive_data_dir``. ``tag`` goes into temporary names and tells whose they are."""
+
+    keeps_marks = True
 
     def __init__(self, address: FileAddress, tag: str) -> None:
         super().__init__(address)
         self._root = Path(address.data_dir)
         self._tag = tag
         self.data_dir = DataDir(str(self._root))
+        self._folder = OwnerFolder(self.data_dir)
 
     def prepare(self, *, create: bool) -> None:
         with self._errors():
@@ -83,8 +89,41 @@ class FileStore(DocumentStore):
         }
 
     def no_document(self, key: Key) -> str | None:
+        if key == MARK:
+            return "owner_mark"
         name = str(key).rpartition("/")[2]
-        return "temporary" if name.startswith(".") and name.endswith(_TEMPORARY) else None
+        is_ours = str(key).startswith(f"{FOLDER}/") or (name.startswith(".") and name.endswith(_TEMPORARY))
+        return "temporary" if is_ours else None
+
+    def place(self) -> dict[str, Any]:
+        with self._errors():
+            return super().place() | self.data_dir.place()
+
+    def check_place(self) -> None:
+        with self._errors():
+            if not self.data_dir.is_in_place():
+                raise PlaceChangedError(
+                    f"{self._root}: the path leads to another directory than when this run opened it; nothing more"
+                    " is done there",
+                    hint="mount the data dir again, then run the same command",
+                )
+
+    def mark(self) -> bytes | None:
+        with self._errors():
+            return self._folder.mark()
+
+    def swap_mark(self, old: bytes | None, new: bytes | None) -> bool:
+        with self._errors():
+            return self._folder.swap_mark(old, new)
+
+    def ready_to_delete(self) -> None:
+        if self.fence.token is not None:
+            with self._errors():
+                self._folder.prepare(self.fence.token)
+
+    def give_back(self, keys: Iterable[Key], tokens: Collection[str]) -> None:
+        with self._errors():
+            self._folder.give_back(keys, tokens)
 
     def tidy(self, keys: Sequence[Key]) -> None:
         emptied = set()
@@ -92,13 +131,51 @@ class FileStore(DocumentStore):
             with suppress(FileNotFoundError, NotADirectoryError, DocumentError), self._errors(key):
                 path = self.data_dir.safe_path(key)
                 emptied.add(os.path.dirname(path))
-                os.unlink(self._temporary(path))
+                os.unlink(self._temporary(key, path))
         self._prune(emptied)
 
     def delete(self, known: Sequence[Known]) -> dict[Key, DocumentError | None]:
-        answer = super().delete(known)
+        self.check_place()
+        answer = super().delete(known) if self.fence.token is None else self._delete_aside(known, self.fence.token)
         self._prune({os.path.dirname(self.data_dir.path(content.key)) for content in known})
         return answer
+
+    def _delete_aside(self, known: Sequence[Known], token: str) -> dict[Key, DocumentError | None]:
+        """Take the files aside, ask the fence, then remove them; if it says no, they get their names back."""
+        aside: dict[Key, str] = {}
+        try:
+            take = partial(self.outcome, partial(self._take_aside, aside, token))
+            answers = self.each(take, known)
+            self.fence.check()
+            self.each(self._remove, list(aside.values()))
+        except BaseException:
+            with self._errors():
+                for key, path in aside.items():
+                    self._folder.put_back(path, key)
+            raise
+        return {content.key: answer for content, answer in zip(known, answers, strict=True)}
+
+    def _take_aside(self, aside: dict[Key, str], token: str, content: Known) -> None:
+        """Take one file aside if it is the known content; what turns out to be another gets its name back."""
+        with self._errors(content.key):
+            try:
+                if _stat(self.data_dir.status(content.key)).version != content.version:
+                    raise DocumentError("content_changed", "what is there now is not the content that was copied")
+            except (FileNotFoundError, NotADirectoryError):
+                return
+            self.fence.check_recent()
+            path = self._folder.take_aside(content.key, token)
+            if path is None:
+                return
+            if _stat(os.lstat(path)).version != content.version:  # written between the look and the rename
+                self._folder.put_back(path, content.key)
+                raise DocumentError("content_changed", "it was written again while it was to be deleted")
+            aside[content.key] = path
+
+    def _remove(self, path: str) -> None:
+        self.fence.check_recent()
+        with self._errors(), suppress(FileNotFoundError):
+            os.unlink(path)
 
     def _prune(self, directories: set[str]) -> None:
         """Remove what has become empty, and make durable that files are gone."""
@@ -175,17 +252,20 @@ class FileStore(DocumentStore):
     def _laid(self, write: Write, *, synced: bool = False) -> None:
         """Write the file under its temporary name."""
         with self._errors(write.key):
-            self._write_new(self._temporary(self.data_dir.safe_path(write.key)), write.data, synced=synced)
+            path = self.data_dir.safe_path(write.key)
+            self._write_new(self._temporary(write.key, path), write.data, synced=synced)
 
     def _named(self, write: Write) -> Stat | None:
         """Give the file its final name; return what is there already if it is the same."""
         with self._errors(write.key):
             path = self.data_dir.path(write.key)
-            temporary = self._temporary(path)
+            temporary = self._temporary(write.key, path)
             try:
                 self._name(temporary, path)
             except DocumentError as occupied:
-                return evolve(self._found(occupied, write), found=True)
+                found = evolve(self._found(occupied, write), found=True)
+                self.make_durable([write.key])
+                return found
             finally:
                 with suppress(FileNotFoundError):
                     os.unlink(temporary)
@@ -201,7 +281,8 @@ class FileStore(DocumentStore):
                 os.close(descriptor)
             if found != write.md5:
                 path = self.data_dir.path(write.key)
-                os.unlink(path)
+                self.ready_to_delete()
+                self.delete([Known(write.key, _stat(status).version or "")])  # what was read, and no later one
                 raise DocumentError("not_confirmed", f"{path} does not read back as it was written")
             return evolve(_stat(status), md5=write.md5)
 
@@ -230,10 +311,10 @@ class FileStore(DocumentStore):
         self.data_dir.placed(new, partial(os.link, path, new, follow_symlinks=False), synced=not self._syncs_batches)
 
     def make_durable(self, keys: Sequence[Key]) -> None:
-        """Sync files that have their names, and the names."""
         if self._syncs_batches:
             self._sync()
             return
+        directories = set[str]()
         for key in keys:
             with self._errors(key):
                 descriptor, _status = self.data_dir.opened(key)
@@ -241,11 +322,15 @@ class FileStore(DocumentStore):
                     os.fsync(descriptor)
                 finally:
                     os.close(descriptor)
-                sync_directory(os.path.dirname(self.data_dir.path(key)))
+                directories |= self.data_dir.above(key)
+        with self._errors():
+            for directory in directories:
+                sync_directory(directory)
 
-    def _temporary(self, path: str) -> str:
+    def _temporary(self, key: Key, path: str) -> str:
+        """Return a name that no other key has, also where the file system takes two names for one."""
         directory, _slash, name = path.rpartition("/")
-        return f"{directory}/.{name}.{self._tag}{_TEMPORARY}"
+        return f"{directory}/.{name}.{crc32(str(key).encode()):08x}.{self._tag}{_TEMPORARY}"
 
     def _write_new(self, path: str, data: Data, *, synced: bool) -> None:
         descriptor = self.data_dir.new_file(path, synced=synced)
@@ -263,7 +348,7 @@ class FileStore(DocumentStore):
         except FileExistsError:
             raise DocumentError("destination_occupied", f"{path} is there already") from None
         except OSError as error:
-            if error.errno not in _NO_LINKS:
+            if error.errno not in NO_LINKS:
                 raise
             if os.path.lexists(path):
                 raise DocumentError("destination_occupied", f"{path} is there already") from None
@@ -275,8 +360,11 @@ class FileStore(DocumentStore):
         try:
             yield
         except OSError as error:
+            limit = exceeded(error)
+            if limit is not None:
+                raise limit from None
             if key is None or error.errno in _WHOLE_STORE or not os.path.isdir(self._root):
-                hint = "mend it, then run the same command"
+                hint = "fix it, then run the same command"
                 raise BackendError(f"{self._root}: {error.strerror}", hint=hint) from None
             raise DocumentError("refused", f"{self.data_dir.path(key)}: {error.strerror}") from None
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
-from typing import ClassVar
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, ClassVar, TypeVar
 
-from reconcile.errors import BackendError, DocumentError
+from reconcile.errors import BackendError, DocumentError, TransientError
 from reconcile.stores.addresses import Key, ObjectAddress
 from reconcile.stores.base import Known, Stat
 from reconcile.stores.documents import DocumentStore
 
+A = TypeVar("A")
+T = TypeVar("T")
+
 _WORTH_LISTING = 16
+_MARK = "reconcile-owner"  # below the prefix: no document has a key with fewer than two slashes
 
 
 class ObjectStore(DocumentStore):
@@ -21,6 +26,7 @@ class ObjectStore(DocumentStore):
     page: ClassVar[int]  # names that one listing request gives
     delete_page: ClassVar[int]  # keys that one deleting request takes
     lists_at_once: ClassVar[bool]  # a listing shows what was written before it, as a rule
+    keeps_marks = True
     _deletes_many = True  # as far as it is known
 
     def __init__(self, address: ObjectAddress) -> None:
@@ -47,6 +53,7 @@ class ObjectStore(DocumentStore):
 
     def look(self, keys: Sequence[Key], *, digest: bool = False) -> dict[Key, Stat]:
         found = self._listed(sorted(map(str, keys)))[0] if len(keys) >= _WORTH_LISTING else {}
+        found = {key: stat for key, stat in found.items() if stat.version is not None}  # else it is asked for by name
         unseen = [key for key in keys if key not in found or (digest and found[key].md5 is None)]
         return found | super().look(unseen, digest=digest)
 
@@ -56,6 +63,47 @@ class ObjectStore(DocumentStore):
         seen, all_of_them = self._listed(sorted(map(str, keys)))
         unsure = [key for key in keys if (seen[key].md5 is None if key in seen else not all_of_them)]
         return seen | super().look(unsure, digest=True)
+
+    @property
+    def mark_key(self) -> str:
+        """The key of the owner mark."""
+        return f"{self._prefix}{_MARK}"
+
+    def no_document(self, key: Key) -> str | None:
+        return "owner_mark" if key == self.mark_key else None
+
+    def place(self) -> dict[str, Any]:
+        return super().place() | {"mark": self.mark_key}
+
+    def mark(self) -> bytes | None:
+        found = self._again(lambda _nothing: self._mark(), None)
+        return found[0] if found else None
+
+    def swap_mark(self, old: bytes | None, new: bytes | None) -> bool:
+        found = self._again(lambda _nothing: self._mark(), None)
+        if (found[0] if found else None) != old:
+            return False
+        if new is None:
+            self._again(self._unmark, found[1] if found else "")
+            return True
+        self._again(partial(self._put_mark, new), found[1] if found else None)
+        there = self.mark()
+        if there == old:  # a server that refuses the condition itself: then whoever writes last has it
+            self._again(partial(self._put_mark, new, conditional=False), None)
+            there = self.mark()
+        return there == new
+
+    @abstractmethod
+    def _mark(self) -> tuple[bytes, str] | None:
+        """Return the owner mark and its ETag."""
+
+    @abstractmethod
+    def _put_mark(self, mark: bytes, etag: str | None, *, conditional: bool = True) -> None:
+        """Write the owner mark; where ``conditional``, only over the one with this ETag, or over none."""
+
+    @abstractmethod
+    def _unmark(self, etag: str) -> None:
+        """Remove the owner mark; no error if it is gone."""
 
     def delete(self, known: Sequence[Known]) -> dict[Key, DocumentError | None]:
         present = self.look([content.key for content in known])
@@ -74,12 +122,36 @@ class ObjectStore(DocumentStore):
                 answer[content.key] = DocumentError("content_changed", "the ETag is not that of the content copied")
         for start in range(0, len(doomed), self.delete_page):
             page = doomed[start : start + self.delete_page]
-            try:
-                answer |= self._again(self._delete_many, page)
-            except DocumentError:  # a server that does not know the request
-                self._deletes_many = False
-                answer |= {key: self.outcome(self._delete, key) for key in page}
+            if self._deletes_many:
+                try:
+                    answer |= self._again(partial(self._answered, self._delete_many, page), page)
+                    continue
+                except DocumentError:  # a server that does not know the request
+                    self._deletes_many = False
+            versions = {content.key: content.version for content in known}
+            one_by_one = [(key, versions[key]) for key in page]
+            answer |= dict(zip(page, self.each(partial(self.outcome, self._delete_one), one_by_one), strict=True))
         return answer
+
+    def _delete_one(self, key_and_version: tuple[str, str]) -> None:
+        self._answered(self._delete_version, [key_and_version[0]], key_and_version)
+
+    def _delete_version(self, key_and_version: tuple[str, str]) -> None:
+        """Delete one key, where the server heeds such a condition only in this version."""
+        self._delete(key_and_version[0])
+
+    def _answered(self, request: Callable[[A], T], keys: Sequence[Key], argument: A) -> T:
+        """Send a deleting request; one that is not answered may still arrive, and is put on record as such."""
+        try:
+            return request(argument)
+        except TransientError:
+            self.fence.unanswered(self.address, keys)
+            raise
+
+    def _take_away(self, key: Key) -> None:
+        """Delete a copy that this store has just written and that is damaged."""
+        with self.fence.pending(self.address, [key]):
+            self._answered(self._delete, [key], key)
 
     def is_listed(self, key: Key) -> bool:
         return key in self._listed([str(key)])[0]
@@ -98,7 +170,7 @@ class ObjectStore(DocumentStore):
         except FileNotFoundError:
             raise BackendError(
                 f"{self.address.identity}: it is not there (any more)",
-                hint="mend it, then the same command goes on where this one stopped",
+                hint="fix it, then the same command goes on where this one stopped",
             ) from None
         except DocumentError as error:
             raise BackendError(

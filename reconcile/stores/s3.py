@@ -16,27 +16,41 @@ import base64
 import hashlib
 import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from attrs import evolve
 
 from reconcile.config import Backend
-from reconcile.errors import DocumentError, MissingStoreError
+from reconcile.errors import BackendError, DeniedError, DocumentError, MissingStoreError, RedirectedError
 from reconcile.logs import get_logger
 from reconcile.payload import CHUNK_BYTES, Spool, chunks_of, gathered
 from reconcile.stores.addresses import Address, Key, ObjectAddress
-from reconcile.stores.base import Capabilities, Content, Stat, Store, Write
+from reconcile.stores.base import Capabilities, Content, Known, Stat, Store, Write
 from reconcile.stores.between import BetweenBuckets
+from reconcile.stores.lifecycle import expiring, has_tag_rules
 from reconcile.stores.objects import ObjectStore
+from reconcile.stores.s3_bucket import S3Bucket
 from reconcile.stores.s3_client import S3Clients, S3Settings
-from reconcile.stores.s3_errors import UnsupportedRequestError, translated
+from reconcile.stores.s3_delete import HEADER_LIFE_SECONDS, ExpiringDeletes
+from reconcile.stores.s3_errors import (
+    ExpiredCredentialsError,
+    NeedsDigestError,
+    UnsupportedRequestError,
+    translated,
+)
+from reconcile.stores.s3_put import arguments, encrypts_by_kms, tags_of
 from reconcile.stores.shortcuts import Shortcut, Transfer
+
+T = TypeVar("T")
 
 CONTENT_TYPE = "binary/octet-stream"  # the vendor's
 _MD5_ETAG = re.compile(r'"?([0-9a-f]{32})"?')
 _SELF_CHECK = "__anchore_s3_key_self_check__"  # what a service writes at the root of its bucket
+_ARCHIVES = {"GLACIER", "DEEP_ARCHIVE"}  # whose objects cannot be read before they are restored
+_MAYBE_ARCHIVES = _ARCHIVES | {"INTELLIGENT_TIERING"}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 log = get_logger()
@@ -57,9 +71,23 @@ class S3Store(ObjectStore):
         self._heeds_conditions: bool | None = None
         self._etag_is_md5 = True
         self._confirmation = "the ETag, which is the MD5 as a rule"
+        self._deletes = ExpiringDeletes(
+            self._clients,
+            settings.bucket,
+            self._where,
+            lambda: self.fence.check(),  # noqa: PLW0108 - the fence is set after this
+            lambda: self.fence.lives(self.address, HEADER_LIFE_SECONDS),
+        )
+        self._bucket = S3Bucket(self._clients, self._where, settings)
+        self._needs_md5 = False
+        self._put_options: Mapping[str, str] = {}
+        self._has_tag_rules: bool | None = None
 
     def capabilities(self) -> Capabilities:
         return Capabilities(self._heeds_conditions, self._confirmation, self._deletes_many)
+
+    def write_with(self, options: Mapping[str, str]) -> None:
+        self._put_options = options
 
     def rights(self) -> Mapping[str, str]:
         return {
@@ -71,51 +99,141 @@ class S3Store(ObjectStore):
             "listing": "s3:ListBucket",
         }
 
+    def expiry(self, *, patient: bool = True) -> str | None:
+        if not patient and not self._bucket.exists():
+            return None
+        try:
+            rules = self._again(self._bucket.rules, None) if patient else self._bucket.rules()
+        except FileNotFoundError:
+            rules = []
+        except (DeniedError, DocumentError) as error:
+            reason = error.detail if isinstance(error, DocumentError) else error.message
+            log.info("the server does not report its lifecycle rules", at=self._where, reason=reason)
+            rules = []
+        self._has_tag_rules = has_tag_rules(rules, self._prefix)
+        return expiring(rules, self._prefix, tags_of(self._put_options))
+
+    def expiry_of(self, key: Key) -> str | None:
+        if self._has_tag_rules is None:
+            self.expiry()
+        at = self._again(self._expiration, key) if self._has_tag_rules else None
+        return f"a lifecycle rule is going to delete it ({at})" if at else None
+
+    def _expiration(self, key: Key) -> str | None:
+        """Return what the server says of the rule that is going to delete an object."""
+        try:
+            with self._translated(key):
+                head = self._clients.boto.head_object(Bucket=self.settings.bucket, Key=key)
+        except (FileNotFoundError, DocumentError):
+            return None
+        return str(head["Expiration"]) if head.get("Expiration") else None
+
     def no_document(self, key: Key) -> str | None:
-        return "self_check" if str(key).startswith(_SELF_CHECK) else None
+        return "self_check" if str(key).startswith(_SELF_CHECK) else super().no_document(key)
+
+    @property
+    def late_seconds(self) -> int:  # type: ignore[override]
+        return self._deletes.life_seconds
+
+    def server_time(self) -> float | None:
+        return self._again(lambda _nothing: self._deletes.ask_time(), None)
+
+    def _mark(self) -> tuple[bytes, str] | None:
+        try:
+            with translated(self._where):
+                answer = self._clients.boto.get_object(Bucket=self.settings.bucket, Key=self.mark_key)
+                return answer["Body"].read(), answer["ETag"]
+        except FileNotFoundError:
+            return None
+
+    def _put_mark(self, mark: bytes, etag: str | None, *, conditional: bool = True) -> None:
+        condition = {} if not conditional else {"IfNoneMatch": "*"} if etag is None else {"IfMatch": etag}
+        put = partial(self._clients.boto.put_object, Bucket=self.settings.bucket, Key=self.mark_key, Body=mark)
+        put = partial(put, ContentType="application/json", **arguments(self._put_options))
+        try:
+            with translated(self._where):
+                put(**condition)
+        except UnsupportedRequestError:
+            with translated(self._where):
+                put()
+        except (DocumentError, FileNotFoundError):
+            return  # another mark is there: reading it again tells
+
+    def _unmark(self, etag: str) -> None:
+        with translated(self._where), suppress(FileNotFoundError):
+            self._deletes.delete(self.mark_key, etag)
 
     def _prepare(self, *, create: bool) -> None:
-        with translated(self._where):
-            if self._bucket_exists():
-                return
-            if not (create and self.settings.create_bucket):
-                raise MissingStoreError(
-                    f"{self._where}: the bucket is not there",
-                    hint="make it, or set create_bucket: true in the destination config",
-                    made_by_apply=self.settings.create_bucket,
-                )
-            region = self._clients.boto.meta.region_name
-            where = {} if region in (None, "us-east-1", "aws-global") else {"LocationConstraint": region}
-            extra = {"CreateBucketConfiguration": where} if where else {}
-            self._clients.boto.create_bucket(Bucket=self.settings.bucket, **extra)
+        if self._bucket.exists():
+            return
+        if not (create and self.settings.create_bucket):
+            raise MissingStoreError(
+                f"{self._where}: the bucket is not there",
+                hint="make it, or set create_bucket: true in the destination config",
+                made_by_apply=self.settings.create_bucket,
+            )
+        self._bucket.create()
 
     def _list_after(self, name: str, prefix: str, names: int) -> tuple[list[tuple[str, Stat]], bool]:
         with translated(self._where):
             page = self._clients.boto.list_objects_v2(
                 Bucket=self.settings.bucket, StartAfter=name, Prefix=prefix, MaxKeys=names
             )
-        entries = [(entry["Key"], self._stat_of(entry["Size"], entry["ETag"])) for entry in page.get("Contents", [])]
+        entries = [
+            (entry["Key"], self._stat_of(entry["Size"], entry["ETag"], may_be_archived=_may_be_archived(entry)))
+            for entry in page.get("Contents", [])
+        ]
         return entries, bool(page.get("IsTruncated"))
 
     def _stat(self, key: Key) -> Stat | None:
         import obstore  # noqa: PLC0415
 
         try:
-            with translated(self._where):
-                if _is_odd(str(key)):
+            with self._translated(key):
+                if self._by_boto(key):
                     head = self._clients.boto.head_object(Bucket=self.settings.bucket, Key=key)
-                    return self._stat_of(head["ContentLength"], head["ETag"])
+                    return self._stat_of(head["ContentLength"], head["ETag"], may_be_archived=True)
                 meta = obstore.head(self._clients.objects, str(key))
-                return self._stat_of(meta["size"], meta["e_tag"])
+                return self._stat_of(meta["size"], meta["e_tag"], may_be_archived=True)
         except FileNotFoundError:
             return None
+        except (DeniedError, DocumentError) as error:
+            raise self._told_by_get(key, error) from None
+
+    def _told_by_get(self, key: Key, error: BackendError | DocumentError) -> BackendError | DocumentError:
+        """Return what a GET says of a key whose HEAD was refused: an answer to HEAD has no body, and so no words."""
+        try:
+            with translated(self._where):
+                self._clients.boto.get_object(Bucket=self.settings.bucket, Key=key)["Body"].close()
+        except (BackendError, DocumentError) as told:
+            return told
+        except FileNotFoundError:
+            pass
+        return error
+
+    def is_archived(self, key: Key) -> str | None:
+        said = self._sure(self._archived, key)
+        return said.detail if isinstance(said, DocumentError) else said
+
+    def _archived(self, key: Key) -> str | None:
+        try:
+            with self._translated(key):
+                head = self._clients.boto.head_object(Bucket=self.settings.bucket, Key=key)
+        except FileNotFoundError:
+            return None
+        storage = head.get("StorageClass") if head.get("StorageClass") in _ARCHIVES else head.get("ArchiveStatus")
+        is_restored = 'ongoing-request="false"' in head.get("Restore", "")
+        if not storage or is_restored:
+            return None
+        under_way = ", which is under way" if head.get("Restore") else ""
+        return f"it is in archive class {storage} of {self._where}, and has to be restored first{under_way}"
 
     def _get(self, key: Key) -> Content:
         import obstore  # noqa: PLC0415
 
         try:
-            with translated(self._where):
-                if _is_odd(str(key)):
+            with self._translated(key):
+                if self._by_boto(key):
                     answer = self._clients.boto.get_object(Bucket=self.settings.bucket, Key=key)
                     return Content(gathered(answer["Body"].iter_chunks()), version=answer["ETag"])
                 got = obstore.get(self._clients.objects, str(key))
@@ -171,8 +289,16 @@ class S3Store(ObjectStore):
 
     def _put(self, write: Write) -> Stat:
         try:
-            with translated(self._where):
+            with self._translated(write.key):
                 etag, confirmed = self._put_object(write)
+        except NeedsDigestError:
+            if self._needs_md5:
+                raise
+            log.warning(
+                "the bucket takes nothing without Content-MD5, which boto3 sends; it takes more CPU", at=self._where
+            )
+            self._needs_md5 = True
+            return self._put(write)
         except UnsupportedRequestError:
             if self._heeds_conditions is False:
                 raise
@@ -185,7 +311,7 @@ class S3Store(ObjectStore):
         elif _md5_of(etag) == write.md5:
             self._confirmation = "the ETag, which is the MD5"
         else:
-            self._read_back(write)
+            self._read_back(write, etag)
             self._confirmation = "reading back: the ETag is not the MD5, and no SHA-256 is told"
         return Stat(len(write.data), write.md5, etag)
 
@@ -194,7 +320,8 @@ class S3Store(ObjectStore):
         import obstore  # noqa: PLC0415
 
         conditional = self._heeds_conditions is not False
-        if isinstance(write.data, bytes) and self._etag_is_md5 and not _is_odd(str(write.key)):
+        by_obstore = self._etag_is_md5 and not (self._needs_md5 or self._put_options or self._by_boto(write.key))
+        if isinstance(write.data, bytes) and by_obstore:
             mode = "create" if conditional else "overwrite"
             attributes = {"Content-Type": CONTENT_TYPE}
             put = obstore.put(
@@ -215,33 +342,51 @@ class S3Store(ObjectStore):
             ContentType=CONTENT_TYPE,
             ContentMD5=base64.b64encode(bytes.fromhex(write.md5)).decode(),
             **extra,
+            **arguments(self._put_options),
             **({"ChecksumSHA256": sha256} if sha256 else {}),
         )
         return str(answer["ETag"]), bool(sha256) and answer.get("ChecksumSHA256") == sha256
 
-    def _read_back(self, write: Write) -> None:
+    def _read_back(self, write: Write, etag: str | None) -> None:
         """Confirm by reading, on a server whose ETag is not the MD5; take a damaged copy away again."""
-        if self._get(write.key).md5 != write.md5:
-            self._delete(write.key)
+        there = self._get(write.key)
+        if there.md5 != write.md5:
+            if there.version == etag:  # ours, and not what a service wrote there since
+                self._take_away(write.key)
             raise DocumentError("not_confirmed", f"{self._where} does not hold what it was given")
         self._etag_is_md5 = False
 
+    def delete(self, known: Sequence[Known]) -> dict[Key, DocumentError | None]:
+        if known and self._deletes.clock.now() is None:
+            self.server_time()  # a request of its own, tried again by itself
+        return super().delete(known)
+
     def _delete(self, key: Key) -> None:
-        with translated(self._where):
-            self._clients.boto.delete_object(Bucket=self.settings.bucket, Key=key)
+        with translated(self._where), suppress(FileNotFoundError):
+            self._deletes.delete(str(key), None)
+
+    def _delete_version(self, key_and_version: tuple[str, str]) -> None:
+        key, etag = key_and_version
+        try:
+            with translated(self._where), suppress(FileNotFoundError):
+                self._deletes.delete(key, etag)
+        except DocumentError as error:
+            if error.reason == "destination_occupied":  # the condition does not hold
+                raise DocumentError("content_changed", "the ETag is not that of the content copied") from None
+            raise
 
     def _delete_many(self, keys: list[str]) -> dict[Key, DocumentError | None]:
         with translated(self._where):
-            answer = self._clients.boto.delete_objects(
-                Bucket=self.settings.bucket, Delete={"Objects": [{"Key": key} for key in keys], "Quiet": True}
-            )
+            errors = self._deletes.delete_many(keys)
         return {
             error["Key"]: DocumentError("refused", f"{self._where} did not delete it: {error.get('Code')}")
-            for error in answer.get("Errors", [])
+            for error in errors
         }
 
     def shortcut_from(self, source: Store) -> Shortcut | None:
         if not isinstance(source, S3Store) or not self.settings.same_server(source.settings):
+            return None
+        if encrypts_by_kms(self._put_options):  # the ETag of the server's copy would confirm nothing
             return None
         return BetweenBuckets(source, self, partial(self._copy_object, source)).shortcut()
 
@@ -254,24 +399,60 @@ class S3Store(ObjectStore):
                 CopySourceIfMatch=f'"{transfer.md5}"',
                 ContentType=CONTENT_TYPE,
                 MetadataDirective="REPLACE",
+                TaggingDirective="REPLACE" if "Tagging" in self._put_options else "COPY",
+                **arguments(self._put_options),
             )
         return self._stat_of(None, answer["CopyObjectResult"]["ETag"])
 
-    def _bucket_exists(self) -> bool:
-        from botocore.exceptions import ClientError  # noqa: PLC0415
+    def remarks(self) -> list[str]:
+        said = [self._said_of(self._bucket.versioning), self._said_of(self._bucket.retention)]
+        return [*self._bucket.remarks, *(text for text in said if text is not None)]
 
+    def _said_of(self, question: Callable[[None], str | None]) -> str | None:
+        """Return what the server says of its bucket; None where it does not, or will not."""
         try:
-            head = self._clients.boto.head_bucket(Bucket=self.settings.bucket)
-            if not self.settings.url:
-                self._clients.bucket_region = head.get("BucketRegion")
-        except ClientError as error:
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:  # noqa: PLR2004
-                return False
-            raise
-        return True
+            return self._again(question, None)
+        except FileNotFoundError:  # there is no such setting
+            return None
+        except (BackendError, DocumentError) as error:
+            log.info("the server does not report a setting of the bucket", at=self._where, reason=str(error))
+            return None
 
-    def _stat_of(self, size: int | None, etag: str | None) -> Stat:
-        return Stat(size, _md5_of(etag) if self._etag_is_md5 else None, etag)
+    def _by_boto(self, key: Key) -> bool:
+        """Tell whether obstore must not be used: for this key, or at all."""
+        return self._clients.is_proxied or _is_odd(str(key))
+
+    def _attempt(self, verb: Callable[[Any], T], argument: object) -> T:
+        """Call a verb once; credentials that have expired are fetched anew before that counts."""
+        generation = self._clients.generation
+        try:
+            return super()._attempt(verb, argument)
+        except ExpiredCredentialsError:
+            self._clients.renew(generation)
+            return super()._attempt(verb, argument)
+
+    @contextmanager
+    def _translated(self, key: Key) -> Iterator[None]:
+        """Turn errors of requests for a key into ours; where obstore was redirected, boto3 says where to."""
+        try:
+            with translated(self._where):
+                yield
+        except RedirectedError as error:
+            raise (error if error.is_located else self._located(error, key)) from None
+
+    def _located(self, error: RedirectedError, key: Key) -> RedirectedError:
+        """Return the error with the host that boto3 is redirected to, as far as it is."""
+        try:
+            with translated(self._where):
+                self._clients.boto.head_object(Bucket=self.settings.bucket, Key=key)
+        except RedirectedError as located:
+            return located
+        except (BackendError, DocumentError, FileNotFoundError):
+            pass
+        return error
+
+    def _stat_of(self, size: int | None, etag: str | None, *, may_be_archived: bool = False) -> Stat:
+        return Stat(size, _md5_of(etag) if self._etag_is_md5 else None, etag, may_be_archived=may_be_archived)
 
     @property
     def _where(self) -> str:
@@ -281,6 +462,10 @@ class S3Store(ObjectStore):
 def _is_odd(key: str) -> bool:
     """Tell whether obstore's path type would refuse or alter the key."""
     return bool(_CONTROL.search(key)) or any(segment in ("", ".", "..") for segment in key.split("/"))
+
+
+def _may_be_archived(entry: Mapping[str, Any]) -> bool:
+    return entry.get("StorageClass", "STANDARD") in _MAYBE_ARCHIVES
 
 
 def _md5_of(etag: str | None) -> str | None:

@@ -1,5 +1,9 @@
 """The clients of an S3 bucket: boto3's and obstore's, with one set of credentials between them.
 
+Neither follows a redirect to another host. boto3 follows none. obstore follows those of GET and HEAD and has no setting
+for that, so every host but the endpoint's is sent to a proxy that does not exist, which no request comes through. With
+a real proxy that is not possible: there boto3 does obstore's part too.
+
 Proxies follow ``HTTP_PROXY``, ``HTTPS_PROXY``, ``NO_PROXY``; certificates of a private authority ``AWS_CA_BUNDLE``
 (or ``ca_bundle`` of the AWS profile, or ``REQUESTS_CA_BUNDLE``), for both clients alike. Which server is meant is for
 the config file alone to say: an endpoint in the environment (``AWS_ENDPOINT_URL``) counts for nothing.
@@ -9,24 +13,43 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 from attrs import define, evolve
 
 from reconcile.config import Backend
 from reconcile.errors import ConfigError
+from reconcile.logs import get_logger
 from reconcile.secret import Secret
+from reconcile.stores.redirects import STATUSES, RedirectAnswer
+from reconcile.stores.s3_credentials import CredentialProvider, refresh_by_life
 
 if TYPE_CHECKING:
     from obstore.store import S3Store as Objects
 
 T = TypeVar("T")
+
+NO_PROXY = "127.0.0.1:0"  # nothing can listen at port 0; errors name it
+
+_DEFAULT_REGION = "us-east-1"
+_REGION_STATUSES = {*STATUSES, 400}
+
+log = get_logger()
+
+
+class RegionAnswer(Exception):  # noqa: N818 - an answer, and not ours to judge
+    """What boto3 got says that the bucket is in another region than requests were signed for."""
+
+    def __init__(self, region: str) -> None:
+        super().__init__(region)
+        self.region = region
 
 
 @define
@@ -46,58 +69,106 @@ class S3Settings:
 
     @classmethod
     def of(cls, backend: Backend) -> S3Settings:
-        """Read the settings; ``iamauto`` leaves the keys to the standard AWS credential chain."""
+        """Read the settings; ``iamauto`` leaves the keys to the standard AWS credential chain, where there are none."""
         settings: dict[str, Any] = {
             key: value.reveal() if isinstance(value, Secret) else value for key, value in backend.settings.items()
         }
-        automatic = bool(settings.get("iamauto"))
+        has_keys = "access_key" in settings and "secret_key" in settings  # as the services ask: they win over iamauto
         return cls(
             bucket=settings["bucket"],
             url=settings.get("url") or None,
             region=settings.get("region") or None,
-            access_key=None if automatic else settings.get("access_key"),
-            secret_key=None if automatic else settings.get("secret_key"),
+            access_key=settings.get("access_key") or None if has_keys else None,
+            secret_key=settings.get("secret_key") or None if has_keys else None,
             create_bucket=bool(settings.get("create_bucket")),
         )
 
 
 class S3Clients:
-    """Both clients, each made on first use and by one thread. Neither retries: the stores do."""
+    """Both clients, each made on first use and by one thread. Neither retries: the stores do.
+
+    ``generation`` counts how often they were made anew.
+    """
 
     def __init__(self, settings: S3Settings) -> None:
         self._settings = settings
-        self._making = threading.Lock()
+        self._making = threading.RLock()
+        self._made: dict[str, Any] = {}
+        self._region: str | None = None
+        self.generation = 0
         self.bucket_region: str | None = None  # as AWS tells it, whatever the config says
 
     @property
     def boto(self) -> Any:  # noqa: ANN401 - boto3 has no types of its own
         """The boto3 client."""
-        return self._made("_boto", self._make_boto)
+        return self._once("boto", self._make_boto)
 
     @property
     def objects(self) -> Objects:
         """The obstore store."""
-        return self._made("_objects", self._make_objects)
+        return self._once("objects", self._make_objects)
 
-    @cached_property
+    @property
+    def credentials(self) -> Any:  # noqa: ANN401
+        """The credentials of now, as botocore has them; None where there are none."""
+        found = self._session.get_credentials()
+        return None if found is None else found.get_frozen_credentials()
+
+    @property
+    def is_proxied(self) -> bool:
+        """Whether a proxy of the environment stands before the endpoint: then nothing may go by obstore."""
+        return self._once("is_proxied", self._find_proxy)
+
+    @property
+    def region(self) -> str:
+        """The region that requests are signed for.
+
+        Beside a ``url`` the vendor's client takes the environment's, whatever the config says, else us-east-1.
+        """
+        return self._region or self.bucket_region or self._session.region_name or _DEFAULT_REGION
+
+    def use_region(self, region: str) -> None:
+        """Sign for this region from here on."""
+        with self._making:
+            self._region = region
+            self._forget()
+
+    def renew(self, generation: int) -> None:
+        """Get credentials anew, unless that was done since ``generation``: the chain is gone through once more."""
+        with self._making:
+            if generation == self.generation:
+                log.info("the credentials have expired; they are fetched anew", bucket=self._settings.bucket)
+                self._forget()
+
+    def _forget(self) -> None:
+        self._made = {}
+        self.generation += 1
+
+    def _once(self, name: str, make: Callable[[], T]) -> T:
+        made = self._made
+        if name not in made:
+            with self._making:
+                made = self._made
+                if name not in made:
+                    made[name] = make()
+        return made[name]  # type: ignore[no-any-return]
+
+    @property
     def _session(self) -> Any:  # noqa: ANN401
+        return self._once("session", self._make_session)
+
+    def _make_session(self) -> Any:  # noqa: ANN401
         import boto3  # noqa: PLC0415
 
         session = boto3.session.Session(
             aws_access_key_id=self._settings.access_key,
             aws_secret_access_key=self._settings.secret_key,
-            region_name=self._settings.region or ("us-east-1" if self._settings.url else None),
+            region_name=None if self._settings.url else self._settings.region,
         )
+        refresh_by_life(session.get_credentials())
         parsers = session._session.get_component("response_parser_factory")  # noqa: SLF001
         parsers.set_parser_defaults(timestamp_parser=_timestamp)  # its own takes half the time of a listing
         return session
-
-    def _made(self, name: str, make: Callable[[], T]) -> T:
-        if name not in self.__dict__:
-            with self._making:
-                if name not in self.__dict__:
-                    self.__dict__[name] = make()
-        return self.__dict__[name]  # type: ignore[no-any-return]
 
     def _make_boto(self) -> Any:  # noqa: ANN401
         config = _only_given(
@@ -109,15 +180,38 @@ class S3Clients:
             response_checksum_validation="when_required",
             s3={"addressing_style": "path"} if self._settings.url else {},
         )
-        return self._session.client("s3", endpoint_url=self._settings.url, config=config)
+        url = self._settings.url
+        region = self.region if url or self._region else None
+        client = self._session.client("s3", region, endpoint_url=url, config=config)
+        client.meta.events.register_first("needs-retry.s3", self._judge_answer)
+        return client
+
+    def _judge_answer(self, response: tuple[Any, dict[str, Any]] | None, **_more: object) -> None:
+        """Raise `RedirectAnswer` or `RegionAnswer` for what botocore would act on by itself.
+
+        It would ask for a bucket's region without end where a redirect names none, and sign for another region without
+        a word, of which obstore would not know. AWS's own answers are left to it.
+        """
+        if response is None or response[0].status_code not in _REGION_STATUSES:
+            return
+        status, error = response[0].status_code, response[1].get("Error", {})
+        headers = response[1]["ResponseMetadata"].get("HTTPHeaders", {})
+        region = headers.get("x-amz-bucket-region") or error.get("Region")
+        if region and not self._settings.url:
+            return
+        if region and region != self.region:
+            raise RegionAnswer(region)
+        if status in STATUSES:
+            raise RedirectAnswer(headers.get("location") or error.get("Endpoint"))
 
     def _make_objects(self) -> Objects:
-        from obstore.auth.boto3 import Boto3CredentialProvider  # noqa: PLC0415
         from obstore.store import S3Store as Objects  # noqa: PLC0415
 
-        region = self.bucket_region or self._session.region_name or "us-east-1"
+        endpoint = self._endpoint()
         options: dict[str, Any] = {
-            "allow_http": True,
+            "allow_http": urlsplit(endpoint).scheme == "http",
+            "proxy_url": f"http://{NO_PROXY}",
+            "proxy_excludes": _as_in_urls(urlsplit(endpoint).hostname or ""),
             "connect_timeout": "10s",
             "read_timeout": "60s",
             "timeout": "1h",
@@ -126,13 +220,25 @@ class S3Clients:
             options["root_certificate"] = bundle
         return Objects(
             self._settings.bucket,
-            region=region,
-            endpoint=(self._settings.url or self._aws_endpoint(region)).rstrip("/"),
-            credential_provider=Boto3CredentialProvider(self._session),
+            region=self.region,
+            endpoint=endpoint,
+            credential_provider=CredentialProvider(self._session.get_credentials()),
             virtual_hosted_style_request=not self._settings.url and self._has_host,
             client_options=options,  # type: ignore[arg-type]
             retry_config={"max_retries": 0},
         )
+
+    def _find_proxy(self) -> bool:
+        from botocore.utils import get_environ_proxies  # noqa: PLC0415
+
+        endpoint = self._endpoint()
+        proxied = urlsplit(endpoint).scheme in get_environ_proxies(endpoint)
+        if proxied:
+            log.info("a proxy is in use: all requests go by boto3, which follows no redirect, and takes more CPU")
+        return proxied
+
+    def _endpoint(self) -> str:
+        return (self._settings.url or self._aws_endpoint(self.region)).rstrip("/")
 
     @property
     def _has_host(self) -> bool:
@@ -153,6 +259,15 @@ class S3Clients:
             return Path(path).read_bytes()
         except OSError as error:
             raise ConfigError(f"{path}: the file of certificates cannot be read: {error.strerror}") from None
+
+
+def _as_in_urls(host: str) -> str:
+    """Return a host as URLs spell it once they are parsed: numeric ones in four parts, others in ASCII."""
+    with suppress(OSError):
+        return socket.inet_ntoa(socket.inet_aton(host))
+    with suppress(UnicodeError):
+        return host if host.isascii() else host.encode("idna").decode()
+    return host
 
 
 def _timestamp(value: Any) -> datetime:  # noqa: ANN401

@@ -5,31 +5,73 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+
+from attrs import frozen
 
 from reconcile.errors import BackendError, DeniedError, DocumentError, TransientError
 from reconcile.secret import scrub
+from reconcile.stores.answers import FULL_HINT, clocks, is_full, sentence
 from reconcile.stores.documents import seconds_asked
+from reconcile.stores.redirects import STATUSES, RedirectAnswer, redirected
+from reconcile.stores.s3_client import NO_PROXY, RegionAnswer
 
 _STATUS = re.compile(r"status code: (\d{3})")
-_CODE = re.compile(r"<Code>([A-Za-z0-9]{1,60})</Code>")
+_FIELD = "<{0}>([^<]{{1,2000}})</{0}>"
 _TRANSIENT = {408, 429, 500, 502, 503, 504}
 _THROTTLED = {429, 503}
 _DENIED = {401, 403}
-_CREDENTIAL_CODES = {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId"}
-_WRONG_PLACE = {
-    "PermanentRedirect",
-    "AuthorizationHeaderMalformed",
-    "InvalidBucketName",
-    "IllegalLocationConstraintException",
-}
+_EXPIRED = {"ExpiredToken", "TokenRefreshRequired", "ExpiredTokenException"}
+_CREDENTIAL_CODES = {"InvalidToken", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
+_WRONG_PLACE = {"PermanentRedirect", "InvalidBucketName", "IllegalLocationConstraintException"}
+_OTHER_REGION = {"AuthorizationHeaderMalformed", "InvalidRegion", "InvalidRegionName"}
 _OTHER_BYTES = {"BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch"}
-_MEND = "mend it, then the same command goes on where this one stopped"
-_WAIT = "once it is well, the same command goes on where this one stopped; fewer --workers ask less of it"
+_NEEDS_MD5 = re.compile(r"content-?md5", re.IGNORECASE)
+_SKEW_SECONDS = 300  # servers allow 900: an answer without words, and clocks this far apart, is about the clocks
+_FIX = "fix it, then the same command resumes"
+_WAIT = "once it is available again, the same command resumes; fewer --workers ask less of it"
 _CREDENTIALS = "check access_key and secret_key (or the AWS credential chain), and what they may do in this bucket"
 
 
 class UnsupportedRequestError(DocumentError):
     """The server does not know what a request asks for (501), such as a condition."""
+
+
+class NeedsDigestError(DocumentError):
+    """The server takes nothing without ``Content-MD5``, as buckets with Object Lock do."""
+
+
+class MissingBucketError(BackendError):
+    """The bucket is not there."""
+
+
+class ExpiredCredentialsError(DeniedError):
+    """The credentials are valid no longer; newer ones may be."""
+
+
+class WrongRegionError(DeniedError):
+    """The request was signed for another region than the bucket's, which is ``region`` if the server names it."""
+
+    def __init__(self, message: str, *, hint: str | None = None, region: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.region = region
+
+
+@frozen
+class Answer:
+    """An error as a server sent it: HTTP status, and what its body and headers say."""
+
+    status: int
+    code: str = ""
+    message: str = ""
+    server_time: str | None = None
+    region: str | None = None
+    retry_after: float | None = None
+
+    @property
+    def said(self) -> str:
+        """Status and code."""
+        return f"{self.status} {self.code}".strip()
 
 
 @contextmanager
@@ -42,48 +84,133 @@ def translated(where: str) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         if "NoSuchBucket" in str(error):
-            raise _error(where, 404, "NoSuchBucket") from None
+            raise _error(where, Answer(404, "NoSuchBucket")) from None
         raise
+    except RedirectAnswer as redirect:
+        raise redirected(where, redirect.location) from None
+    except RegionAnswer as told:
+        raise _error(where, Answer(400, "AuthorizationHeaderMalformed", region=told.region)) from None
     except AlreadyExistsError:
-        raise _error(where, 412, "PreconditionFailed") from None
+        raise _error(where, Answer(412, "PreconditionFailed")) from None
     except ClientError as error:
-        answer = error.response
-        status = answer["ResponseMetadata"].get("HTTPStatusCode", 0)
-        code = str(answer.get("Error", {}).get("Code", ""))
-        if status == 404 and code != "NoSuchBucket":  # noqa: PLR2004
+        answer = _of_boto(error.response)
+        if answer.status == 404 and answer.code != "NoSuchBucket":  # noqa: PLR2004
             raise FileNotFoundError from None
-        raise _error(where, status, code, seconds_asked(answer["ResponseMetadata"].get("HTTPHeaders", {}))) from None
-    except (BotoCoreError, BaseError, OSError) as error:
-        text = str(error)
-        found, named = _STATUS.search(text), _CODE.search(text)
-        if found:
-            raise _error(where, int(found[1]), named[1] if named else "") from None
-        raise _unreachable(where, error) from None
+        raise _error(where, answer) from None
+    except (BotoCoreError, BaseError, OSError, RuntimeError) as error:
+        raise _of_obstore(where, error) from None
+
+
+def _of_boto(response: dict[str, Any]) -> Answer:
+    about, said = response["ResponseMetadata"], response.get("Error", {})
+    headers = about.get("HTTPHeaders", {})
+    code = str(said.get("Code", ""))
+    is_bare = code.isdigit()  # botocore's own words for an answer without a body
+    return Answer(
+        about.get("HTTPStatusCode", 0),
+        "" if is_bare else code,
+        "" if is_bare else str(said.get("Message", "")),
+        said.get("ServerTime") or headers.get("date"),
+        said.get("Region") or headers.get("x-amz-bucket-region"),
+        seconds_asked(headers),
+    )
+
+
+def _of_obstore(where: str, error: Exception) -> Exception:
+    """Return the error for one that was raised by obstore, or by boto3 before there was an answer."""
+    text = str(error)
+    found = _STATUS.search(text)
+    if f" {NO_PROXY}," in text or (found and int(found[1]) in STATUSES):
+        return redirected(where, None)
+    if found is None:
+        return _unreachable(where, error)
+
+    def named(name: str) -> str | None:
+        match = re.search(_FIELD.format(name), text)
+        return match[1] if match else None
+
+    code, message = named("Code") or "", named("Message") or ""
+    return _error(where, Answer(int(found[1]), code, message, named("ServerTime"), named("Region")))
+
+
+_QUERY = re.compile(r"(?<=[^\s\"'])\?[^\s\"']+")
 
 
 def _unreachable(where: str, error: Exception) -> BackendError:
     name = type(error).__name__
+    if name == "RuntimeError":  # what botocore raises for new credentials that have expired already
+        return ExpiredCredentialsError(f"{where}: no credentials: {scrub(str(error))}", hint=_CREDENTIALS)
     if name in ("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "TokenRetrievalError"):
         return BackendError(f"{where}: no credentials: {scrub(str(error))}", hint=_CREDENTIALS)
     first = scrub(str(error).strip().splitlines()[0]) if str(error).strip() else name
+    first = _QUERY.sub("", first)  # a signature, and the token of a session, may stand there
     return TransientError(f"{where}: no answer: {first}", hint="is the endpoint right, and up?")
 
 
-def _error(where: str, status: int, code: str, retry_after: float | None = None) -> Exception:
-    said = f"{status} {code}".strip()
+def _error(where: str, answer: Answer) -> Exception:
+    return (
+        _of_document(where, answer)
+        or _of_backend(where, answer)
+        or DocumentError("refused", f"{where} refused it ({answer.said}){sentence(answer.message)}")
+    )
+
+
+def _of_document(where: str, answer: Answer) -> DocumentError | None:
+    """Return the error where the answer is about one document."""
+    status, code, said = answer.status, answer.code, f"({answer.said}){sentence(answer.message)}"
     if status == 412 or code in ("PreconditionFailed", "ConditionalRequestConflict"):  # noqa: PLR2004
         return DocumentError("destination_occupied", "an object is there already")
     if code in _OTHER_BYTES:
-        return DocumentError("not_confirmed", f"the server got other bytes than were sent ({said})")
+        return DocumentError("not_confirmed", f"the server got other bytes than were sent {said}")
     if status == 501 or code == "NotImplemented":  # noqa: PLR2004
-        return UnsupportedRequestError("refused", f"{where} does not know this request ({said})")
+        return UnsupportedRequestError("refused", f"{where} does not know this request {said}")
+    if code == "InvalidObjectState":
+        return DocumentError("archived", f"it is in an archive class of {where}, and has to be restored first {said}")
+    if status == 400 and _NEEDS_MD5.search(f"{code} {answer.message}"):  # noqa: PLR2004
+        return NeedsDigestError("refused", f"{where} refused it {said}")
+    return None
+
+
+def _of_backend(where: str, answer: Answer) -> BackendError | None:
+    """Return the error where the answer is about the whole bucket, or all requests."""
+    status, code, said = answer.status, answer.code, f"({answer.said}){sentence(answer.message)}"
+    apart = _apart(answer)
     if code == "NoSuchBucket":
-        return BackendError(f"{where}: the bucket is not there (any more)", hint=_MEND)
-    if status in _DENIED or code in _CREDENTIAL_CODES:
-        return DeniedError(f"{where}: access denied ({said})", hint=_CREDENTIALS)
-    if code in _WRONG_PLACE:
-        return BackendError(f"{where}: the server refuses the bucket ({said})", hint="check bucket, region and url")
-    if status in _TRANSIENT or code in ("SlowDown", "RequestTimeout"):
-        trouble, throttled = f"{where}: the server is in trouble ({said})", status in _THROTTLED or code == "SlowDown"
-        return TransientError(trouble, hint=_WAIT, retry_after=retry_after, throttled=throttled)
-    return DocumentError("refused", f"{where} refused it ({said})")
+        error: BackendError = MissingBucketError(f"{where}: the bucket is not there (any more)", hint=_FIX)
+    elif is_full(status, code, answer.message):
+        error = BackendError(f"{where}: the store is full {said}", hint=FULL_HINT)
+    elif apart is not None:
+        hint = "set the clock that is wrong (by NTP, say); then the same command resumes"
+        error = BackendError(f"{where}: the clocks differ {said}; {apart}", hint=hint)
+    elif code in _EXPIRED:
+        error = ExpiredCredentialsError(
+            f"{where}: access denied {said}: the credentials have expired", hint=_CREDENTIALS
+        )
+    elif code in _OTHER_REGION:
+        error = WrongRegionError(
+            f"{where}: the request was signed for another region {said}"
+            + (f"; the bucket is in {answer.region}" if answer.region else ""),
+            hint="check region and url, and AWS_DEFAULT_REGION",
+            region=answer.region,
+        )
+    elif status in _DENIED or code in _CREDENTIAL_CODES:
+        error = DeniedError(f"{where}: access denied {said}", hint=_CREDENTIALS)
+    elif code in _WRONG_PLACE:
+        error = BackendError(f"{where}: the server refuses the bucket {said}", hint="check bucket, region and url")
+    elif status in _TRANSIENT or code in ("SlowDown", "RequestTimeout"):
+        throttled = status in _THROTTLED or code == "SlowDown"
+        error = TransientError(
+            f"{where}: server error {said}", hint=_WAIT, retry_after=answer.retry_after, throttled=throttled
+        )
+    else:
+        return None
+    return error
+
+
+def _apart(answer: Answer) -> str | None:
+    """Return how far the clocks are apart, if that is why a request was refused."""
+    found = clocks(answer.server_time)
+    if answer.code == "RequestTimeTooSkewed":
+        return found[1] if found else "the server does not say what time it is there"
+    is_bare = answer.status in (400, 403) and not answer.code
+    return found[1] if is_bare and found and abs(found[0]) > _SKEW_SECONDS else None

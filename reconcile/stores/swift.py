@@ -1,4 +1,4 @@
-"""Driver ``swift``: objects in a container, by python-swiftclient (extra ``reconcile[swift]``).
+"""Driver ``swift``: objects in a container, by python-swiftclient (extra ``swift``).
 
 The vendor hands its config's keys to the client as options, so we do the same: whatever it can authenticate
 with works here. Connections are not thread-safe: each thread has its own. Writes are sent with their MD5 as
@@ -21,16 +21,21 @@ from reconcile.errors import BackendError, DeniedError, DocumentError, MissingSt
 from reconcile.payload import CHUNK_BYTES, Spool, gathered
 from reconcile.secret import Secret, scrub
 from reconcile.stores.addresses import Address, Key, ObjectAddress
+from reconcile.stores.answers import FULL_HINT, is_full, sentence
 from reconcile.stores.base import Capabilities, Content, Stat, Store, Write
 from reconcile.stores.between import BetweenBuckets
 from reconcile.stores.documents import seconds_asked
 from reconcile.stores.objects import ObjectStore
+from reconcile.stores.redirects import redirects_refused
+from reconcile.stores.server_clock import ServerClock
 from reconcile.stores.shortcuts import Shortcut, Transfer
+from reconcile.stores.swift_client import as_sent, connect
+from reconcile.wording import time_text
 
 _OWN_KEYS = ("container", "create_container", "anchore_key_prefix")  # the vendor's; all others are the client's
 _TRANSIENT = {408, 429, 498, 499, 500, 502, 503, 504}
 _THROTTLED = {429, 498, 503}
-_WAIT = "once it is well, the same command goes on where this one stopped; fewer --workers ask less of it"
+_WAIT = "once it is available again, the same command resumes; fewer --workers ask less of it"
 _CREDENTIALS = "check the authentication options of the config, and what they may do in this container"
 
 
@@ -40,6 +45,7 @@ class SwiftStore(ObjectStore):
     page: ClassVar[int] = 10_000
     lists_at_once: ClassVar[bool] = False  # containers are updated when the server comes to it
     delete_page: ClassVar[int] = 1000
+    late_seconds = 900  # Swift bounds a request's life by nothing: this is an assumption
 
     def __init__(self, address: ObjectAddress, backend: Backend) -> None:
         super().__init__(address)
@@ -51,6 +57,7 @@ class SwiftStore(ObjectStore):
             if key not in _OWN_KEYS
         }
         self._local = threading.local()
+        self._clock = ServerClock()
         self._can_delete_many = False
 
     def capabilities(self) -> Capabilities:
@@ -91,33 +98,49 @@ class SwiftStore(ObjectStore):
             _headers, entries = self._connection.get_container(
                 self.container, marker=name or None, prefix=prefix or None, limit=names
             )
-        found = [(entry["name"], Stat(entry["bytes"], entry["hash"], entry["hash"])) for entry in entries]
+        found = [(entry["name"], _listed(entry)) for entry in entries if "name" in entry]
         return found, bool(entries)  # servers have page sizes of their own
 
     def _stat(self, key: Key) -> Stat | None:
         try:
             with self._translated():
-                return _stat(self._connection.head_object(self.container, key))
+                return _stat(self._connection.head_object(self.container, as_sent(str(key))))
         except FileNotFoundError:
             return None
+
+    def expiry_of(self, key: Key) -> str | None:
+        at = self._again(self._deleted_at, key)
+        return f"the server is going to delete it at {time_text(at)} (X-Delete-At)" if at is not None else None
+
+    def _deleted_at(self, key: Key) -> int | None:
+        """Return when the object is going to be deleted, in Unix seconds."""
+        try:
+            with self._translated():
+                at = self._connection.head_object(self.container, as_sent(str(key))).get("x-delete-at", "")
+        except (FileNotFoundError, DocumentError):
+            return None
+        return int(at) if at.isdecimal() else None
 
     def _get(self, key: Key) -> Content:
         try:
             with self._translated():
-                headers, body = self._connection.get_object(self.container, key, resp_chunk_size=CHUNK_BYTES)
+                headers, body = self._connection.get_object(
+                    self.container, as_sent(str(key)), resp_chunk_size=CHUNK_BYTES
+                )
                 data = gathered(body)
         except FileNotFoundError:
             raise DocumentError("source_missing", f"no object {key!r} in {self._where}") from None
-        if len(data) != int(headers["content-length"]):
+        stat = _stat(headers)
+        if stat.size is not None and len(data) != stat.size:
             raise TransientError(f"{self._where}: the connection was lost while {key!r} was read")
-        return Content(data, version=_stat(headers).version)
+        return Content(data, version=stat.version, reproducible=not stat.is_composite)
 
     def _put(self, write: Write) -> Stat:
         try:
             with self._translated():
                 etag = self._connection.put_object(
                     self.container,
-                    write.key,
+                    as_sent(str(write.key)),
                     contents=write.data.file() if isinstance(write.data, Spool) else write.data,
                     content_length=len(write.data),
                     etag=write.md5,
@@ -126,15 +149,50 @@ class SwiftStore(ObjectStore):
                 )
         except FileNotFoundError:
             raise BackendError(f"{self._where}: the container is not there (any more)") from None
-        if etag.strip('"') != write.md5 and self._get(write.key).md5 != write.md5:
-            self._delete(write.key)
-            raise DocumentError("not_confirmed", f"{self._where} does not hold what it was given")
+        if etag.strip('"') != write.md5:
+            self._read_back(write, etag.strip('"'))
         return Stat(len(write.data), write.md5, write.md5)
 
-    def _delete(self, key: Key) -> None:
+    def _read_back(self, write: Write, etag: str) -> None:
+        """Confirm by reading, where the ETag is not the MD5; a damaged copy of ours is taken away again."""
+        there = self._get(write.key)
+        if there.md5 != write.md5:
+            if there.version == etag:  # ours, and not what a service wrote there since
+                self._take_away(write.key)
+            raise DocumentError("not_confirmed", f"{self._where} does not hold what it was given")
+
+    def server_time(self) -> float | None:
+        with self._translated():
+            self._clock.hear(self._connection.head_container(self.container))
+        return self._clock.now()
+
+    def _mark(self) -> tuple[bytes, str] | None:
         try:
             with self._translated():
-                self._connection.delete_object(self.container, key)
+                headers, body = self._connection.get_object(self.container, self.mark_key)
+                return body, headers["etag"]
+        except FileNotFoundError:
+            return None
+
+    def _put_mark(self, mark: bytes, etag: str | None, *, conditional: bool = True) -> None:
+        is_first = conditional and etag is None
+        condition = {"If-None-Match": "*"} if is_first else {}  # Swift knows no other condition on a PUT
+        try:
+            with self._translated():
+                self._connection.put_object(
+                    self.container, self.mark_key, mark, content_type="application/json", headers=condition
+                )
+        except (DocumentError, FileNotFoundError):
+            return  # another mark is there: reading it again tells
+
+    def _unmark(self, etag: str) -> None:  # noqa: ARG002 - Swift knows no such condition
+        self._delete(self.mark_key)
+
+    def _delete(self, key: Key) -> None:
+        self.fence.check()
+        try:
+            with self._translated():
+                self._connection.delete_object(self.container, as_sent(str(key)))
         except FileNotFoundError:
             pass
 
@@ -144,6 +202,7 @@ class SwiftStore(ObjectStore):
             for key in keys:
                 self._delete(key)
             return {}
+        self.fence.check()
         body = "\n".join(quote(f"/{self.container}/{key}", safe="/") for key in keys).encode()
         headers = {"Content-Type": "text/plain", "Accept": "application/json"}
         with self._translated():
@@ -173,7 +232,7 @@ class SwiftStore(ObjectStore):
         with self._translated():
             etag = self._connection.put_object(
                 self.container,
-                transfer.dest,
+                as_sent(str(transfer.dest)),
                 contents=b"",
                 content_length=0,
                 content_type="application/octet-stream",
@@ -197,7 +256,7 @@ class SwiftStore(ObjectStore):
     @property
     def _connection(self) -> Any:  # noqa: ANN401 - swiftclient has no types
         if not hasattr(self._local, "connection"):
-            self._local.connection = _connect(self.options)
+            self._local.connection = connect(self.options)
         return self._local.connection
 
     @contextmanager
@@ -208,7 +267,8 @@ class SwiftStore(ObjectStore):
         from urllib3.exceptions import HTTPError  # noqa: PLC0415
 
         try:
-            yield
+            with redirects_refused(self._where):
+                yield
         except ClientException as error:
             raise self._error(error) from None
         except (RequestException, HTTPError, OSError) as error:
@@ -220,41 +280,55 @@ class SwiftStore(ObjectStore):
 
     def _error(self, error: Any) -> Exception:  # noqa: ANN401
         status = error.http_status
-        if status == 404:  # noqa: PLR2004
-            return FileNotFoundError()
-        if status == 412:  # noqa: PLR2004
-            return DocumentError("destination_occupied", "an object is there already")
-        if status == 422:  # noqa: PLR2004
-            return DocumentError("not_confirmed", "the server got other bytes than were sent")
-        said = status or scrub(str(error).strip().splitlines()[0])
+        about_one = _of_document(status)
+        if about_one is not None:
+            return about_one
+        body = error.http_response_content or b""
+        text = body.decode(errors="replace") if isinstance(body, bytes) else str(body)
+        said = f"({status} {error.http_reason or ''}".rstrip() + f"){sentence(text)}"
+        if not status:
+            said = f"({scrub(str(error).strip().splitlines()[0])})"
         if not status and "unable to establish connection" in said.lower():
-            return TransientError(f"{self._where}: no answer: {said}", hint="is the Keystone URL right, and is it up?")
+            return TransientError(f"{self._where}: no answer {said}", hint="is the Keystone URL right, and is it up?")
+        if is_full(status or 0, "", text):
+            return BackendError(f"{self._where}: the store is full {said}", hint=FULL_HINT)
         if status in (401, 403) or (not status and "auth" in said.lower()):
-            return DeniedError(f"{self._where}: access denied ({said})", hint=_CREDENTIALS)
+            return DeniedError(f"{self._where}: access denied {said}", hint=_CREDENTIALS)
         if status in _TRANSIENT or not status:
-            asked, trouble = (
-                seconds_asked(error.http_response_headers or {}),
-                f"{self._where}: the server is in trouble ({said})",
+            asked = seconds_asked(error.http_response_headers or {})
+            throttled = status in _THROTTLED
+            return TransientError(
+                f"{self._where}: server error {said}", hint=_WAIT, retry_after=asked, throttled=throttled
             )
-            return TransientError(trouble, hint=_WAIT, retry_after=asked, throttled=status in _THROTTLED)
-        return DocumentError("refused", f"{self._where} refused it ({status})")
+        return DocumentError("refused", f"{self._where} refused it {said}")
+
+
+def _of_document(status: int | None) -> Exception | None:
+    """Return the error for an answer that is about one object."""
+    if status == 404:  # noqa: PLR2004
+        return FileNotFoundError()
+    if status == 412:  # noqa: PLR2004
+        return DocumentError("destination_occupied", "an object is there already")
+    if status == 422:  # noqa: PLR2004
+        return DocumentError("not_confirmed", "the server got other bytes than were sent")
+    return None
 
 
 def _stat(headers: dict[str, str]) -> Stat:
+    """Return what headers tell. The ETag of a large object, static or dynamic, is no MD5 of what it reads as."""
     etag = headers["etag"].strip('"')
-    return Stat(int(headers["content-length"]), etag, etag)
+    is_large = headers.get("x-static-large-object", "").lower() == "true" or "x-object-manifest" in headers
+    length = headers.get("content-length")  # a dynamic one of very many segments has none
+    return Stat(int(length) if length else None, None if is_large else etag, etag, is_composite=is_large)
 
 
-def _connect(options: dict[str, Any]) -> Any:  # noqa: ANN401
-    try:
-        from swiftclient import service  # noqa: PLC0415
-    except ImportError:
-        raise BackendError(
-            "driver swift needs python-swiftclient, which is not installed", hint="pip install 'reconcile[swift]'"
-        ) from None
-    merged = {**service._default_global_options, **options}  # noqa: SLF001 - what SwiftService itself starts from
-    service.process_options(merged)
-    return service.get_conn({**merged, "retries": 0, "starting_backoff": 0.1, "timeout": merged.get("timeout") or 60})
+def _listed(entry: dict[str, Any]) -> Stat:
+    """Return what a listing tells: of what may be the manifest of a large object nothing but that it is there.
+
+    Its hash there is that of the manifest. A static one is marked as such, a dynamic one's is empty, as a rule.
+    """
+    may_be_manifest = "slo_etag" in entry or not entry["bytes"]
+    return Stat() if may_be_manifest else Stat(entry["bytes"], entry["hash"], entry["hash"])
 
 
 def make(backend: Backend, address: Address) -> SwiftStore:

@@ -18,13 +18,18 @@ def syncs_batches(root: Path) -> bool:
     release = platform.release().split(".")
     if platform.system() != "Linux" or tuple(int(part) for part in release[:2] if part.isdigit()) < _TELLS_ERRORS:
         return False
-    device = root.stat().st_dev
+    return file_system(root) in _KEEP_THEIR_WORD
+
+
+def file_system(directory: Path) -> str | None:
+    """Return the kind of file system that a directory is on, as Linux calls it; None where that is not known."""
     with suppress(OSError, ValueError, IndexError):
+        device = directory.stat().st_dev
         for line in Path("/proc/self/mountinfo").read_text().splitlines():
             fields, _dash, kind = line.partition(" - ")
             if fields.split()[2] == f"{os.major(device)}:{os.minor(device)}":
-                return kind.split()[0] in _KEEP_THEIR_WORD
-    return False
+                return kind.split()[0]
+    return None
 
 
 def sync_batch(root: Path) -> None:

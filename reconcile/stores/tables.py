@@ -20,6 +20,7 @@ from sqlalchemy.exc import IntegrityError
 
 from reconcile.catalog import Catalog
 from reconcile.catalog.rows import streamed
+from reconcile.catalog.rules import fire_deferred, meddled, rules_of
 from reconcile.errors import BackendError, CatalogError, DocumentError
 from reconcile.payload import SPOOL_BYTES, Data, chunks_of, gathered, md5
 from reconcile.stores.addresses import Address, Key
@@ -87,7 +88,7 @@ class TableStore(Store):
 
         if not isinstance(source, TableStore) or source.table is self.table or source.catalog is not self.catalog:
             return None
-        if not self.catalog.is_postgresql:
+        if not (self.catalog.is_postgresql and self.catalog.is_utf8):
             return None
         return Shortcut(partial(copy_inside, self.catalog, source, self))
 
@@ -200,7 +201,7 @@ class TableStore(Store):
             return answer
         with self.catalog.write(bulk=True) as connection:
             before = self._insert(connection, rows, list(digests))
-            stored = self._digests(connection, list(digests))
+            stored = self._as_inserted(connection, [row for row, _raw in rows], digests, before)
         for write in writes:
             if write.key in digests:
                 digest, mark = stored.get(write.key, (None, None))
@@ -210,6 +211,25 @@ class TableStore(Store):
                     else DocumentError("destination_occupied", "another row is there already")
                 )
         return answer
+
+    def _as_inserted(
+        self, connection: Connection, rows: Sequence[dict[str, Any]], digests: Mapping[Key, str], before: set[Key]
+    ) -> dict[Key, tuple[str | None, str | None]]:
+        """Return MD5 and mark by key. Raises `CatalogError` if the database changed in a column what was inserted."""
+        fire_deferred(connection)
+        names = [name for name in rows[0] if name not in self.key_columns]
+        columns = [self.table.c[name] for name in names]
+        query = sa.select(*self._key(), sa.func.md5(self._as_bytes()), self._mark(), *columns)
+        found: dict[Key, Any] = {
+            tuple(row[:3]): row for row in connection.execute(query.where(self._is_one_of(list(digests))))
+        }
+        for (key, digest), columns_of_row in zip(digests.items(), rows, strict=True):
+            wanted = (digest, *(columns_of_row[name] for name in names))
+            row = found.get(key)
+            if key not in before and (row is None or (row[3], *row[5:]) != wanted):
+                rules = rules_of(connection, self.table.name, "INSERT")
+                raise meddled(rules, f"a row of {self.table.name} is not what was inserted; nothing of its batch stays")
+        return {key: (row[3], row[4]) for key, row in found.items()}
 
     def _insert(
         self, connection: Connection, rows: Sequence[tuple[dict[str, Any], Data]], keys: Sequence[Key]
@@ -242,6 +262,7 @@ class TableStore(Store):
             return {}
         keys = [content.key for content in known]
         with self.catalog.write(bulk=True) as connection:
+            self.fence.guard(connection)
             connection.execute(sa.delete(self.table).where(self._still_is(known), self._only_rows()))
             left = set(self._digests(connection, keys))
         changed = "what is there now is not the content that was copied"
@@ -313,7 +334,7 @@ class TableStore(Store):
     def _size(self) -> sa.ColumnElement[Any]:
         """Return the length in bytes of what the column holds."""
         if self.catalog.is_postgresql:
-            return sa.func.octet_length(self.table.c[self.stored])
+            return sa.func.octet_length(self.table.c[self.stored] if self.catalog.is_utf8 else self._bytes_of_column())
         return sa.func.length(self._bytes_of_column())
 
     def _bytes_of_column(self) -> sa.ColumnElement[Any]:

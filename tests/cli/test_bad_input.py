@@ -66,8 +66,8 @@ BAD_CONFIGS: dict[str, tuple[Any, str]] = {
     "data dir with hash": (localfs(Path("/srv/a#b")), "found '#' in the path"),
     "text for a mapping": ({"storage_driver": "s3"}, "storage_driver: found a value of type str, expected"),
     "text for a number": (
-        DB | {"compression": {"enabled": True, "min_size_kbytes": "big"}},
-        "compression.min_size_kbytes: found a value of type str, expected integer",
+        DB2 | {"compression": {"enabled": True, "min_size_kbytes": "100"}},
+        "compression.min_size_kbytes: found text, expected a number of KiB: the services could write no document",
     ),
     "s3 with url false": (
         {"storage_driver": {"name": "s3", "config": {"bucket": "b", "iamauto": True, "url": False}}},
@@ -112,7 +112,7 @@ def test_a_config_that_has_gone_since_the_plan(small: World) -> None:
     assert plan(small).code == 0
     (small.folder / "dest.yaml").rename(small.folder / "moved.yaml")
     result = here("apply", "p.json", "--yes", cwd=small.folder)
-    refused(small, result, 78, "it was the plan's dest config", "--dest FILE names where it is now")
+    refused(small, result, 78, "it was the plan's dest config", "the same command with --dest FILE")
     assert here("apply", "p.json", "--yes", "--dest", "moved.yaml", cwd=small.folder).code == 0
 
 
@@ -131,7 +131,7 @@ def test_the_wrong_config_is_suspected_where_all_is_wrong(small: World) -> None:
 def test_usage(small: World) -> None:
     folder = small.folder
     refused(small, reconcile("plan", "config.yaml", cwd=folder), 64, "Missing argument 'DEST'")
-    refused(small, reconcile("frobnicate", cwd=folder), 64, "No such command")
+    refused(small, reconcile("frobnicate", cwd=folder), 64, "there is no verb frobnicate here", "reconcile --help")
     refused(small, reconcile("plan", "--workers", "x", cwd=folder), 64, "--workers")
     result = reconcile("plan", "config.yaml", "dest.yaml", "--bucket", "no_such", cwd=folder)
     refused(small, result, 64, "--bucket no_such: the catalog has no document of it", "policy_bundles")
@@ -224,6 +224,7 @@ def test_databases_that_cannot_be_used(small: World, postgresql: PostgresServer)
         (postgresql.url("postgres"), 1, "no table archive_metadata"),
         ("sqlite:////no/such/file.db", 1, "no such SQLite database"),
         ("mysql://u:secretpassword@h/d", 78, "begins with mysql"),
+        ("postgresql://u:x@y/secretpassword@z", 78, "percent-encode special characters"),
         ("postgresql://u:secretpassword@h:port/d", 78, "cannot be parsed"),
     ):
         result = plan(small, RECONCILE_DB_CONNECT=url, RECONCILE_DB_RETRIES="1", RECONCILE_DB_CONNECT_TIMEOUT="2")
@@ -348,14 +349,26 @@ def test_undo_of_what_does_not_exist(small: World) -> None:
 
 
 def test_undo_when_the_config_was_overwritten_as_the_vendors_guide_does(small: World) -> None:
+    """The config of before is found under its other name; without a credential in it, in the plan itself (R6)."""
     folder = small.folder
     plan(small)
-    assert reconcile("apply", "p.json", "--yes", cwd=folder).code == 0
-    (folder / "config.yaml").rename(folder / "config.old.yaml")
-    shutil.copy(folder / "dest.yaml", folder / "config.yaml")
-    result = reconcile("undo", "p.undo.json", "--yes", cwd=folder)
-    refused(small, result, 78, "config.yaml: this is not the dest config", "--dest FILE")
-    assert reconcile("undo", "p.undo.json", "--yes", "--dest", "config.old.yaml", cwd=folder).code == 0
+    for keep in (True, False):
+        assert reconcile("apply", "p.json", "--yes", cwd=folder).code == 0
+        before = (folder / "config.yaml").read_text()
+        if keep:
+            (folder / "config.old.yaml").write_text(before)
+        shutil.copy(folder / "dest.yaml", folder / "config.yaml")
+        assert reconcile("apply", "p.json", "--yes", cwd=folder).code == 0  # applied already
+        assert reconcile("undo", "p.undo.json", "--yes", cwd=folder).code == 0
+        (folder / "config.yaml").write_text(before)
+        (folder / "config.old.yaml").unlink(missing_ok=True)
+
+
+def test_a_config_that_was_changed_before_the_switch_is_refused(small: World) -> None:
+    plan(small)
+    shutil.copy(small.folder / "dest.yaml", small.folder / "config.yaml")
+    result = here("apply", "p.json", "--yes", cwd=small.folder)
+    refused(small, result, 78, "config.yaml: this is not the source config", "--source FILE")
 
 
 def test_a_forged_undo_plan_is_refused(small: World) -> None:
@@ -431,10 +444,36 @@ def test_every_option_can_be_given_by_environment() -> None:
         assert command.help
         for parameter in command.params:
             if isinstance(parameter, click.Option) and parameter.name not in ("help", "version"):
-                assert str(parameter.envvar).startswith("RECONCILE_"), f"{command.name} {parameter.name}"
+                variables = parameter.envvar if isinstance(parameter.envvar, tuple) else [str(parameter.envvar)]
+                assert all(name.startswith("RECONCILE_") for name in variables), f"{command.name} {parameter.name}"
 
 
 def test_an_option_by_environment_counts(small: World) -> None:
     result = plan(small, RECONCILE_KEEP_SOURCE="1", RECONCILE_BUCKET="policy_bundles analysis_data")
     assert "sources   kept" in result.out
     assert "to move   4 documents" in result.out
+
+
+def test_a_variable_of_one_verb_wins_and_an_ambiguous_one_is_of_one_verb_only(small: World) -> None:
+    result = plan(small, RECONCILE_KEEP_SOURCE="1", RECONCILE_PLAN_KEEP_SOURCE="0", RECONCILE_PLAN_LIMIT="2")
+    assert "sources   deleted" in result.out
+    assert "to move   2 documents" in result.out
+    (small.folder / "p.json").unlink()
+    assert "to move   6 documents" in plan(small, RECONCILE_LIMIT="2").out
+
+
+def test_a_plan_that_was_undone_is_applied_again_only_with_its_own_configs(small: World) -> None:
+    """A new run begins: the leniency for what is switched already is not for it."""
+    plan(small)
+    small.apply("p.json")
+    small.undo()
+    shutil.copy(small.folder / "config.yaml", small.folder / "config.old.yaml")
+    shutil.copy(small.folder / "dest.yaml", small.folder / "config.yaml")
+    refused(small, here("apply", "p.json", "--yes", cwd=small.folder), 78, "this is not the source config")
+
+
+def test_an_undo_plan_whose_new_config_has_gone(small: World) -> None:
+    plan(small)
+    small.apply("p.json")
+    (small.folder / "dest.yaml").unlink()
+    assert here("undo", "p.undo.json", "--yes", cwd=small.folder).code == 0

@@ -42,14 +42,14 @@ def test_nothing_changed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_services_did_since(world: World) -> None:
     filled(world)
     world.row("blocked", b"x", content_url=None)
-    world.row("mended", b"x", content_url="tape://x")
+    world.row("fixed", b"x", content_url="tape://x")
     planned(world)
     world.add("new", b"new")
     world.sql("DELETE FROM archive_metadata WHERE \"archiveId\" IN ('sha256:0000', 'blocked')")
     world.sql("UPDATE archive_metadata SET digest = 'd', size = 7 WHERE \"archiveId\" = 'sha256:0001'")
     world.sql("UPDATE archive_metadata SET content_url = 'tape://y' WHERE \"archiveId\" = 'sha256:0002'")
     world.sql(
-        "UPDATE archive_metadata SET content_url = 'db://admin/policy_bundles/mended' WHERE \"archiveId\" = 'mended'"
+        "UPDATE archive_metadata SET content_url = 'db://admin/policy_bundles/fixed' WHERE \"archiveId\" = 'fixed'"
     )
     result = diff(world, "p.json", "--format", "json", "--detailed-exitcode")
     assert result.code == 2
@@ -60,7 +60,7 @@ def test_what_services_did_since(world: World) -> None:
         "sha256:0001": "changed",
         "sha256:0002": "blocked",
         "blocked": "unblocked",
-        "mended": "unblocked",
+        "fixed": "unblocked",
     }
     (changed,) = [change for change in data["changes"] if change["kind"] == "changed"]
     assert changed["columns"]["before.size"] == [13, 7]

@@ -23,6 +23,9 @@ WHERE = {  # code: what makes it, and which of the tests shows it
     10: ("faults/test_database.py", None, "code == 10"),
     11: ("faults/test_database.py", None, "code == 11"),
     12: ("cli/test_staging.py", "test_a_limit_ends_the_staging", "code == 12"),
+    13: ("cli/test_screens.py", "test_what_cannot_be_taken_back_is_said_and_yes_is_to_be_typed", "code == 13"),
+    14: ("cli/test_screens.py", "test_a_watch_ends_once_nobody_is_at_work", "code == 14"),
+    15: ("cli/test_show.py", "test_a_gate_in_a_pipeline", "code == 15"),
     64: ("cli/test_bad_input.py", "test_usage", ", 64, "),
     78: ("cli/test_bad_input.py", "test_bad_config", ", 78, "),
     130: ("integration/test_refusals.py", "test_a_signal_ends_the_batch_in_hand", "returncode == code"),
@@ -73,4 +76,4 @@ def test_a_stale_plan(lite: World) -> None:
     lite.sql("UPDATE archive_metadata SET last_updated = 5")
     result = run(lite, "apply", "p.json", "--yes")
     assert result.code == 4
-    assert "--refresh takes them along" in result.err
+    assert "--refresh includes them" in result.err

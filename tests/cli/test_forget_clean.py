@@ -167,7 +167,7 @@ def test_the_runs_id_is_to_be_typed(lite: World) -> None:
         nobody = run(lite, verb, run_id)
         assert (nobody.code, "give --yes" in nobody.err) == (64, True)
         wrong = on_terminal(*arguments, cwd=lite.folder, typed="yes\n")
-        assert (wrong.code, "nothing was changed" in wrong.err) == (64, True)
+        assert (wrong.code, "declined: nothing was changed" in wrong.err) == (13, True)
         assert len(sources(lite)) == (6 if verb == "clean" else 0)
         right = on_terminal(*arguments, cwd=lite.folder, typed=f"{run_id}\n")
         assert right.code == 0, right.all

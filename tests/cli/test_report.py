@@ -16,7 +16,7 @@ from reconcile import verbs
 from reconcile.config.checks import load_schema
 from reconcile.errors import StageFailedError
 from reconcile.rendering.output import FORMS, rendered_report
-from reconcile.running import run as running
+from reconcile.running import executor
 from reconcile.secret import Secret
 from tests.archives import new_sqlite
 from tests.cli.runner import reconcile
@@ -197,6 +197,6 @@ def test_the_command_line(small: World) -> None:
 
 def test_who_executes_is_the_systems_user_whatever_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOGNAME", "somebody-else")
-    assert not running.executor().startswith("somebody-else")
-    monkeypatch.setattr(running.os, "geteuid", lambda: 4_000_000)
-    assert running.executor().startswith("4000000@")
+    assert not executor.executor_name().startswith("somebody-else")
+    monkeypatch.setattr(executor.os, "geteuid", lambda: 4_000_000)
+    assert executor.executor_name().startswith("4000000@")

@@ -6,13 +6,16 @@ import json
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from reconcile.planning.planfile import open_plan
 from reconcile.rendering.output import FORMS, rendered_plan
 from tests.archives import new_sqlite
-from tests.cli.runner import reconcile
+from tests.cli.runner import here, reconcile
 from tests.servers.moto import MotoServer
 from tests.world import DB, World, s3
+
+REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -83,3 +86,27 @@ def test_an_undo_plan_is_shown_as_one(folder: Path) -> None:
     out = "".join(rendered_plan(open_plan(Path("p.undo.json")), "markdown"))
     assert out.startswith("# Undo plan: take 3 documents")
     assert "reconcile undo p.undo.json" in out
+
+
+def test_a_gate_in_a_pipeline(folder: Path, moto: MotoServer) -> None:
+    """The plan is saved, the exit code says what it has; the example policy takes the one plan and not the other."""
+    world = World(folder, new_sqlite(folder))
+    world.fill(10)
+    world.config("config", DB)
+    world.config("dest", s3(moto, "gate"))
+    policy = Draft202012Validator(json.loads((REPOSITORY / "examples" / "policy.schema.json").read_text()))
+    plan = ("plan", "config.yaml", "dest.yaml", "--fail-on", "blockers,unreadable", "--out")
+    good = here(*plan, "good.json", "--probe", "exists", "--note", "CHG-4711", cwd=folder)
+    assert good.code == 0
+    assert not list(policy.iter_errors(json.loads(here("show", "good.json", "--format", "json", cwd=folder).out)))
+
+    world.row("tape", b"x", content_url="tape://x")
+    bad = here(*plan, "bad.json", cwd=folder)
+    assert bad.code == 15
+    assert "the plan has what --fail-on names: blockers, unreadable; it is saved as bad.json" in bad.err
+    shown = json.loads(here("show", "bad.json", "--format", "json", cwd=folder).out)
+    assert shown["digest"] == open_plan(folder / "bad.json").verify()
+    paths = {"/".join(map(str, error.absolute_path)) for error in policy.iter_errors(shown)}
+    assert paths == {"note", "summary/blocked/documents", "summary/probed", "summary/unreadable_after"}
+    nonsense = here("plan", "config.yaml", "dest.yaml", "--fail-on", "everything", cwd=folder)
+    assert (nonsense.code, "none of blockers, unreadable" in nonsense.err) == (64, True)

@@ -47,7 +47,7 @@ def test_staging_alone_says_what_comes_next(lite: World) -> None:
     assert result.code == 0, result.all  # what is staged is not looked at again
     result = apply(lite)
     assert result.code == 4
-    assert "apply --refresh takes them along" in result.err
+    assert "apply --refresh includes them" in result.err
     result = apply(lite, "--refresh")
     assert result.code == 0
     assert "since the plan was made 0 rows came, 1 changed, 0 went" in result.err

@@ -27,7 +27,10 @@ class Subject:
     is_text: bool
 
 
-STORES = ("db-sqlite", "db-postgresql", "db2-sqlite", "db2-postgresql", "localfs", "s3-moto", "s3-swift", "swift-swift")
+STORES = (
+    *("db-sqlite", "db-postgresql", "db2-sqlite", "db2-postgresql", "localfs", "s3-moto", "s3-swift", "swift-swift"),
+    pytest.param("s3-gcs", marks=pytest.mark.matrix),
+)
 
 
 @pytest.fixture(params=STORES)

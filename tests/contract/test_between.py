@@ -13,7 +13,7 @@ from reconcile.catalog import DatabaseOptions, connect
 from reconcile.errors import BackendError, DocumentError, TransientError
 from reconcile.payload import md5
 from reconcile.secret import Secret
-from reconcile.stores import Content, Stat, Transfer, Transferred, Write, open_store
+from reconcile.stores import Content, Stat, Transfer, Transferred, Write, between, open_store
 from reconcile.stores.addresses import Document, Key
 from reconcile.stores.between import BetweenBuckets
 from reconcile.stores.objects import ObjectStore
@@ -123,3 +123,29 @@ def test_trouble_on_the_way(pair: tuple[ObjectStore, ObjectStore], trouble: str)
     if trouble == "denied":
         way.copy(todo)
         assert len(tried) == 1
+
+
+@pytest.mark.parametrize("stopped", [0.0, 600.0], ids=["at once", "the process was stopped"])
+def test_what_is_written_between_look_and_copy_is_not_replaced(
+    pair: tuple[ObjectStore, ObjectStore], monkeypatch: pytest.MonkeyPatch, stopped: float
+) -> None:
+    """Another executor may have gone on meanwhile, and services written there: a look does not count for long (R1)."""
+    source, dest = pair
+    now, late = [1000.0], [stopped]
+    monkeypatch.setattr(between, "_now", lambda: now[0])
+    stat = dest.stat
+
+    def stopped_after(key: Key) -> Stat | None:
+        there = stat(key)
+        if late[0]:
+            now[0] += late[0]
+            dest.write([Write(key, b"by a service", md5(b"by a service"))])
+        return there
+
+    monkeypatch.setattr(dest, "stat", stopped_after)
+    todo = transfers(source, dest)[:1]
+    done = copied(source, dest, todo)
+    monkeypatch.undo()
+    data = dest.read([todo[0].dest])[todo[0].dest].data  # type: ignore[union-attr]
+    assert data == (b"by a service" if stopped else DOCUMENTS["admin", "policy_bundles", "x"])
+    assert (todo[0].dest in done) == (not stopped)

@@ -28,8 +28,9 @@ class Trouble:
         self.tries: Counter[tuple[str, str]] = Counter()
 
     def __call__(self, request: Request, forward: Forward) -> Response:
-        self.tries[request.method, request.path] += 1
-        if "/auth/" in request.path or self.tries[request.method, request.path] > self.times:
+        path = request.path.partition("&X-Amz-")[0]  # a signature in the query is another one each second
+        self.tries[request.method, path] += 1
+        if "/auth/" in path or self.tries[request.method, path] > self.times:
             return forward(request)
         return self.fault(request, forward)
 
@@ -128,7 +129,12 @@ def test_errors_that_stay_are_the_backends(
             "list": lambda: list(subject.listing()),
         }[verb]()
     assert type(error.value) is kind
-    failed = [count for (_method, path), count in trouble.tries.items() if "/auth/" not in path]
+    has_no_words = verb == "look" and kind is DeniedError  # S3 asks a GET for them once
+    failed = [
+        count
+        for (method, path), count in trouble.tries.items()
+        if "/auth/" not in path and not (has_no_words and method == "GET")
+    ]
     assert failed == [tries] * (3 if verb in ("read", "write") and tries > 1 else 1)
 
 

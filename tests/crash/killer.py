@@ -1,8 +1,9 @@
-"""Run the command line, and be killed (SIGKILL) at a named point of the code's own order.
+"""Run the command line, and be killed (SIGKILL) or stopped (SIGSTOP) at a named point of the code's own order.
 
-    python -m tests.crash.killer POINT reconcile-arguments...
+    [CRASH_SIGNAL=SIGSTOP] [CRASH_LIFE=3] python -m tests.crash.killer POINT reconcile-arguments...
 
-Points patch functions of the product from outside; the product itself knows nothing of them.
+Points patch functions of the product from outside; the product itself knows nothing of them. ``CRASH_LIFE`` is the life
+of a deleting request in seconds.
 """
 
 from __future__ import annotations
@@ -64,26 +65,46 @@ POINTS = {
     "inside the switch": Point((f"{SWITCH}:Switcher._repoint",), "after"),
     "after the switch": Point((f"{SWITCH}:Switcher.switch",), "after"),
     "marked": Point((f"{CLEAN}:Cleaner._mark",), "after"),
+    "delete signed": Point(("reconcile.stores.s3_delete:ExpiringDeletes._sign",), "after"),
+    "delete checked": Point(("reconcile.stores.s3_delete:ExpiringDeletes._before_sending",), "after"),
+    "mark about to be put": Point(("reconcile.stores.s3:S3Store._put_mark",), "before"),
+    "mark without its name": Point(("reconcile.stores.owner_folder:OwnerFolder._place",), "before"),
+    "taken aside": Point(("reconcile.stores.owner_folder:OwnerFolder.take_aside",), "after", 3),
+    "aside, checked": Point(("reconcile.stores.localfs:FileStore._remove",), "before", 2),
     "deleted, not recorded": Point(_DELETES, "after"),
     "before the end is recorded": Point((f"{PHASES}:Phases._finish",), "before"),
+    "owner marks removed": Point(("reconcile.running.owner:Owner.release",), "after"),
     "after the end is recorded": Point((f"{PHASES}:outcome_of",), "before"),
 }
-ONLY_ON = {"inside a shortcut": {"localfs_to_localfs", "s3_to_s3"}}
+ONLY_ON = {
+    "inside a shortcut": {"localfs_to_localfs", "s3_to_s3"},
+    "delete signed": {"s3_to_db2", "s3_to_s3", "split_to_single"},
+    "delete checked": {"s3_to_db2", "s3_to_s3", "split_to_single"},
+    "mark about to be put": {"s3_to_db2", "s3_to_s3", "split_to_single"},
+    "mark without its name": {"localfs_to_localfs"},
+    "taken aside": {"localfs_to_localfs"},
+    "aside, checked": {"localfs_to_localfs"},
+}
+# Points of rollback, where a run that never switched is undone.
+DROP_POINTS = {
+    "copies marked": Point(("reconcile.running.drop:Dropper._mark",), "after"),
+    "copies deleted, not recorded": Point(_DELETES, "after"),
+}
 NOT_IN_UNDO = {"undo plan half written", "undo plan written"}
 
 
 def arm(point: Point) -> None:
     """Wrap the point's functions."""
-    calls = itertools.count(1)
+    calls, number = itertools.count(1), getattr(signal, os.environ.get("CRASH_SIGNAL", "SIGKILL"))
 
     def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             if point.when == "before" and next(calls) == point.nth:
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), number)
             result = function(*args, **kwargs)
             if point.when == "after" and next(calls) == point.nth:
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), number)
             return result
 
         return wrapper
@@ -99,10 +120,14 @@ def arm(point: Point) -> None:
 
 def main() -> None:
     """Arm the point and run the command line with several small batches, by a shortcut wherever there is one."""
-    import_module(STAGE).BATCH_DOCUMENTS = 7
-    import_module(CLEAN)._BATCH_DOCUMENTS = 7
+    import_module(STAGE).BATCH_DOCUMENTS = int(os.environ.get("CRASH_BATCH", "7"))
+    import_module(CLEAN)._BATCH_DOCUMENTS = int(os.environ.get("CRASH_BATCH", "7"))
     import_module("reconcile.stores.between").AT_LEAST = 0
-    arm(POINTS[sys.argv[1]])
+    import_module("reconcile.running.drop")._BATCH_DOCUMENTS = 7
+    if "CRASH_LIFE" in os.environ:
+        import_module("reconcile.stores.s3_delete").LIFE_SECONDS = int(os.environ["CRASH_LIFE"])
+    if sys.argv[1] != "nowhere":
+        arm((POINTS | DROP_POINTS)[sys.argv[1]])
     sys.argv = ["reconcile", *sys.argv[2:]]
     from reconcile.cli.main import main as reconcile
 

@@ -194,7 +194,12 @@ def no_last_look(patch: Patch) -> None:
 
 
 def no_condition(patch: Patch) -> None:
+    """Neither before the switch nor after it: each of the two stops it alone."""
     patch.setattr("reconcile.running.switch.as_before", lambda _archive: sa.true())
+    patch.setattr(
+        "reconcile.running.switch.as_after",
+        lambda archive: archive.c.content_url.is_not_distinct_from(moves.c.after_url),
+    )
 
 
 def undo_forgets_columns(patch: Patch) -> None:

@@ -168,8 +168,11 @@ def test_killed_in_apply(route: Route, point: str, monkeypatch: pytest.MonkeyPat
     )
     assert len(route.there.objects()) + rows[0][0] + rows[1][0] == DOCUMENTS
 
+    assert not route.here.marks() + route.there.marks()
+
     route.world.undo(str(undo_path(plan.path)))
     assert route.state() == original
+    assert not route.here.marks() + route.there.marks()
 
 
 @pytest.mark.parametrize(
@@ -187,3 +190,4 @@ def test_killed_in_undo(route: Route, point: str) -> None:
     route.world.undo(str(undo_path(plan.path)))
     assert documents(route.source) == wanted
     assert route.state() == original
+    assert not route.here.marks() + route.there.marks()

@@ -16,13 +16,14 @@ from typing import Any
 import pytest
 
 from reconcile.catalog import lock
-from reconcile.errors import CatalogError, LockedError, ReconcileError
+from reconcile.errors import CatalogError, LockedError, PlaceChangedError, ReconcileError
 from reconcile.running import phases, stage
 from reconcile.running.clean import Cleaner
 from reconcile.running.phases import Phases
 from reconcile.running.stage import Stager
 from reconcile.running.switch import Switcher
 from tests.archives import connect, new_sqlite
+from tests.cli.desk import last_run
 from tests.cli.runner import reconcile
 from tests.servers.pgbouncer import PgBouncer
 from tests.servers.postgresql import PostgresServer
@@ -153,6 +154,11 @@ def test_a_transaction_pooler_is_refused(folder: Path, database: str) -> None:
                 assert world.sql("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == [(0,)]
         finally:
             pool.close()
+    run = last_run(world)
+    with pytest.raises(PlaceChangedError, match="the former address does not answer"):
+        world.undo()  # reached by itself now: nobody can tell that this is the same one
+    bound = reconcile("rebind", run, "--source", source, "--dest", dest, "--confirm", run, cwd=folder)
+    assert bound.code == 0, bound.all
     world.undo()
     assert world.tables() == tables
 

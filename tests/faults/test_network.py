@@ -142,13 +142,13 @@ def test_most_requests_fail(to_s3: Scene) -> None:
     """What could not be written is named; nothing is switched."""
     result = to_s3.apply(on("PUT", sometimes(busy, 0.75)))
     assert result.code == 1
-    assert "nothing was switched" in result.err or "the server is in trouble (503" in result.err
+    assert "nothing was switched" in result.err or "server error (503" in result.err
     to_s3.finish()
 
 
 FATAL: dict[str, tuple[Rule, str]] = {
-    "503": (busy, "the server is in trouble (503 SlowDown)"),
-    "500": (broken, "the server is in trouble (500 InternalError)"),
+    "503": (busy, "server error (503 SlowDown)"),
+    "500": (broken, "server error (500 InternalError)"),
     "reset": (reset, "no answer"),
     "403": (denied, "access denied (403 AccessDenied)"),
     "404": (

@@ -13,6 +13,7 @@ from reconcile import verbs
 from reconcile.errors import (
     BackendError,
     ConfigError,
+    PlaceChangedError,
     PlanFileError,
     ServicesRunningError,
     StageFailedError,
@@ -359,7 +360,7 @@ def test_a_data_dir_that_is_not_mounted_any_more_is_noticed(lite: World) -> None
     stage_only(lite, plan)
     archive.rename(lite.folder / "unmounted")
     archive.mkdir()
-    with pytest.raises(BackendError, match="not the place that the run began to stage to"):
+    with pytest.raises(PlaceChangedError, match="is not the place that run"):
         lite.apply(plan)
 
 

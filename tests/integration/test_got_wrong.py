@@ -65,7 +65,7 @@ def test_blocked_documents_are_refused_each_time(small: World) -> None:
 
 
 def test_what_was_blocked_and_is_mended_is_taken_along(small: World) -> None:
-    """'mend the causes and run the same command again' is what the refusal says (R7)."""
+    """'fix the causes and run the same command again' is what the refusal says (R7)."""
     small.apply("p.json", stage_only=True)
     small.add("lost", b"x", content_url=None)
     with pytest.raises(ReconcileError, match="no_content_url"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from reconcile.planning.planfile import open_plan
 from reconcile.rendering import html
 from reconcile.rendering.html import to_html
 from reconcile.rendering.output import rendered_plan, rendered_report
-from reconcile.rendering.pages import BYTES, NAME, Column, Page, Section, Table
+from reconcile.rendering.pages import BYTES, NAME, Column, Page, Section, Table, Verdict
 from tests.archives import new_sqlite
 from tests.servers.chromium import Chromium
 from tests.unit.test_rendering import NASTY, nasty_plan
@@ -179,6 +180,7 @@ def test_without_scripts_it_can_be_read(world: World, browser: Chromium) -> None
     browser.scripts(allowed=False)
     browser.open(path)
     browser.scripts(allowed=True)  # of the page's own none has run
+    browser.run("document.querySelectorAll('details').forEach((one) => { one.open = true; })")  # as a click does
     text = browser.run("document.querySelector('main').innerText")
     for wanted in (
         "Move 60 documents",
@@ -209,7 +211,13 @@ def test_a_hundred_thousand_moves_can_be_searched(world: World, browser: Chromiu
     columns = (Column("Document", NAME), Column("Bytes", BYTES))
     table = Table("moves", columns, lambda: ((f"admin/b/sha256:{n:064}", n) for n in range(100_000)), 100_000, "")
     path = world.folder / "many.html"
-    path.write_text("".join(to_html(Page("Plan", "many", (), (), (), (), {}, (Section("Moves", table=table),), ()))))
+    path.write_text(
+        "".join(
+            to_html(
+                Page("Plan", "many", Verdict("good", "Ready"), (), (), (), (), {}, (Section("Moves", table=table),), ())
+            )
+        )
+    )
     browser.open(path)
     filter_by(browser, "moves", "99998")
     assert column(browser, "moves", 0) == [f"admin/b/sha256:{99998:064}"]
@@ -228,3 +236,99 @@ def test_a_report_is_such_a_page_too(world: World, browser: Chromium) -> None:
     assert column(browser, "sources", 0) == ["deleted"]
     assert "sqlite3" in browser.run("document.querySelector('main').innerText")
     assert browser.run(WORST_CONTRAST)[0] >= 4.5
+
+
+NARROW = (".diagram", ".stack", "td")
+AXE = Path(sys.prefix) / "node" / "node_modules" / "axe-core" / "axe.min.js"
+
+
+def report_of(world: World) -> Path:
+    """Apply the plan; return the page of its report."""
+    world.apply("p.json", leave_blocked=True)
+    path = world.folder / "report.html"
+    report = verbs.report(source=world.folder / "config.yaml")
+    path.write_text("".join(rendered_report(report, "html")))
+    return path
+
+
+@pytest.mark.skipif(not AXE.exists(), reason="axe-core comes from npm, which is not there")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1400, 768, 400])
+def test_accessibility(world: World, browser: Chromium, width: int, scheme: str) -> None:
+    """By axe-core, every rule of its own: of the plan's page and the report's, all that is folded opened."""
+    world.add("long", b"x", bucket="a-logical-bucket-with-a-very-long-name-indeed")
+    world.row("tape", b"x", content_url="tape://x")
+    plan = filled(world)
+    for page in (plan, report_of(world)):
+        browser.resize(width)
+        browser.prefer(scheme)
+        browser.open(page)
+        browser.run("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+        browser.run(AXE.read_text() + "; true")
+        found = browser.run("axe.run().then((all) => all.violations.map((v) => [v.id, v.nodes[0].html]))")
+        assert found == [], page.name
+
+
+@pytest.mark.parametrize("width", [1400, 768, 400])
+def test_nothing_is_cut_off_and_no_page_is_endless(world: World, browser: Chromium, width: int) -> None:
+    world.add("long", b"x", bucket="a-logical-bucket-with-a-very-long-name-indeed")
+    plan = filled(world, 500)
+    for page in (plan, report_of(world)):
+        browser.resize(width)
+        browser.open(page)
+        wider = (
+            "[...document.querySelectorAll('body *')].filter((e) => e.scrollWidth > e.clientWidth + 1"
+            " && getComputedStyle(e).display !== 'inline').map((e) => e.outerHTML.slice(0, 300))"
+        )
+        assert browser.run("document.documentElement.scrollWidth") <= width, browser.run(wider)
+        assert browser.run("document.documentElement.scrollHeight") < 9000
+        narrow = width == 400
+        assert browser.run("getComputedStyle(document.querySelector('.diagram')).display") == (
+            "none" if narrow else "block"
+        )
+        assert browser.run("getComputedStyle(document.querySelector('.stack')).display") == (
+            "block" if narrow else "none"
+        )
+        assert browser.run("getComputedStyle(document.querySelector('td')).display") == (
+            "block" if narrow else "table-cell"
+        )
+
+
+def test_labels_do_not_collide(world: World, browser: Chromium) -> None:
+    for number in range(4):
+        world.add(f"long-{number}", b"x" * 3000, bucket=f"a-logical-bucket-with-a-very-long-name-indeed-{number}")
+    browser.open(filled(world))
+    overlaps = browser.run(
+        "(() => { const boxes = [...document.querySelectorAll('.flow.bytes text')]"
+        ".map((t) => t.getBoundingClientRect());"
+        " return boxes.flatMap((a, i) => boxes.slice(i + 1).filter((b) => a.left < b.right && b.left < a.right"
+        " && a.top + 2 < b.bottom && b.top + 2 < a.bottom)).length; })()"
+    )
+    assert overlaps == 0
+
+
+def test_one_glance_answers_a_change_board(world: World, browser: Chromium) -> None:
+    """May it be approved, what is deleted, how long are services down, how is it taken back; who planned it, why."""
+    world.fill(60)
+    source, dest = world.config("config", DB), world.config("dest", localfs(world.folder / "archive"), DB2)
+    world.plan(source, dest, note="CHG-4711 <b>")
+    browser.open(saved(world))
+    verdict = browser.run("document.querySelector('.verdict').textContent")
+    assert verdict.startswith("Ready, with open questions")
+    tiles = browser.run("[...document.querySelectorAll('.tile dt')].map((t) => t.textContent)")
+    assert tiles == ["Move", "Delete", "Downtime", "Undo"]
+    text = browser.run("document.body.innerText")
+    assert f"Digest: {open_plan(world.folder / 'p.json').verify()}" in text
+    assert "CHG-4711 <b>" in text
+    assert "Approved by:" in text
+    assert "planned by" in text
+    assert browser.run("document.querySelectorAll('section')[0].id") in ("notes", "section-0")
+    assert "archive_data_dir" in "\n".join(column(browser, "config", 0))
+    assert browser.run("document.querySelector('details').open") is False
+
+
+def test_a_blocked_plan_is_not_ready(world: World, browser: Chromium) -> None:
+    world.row("tape", b"x", content_url="tape://x")
+    browser.open(filled(world))
+    assert browser.run("document.querySelector('.verdict').textContent").startswith("1 document is blocked")
+    assert "bad" in browser.run("document.querySelector('.verdict').className")

@@ -7,8 +7,13 @@ from typing import Any
 
 import pytest
 
-from reconcile.stores import identities
-from tests.archives import Place, new_sqlite
+from reconcile.running import same_place
+from reconcile.running.records import find_runs
+from reconcile.stores import Store, Write, identities
+from reconcile.stores.addresses import FileAddress
+from reconcile.stores.localfs import FileStore
+from tests.archives import Place, md5, new_sqlite
+from tests.cli.desk import opened
 from tests.servers.moto import MotoServer
 from tests.world import COMPRESSED, DB, DB2, World, localfs, s3
 
@@ -161,3 +166,46 @@ def test_a_misplaced_document_goes_where_services_can_read_it(lite: World, moto:
     assert {move.source for move in plan.moves()} == {"dest.analysis_archive"}
     lite.apply(plan)
     assert not [error for error in lite.read(split).values() if not isinstance(error, bytes)]
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+@pytest.mark.parametrize("then", ["the same command", "undo"])
+def test_a_marker_that_a_kill_left_is_removed(lite: World, monkeypatch: pytest.MonkeyPatch, then: str) -> None:
+    """Killed between writing the marker and removing it: nobody's file stays at the destination."""
+    before = moved(lite, localfs(lite.folder / "old")), lite.tables()
+    lite.plan(before[0], lite.config("dest", localfs(lite.folder / "new")))
+
+    def killed(*_arguments: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(FileStore, "delete", killed)
+        with pytest.raises(Killed):
+            lite.apply("p.json")
+    with opened(lite) as catalog:
+        name = same_place.marker(find_runs(catalog)[0].run_id)
+    left = lite.folder / "new" / FileAddress(str(lite.folder / "new")).key(name)
+    assert left.is_file()
+    if then == "undo":
+        lite.undo()
+        assert lite.tables() == before[1]
+    else:
+        lite.apply("p.json")
+    assert not left.exists()
+    assert len([path for path in lite.folder.glob("*/**/*.json") if path.is_file()]) == 12
+
+
+def test_a_marker_is_told_by_its_content(lite: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another process left under the same name does not make two places one."""
+    lite.plan(moved(lite, localfs(lite.folder / "old")), lite.config("dest", localfs(lite.folder / "new")))
+    original = same_place._marker_is_seen
+
+    def with_a_leftover(source: Store, dest: Store, run_id: str) -> bool:
+        source.write([Write(source.address.key(same_place.marker(run_id)), b"left", md5(b"left"))])
+        return original(source, dest, run_id)
+
+    monkeypatch.setattr(same_place, "_marker_is_seen", with_a_leftover)
+    assert lite.apply("p.json").kept == 0

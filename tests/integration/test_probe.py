@@ -187,7 +187,7 @@ def test_destinations(folder: Path, database: str, section: Any, driver: str) ->
 
 
 def test_overwrite_spares_what_a_row_refers_to(folder: Path) -> None:
-    """R3: content that a row refers to, under whatever name, does not give way."""
+    """R3: content that a row refers to, under whatever name, does not be replaced."""
     world = World(folder, new_sqlite(folder))
     world.add("x", b"mine")
     (folder / "real").mkdir()

@@ -1,7 +1,8 @@
-"""Staging beside running services, and the refresh that takes along what they did meanwhile (R1, R3, R4, R5, R6)."""
+"""Staging beside running services, and the refresh that includes what they did meanwhile (R1, R3, R4, R5, R6)."""
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -149,14 +150,14 @@ def test_limits_end_a_staging_and_the_same_command_goes_on(archive: Archive) -> 
 def test_what_a_service_writes_while_it_is_staged_is_no_damage(
     archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The row was as planned, and the content was another a moment later: changed, and taken along (R7)."""
+    """The row was as planned, and the content was another a moment later: changed, and included (R7)."""
     stage_group = Stager._stage_group
-
-    changes = iter([archive.change_all])
+    changes, changing = [archive.change_all], threading.Lock()
 
     def overtaken(*arguments: Any) -> Any:
-        for change in changes:
-            change()
+        with changing:  # no other thread stages a group before the change is made
+            while changes:
+                changes.pop()()
         return stage_group(*arguments)
 
     monkeypatch.setattr(Stager, "_stage_group", overtaken)

@@ -137,8 +137,9 @@ def test_a_signal_ends_the_batch_in_hand(
 
 
 def test_an_old_executor_cannot_go_on(world: World) -> None:
-    """Every write to the work tables carries the run's epoch, which each new executor raises."""
+    """Every write to the work tables checks the executor's token, which each new executor replaces."""
     from reconcile.errors import SupersededError
+    from reconcile.running.executor import executing
     from reconcile.running.records import find_runs
     from reconcile.running.run import resume_run
 
@@ -149,9 +150,11 @@ def test_an_old_executor_cannot_go_on(world: World) -> None:
     with pytest.raises(StageFailedError):
         world.apply(plan)
     catalog = connect(DatabaseOptions(url=Secret(world.url)))
-    old = resume_run(catalog, find_runs(catalog)[0])
-    resume_run(catalog, find_runs(catalog)[0])
-    with pytest.raises(SupersededError), old.writing():
+    with executing(catalog, 1) as executor:
+        old = resume_run(executor, find_runs(catalog)[0])
+        with old.writing():
+            pass
+    with executing(catalog, 1), pytest.raises(SupersededError), old.writing():
         pass
     catalog.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,18 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from reconcile.config import Backend
+from reconcile import verbs
+from reconcile.config import Backend, load_config
 from reconcile.errors import BackendError, DocumentError
 from reconcile.payload import md5
 from reconcile.stores import Content, Known, Stat, Store, Write, open_store
+from tests.archives import new_sqlite
 from tests.contract.conftest import make_backend
 from tests.servers.certificates import make_certificates
+from tests.servers.gcs import GcsServer
 from tests.servers.moto import MotoServer
 from tests.servers.proxy import FaultProxy, Forward, Request, Response
+from tests.world import DB, World, s3
 
 _ETAG = re.compile(rb"(?<=<ETag>)[^<]*(?=</ETag>)")
 
@@ -108,6 +113,23 @@ def test_a_server_that_heeds_conditions_is_asked_once(moto: MotoServer, proxy: F
     for number in range(20):
         assert isinstance(put(store, str(number), b"x"), Stat)
     assert proxy.counts() == {"PUT": 21, "HEAD": 1}
+
+
+def test_google_cloud_storage_by_its_s3_interface(folder: Path, gcs: GcsServer) -> None:
+    """Neither DeleteObjects nor conditions: found out, done one by one, said by `check`."""
+    world = World(folder, new_sqlite(folder))
+    world.fill(20)
+    source, dest = world.config("config", DB), world.config("dest", s3(gcs, f"gcs-{uuid.uuid4().hex[:8]}"))
+    before, truth = world.tables(), world.read(source)
+    (backend,) = verbs.check(dest).backends
+    assert backend.ok, backend.steps
+    assert not backend.capabilities.conditional_put
+    assert not backend.capabilities.bulk_delete
+    world.apply(world.plan(source, dest))
+    assert world.read(dest) == truth
+    world.undo()
+    assert world.tables() == before
+    assert not list(open_store(load_config(dest).object_store, None, "test").listing())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -243,3 +265,24 @@ def by_path(request: Request, forward: Forward) -> Response:
     bucket, _dot, rest = request.headers["host"].partition(".s3")
     path = f"/{bucket}{request.path}" if rest else request.path
     return forward(evolve(request, path=path, headers=request.headers | {"host": "127.0.0.1"}))
+
+
+@pytest.mark.parametrize("status", [412, 400, 501])
+def test_an_owner_mark_is_replaced_on_a_server_that_refuses_the_condition(
+    moto: MotoServer, proxy: FaultProxy, status: int
+) -> None:
+    """Ceph's radosgw does so for ``If-Match`` on a PUT."""
+
+    def refuses(request: Request, forward: Forward) -> Response:
+        if request.method == "PUT" and "if-match" in request.headers:
+            return Response(status, {}, b"<Error><Code>PreconditionFailed</Code></Error>")
+        return forward(request)
+
+    proxy.rule = refuses
+    store = opened(backend_at(moto, proxy.url))
+    assert store.swap_mark(None, b"one")
+    assert store.swap_mark(b"one", b"two")
+    assert not store.swap_mark(b"one", b"three")
+    assert store.mark() == b"two"
+    assert store.swap_mark(b"two", None)
+    assert store.mark() is None

@@ -12,10 +12,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 
-def make_certificates(folder: Path, *names: str) -> tuple[Path, Path]:
+def make_certificates(folder: Path, *names: str, by: str = "authority") -> tuple[Path, Path]:
     """Return the authority's certificate, and key and certificate of a server, as PEM files."""
     authority_key, server_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    authority = _name("authority")
+    authority = _name(by)
     root = (
         _builder(authority, authority, authority_key)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
@@ -35,6 +35,27 @@ def make_certificates(folder: Path, *names: str) -> tuple[Path, Path]:
     (folder / "authority.pem").write_bytes(root.public_bytes(serialization.Encoding.PEM))
     (folder / "server.pem").write_bytes(key + leaf.public_bytes(serialization.Encoding.PEM))
     return folder / "authority.pem", folder / "server.pem"
+
+
+def make_client_certificate(folder: Path, name: str) -> tuple[Path, Path, Path]:
+    """Return the authority's certificate, and certificate and key of a client of this name, as PEM files."""
+    authority_key, client_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    authority = _name("authority of clients")
+    root = (
+        _builder(authority, authority, authority_key)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(authority_key, hashes.SHA256())
+    )
+    leaf = _builder(_name(name), authority, client_key).sign(authority_key, hashes.SHA256())
+    files = (folder / "clients.pem", folder / "client.pem", folder / "client.key")
+    key = client_key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    contents = (root.public_bytes(serialization.Encoding.PEM), leaf.public_bytes(serialization.Encoding.PEM), key)
+    for path, content in zip(files, contents, strict=True):
+        path.write_bytes(content)
+        path.chmod(0o600)
+    return files
 
 
 def _name(text: str) -> x509.Name:

@@ -72,9 +72,13 @@ class Chromium:
 
     def open(self, path: Path) -> None:
         """Open a file and wait until it is loaded."""
+        self.visit(path.as_uri())
+
+    def visit(self, url: str) -> None:
+        """Open a page and wait until it is loaded."""
         self.requested.clear()
         self.said.clear()
-        self.call("Page.navigate", url=path.as_uri())
+        self.call("Page.navigate", url=url)
         while self._note(self._next()) != "Page.loadEventFired":
             pass
 

@@ -39,10 +39,11 @@ def binaries() -> Path:
 class PostgresServer:
     """A server on a port of its own; every test gets a database made from a template with the vendor's schema.
 
-    ``fsync`` is for benchmarks: tests of crashes kill processes, not the machine.
+    ``fsync`` is for benchmarks: tests of crashes kill processes, not the machine. ``origin`` is a server that this one
+    is a physical copy of, made while it ran; ``standby`` follows it.
     """
 
-    def __init__(self, *, fsync: bool = False) -> None:
+    def __init__(self, *, fsync: bool = False, origin: PostgresServer | None = None, standby: bool = False) -> None:
         from tests.servers.ports import free_port
 
         self.port = free_port()
@@ -54,11 +55,38 @@ class PostgresServer:
             self._folder.chmod(0o755)
         self.own(self._folder)
         self._data = self._folder / "data"
+        self._databases = 0
+        if origin is not None:
+            self._copy_files(origin, standby=standby)
+            self.start()
+            return
         self._call("initdb", "-D", self._data, "-U", "anchore", "-A", "trust", "-E", "UTF8", "--no-sync", "--locale=C")
         self.start()
         self.run("postgres", "CREATE DATABASE template_anchore")
         self.run("template_anchore", SCHEMA.read_text())
-        self._databases = 0
+
+    def _copy_files(self, origin: PostgresServer, *, standby: bool) -> None:
+        """Copy a server's files while it runs, as PostgreSQL's own low-level backup does."""
+        import psycopg2
+
+        connection = psycopg2.connect(origin.url("postgres"))
+        cursor = connection.cursor()
+        begin, end = ("pg_backup_start", "pg_backup_stop(false)")
+        if connection.server_version < 150000:
+            begin, end = ("pg_start_backup", "pg_stop_backup(false, false)")
+        cursor.execute(f"SELECT {begin}('copy', true{', false' if connection.server_version < 150000 else ''})")
+        shutil.copytree(origin._data, self._data, ignore=shutil.ignore_patterns("postmaster.*", "pg_wal"))
+        cursor.execute(f"SELECT labelfile FROM {end}")
+        (self._data / "backup_label").write_text(cursor.fetchone()[0])
+        shutil.copytree(origin._data / "pg_wal", self._data / "pg_wal")
+        connection.close()
+        if standby:
+            (self._data / "standby.signal").touch()
+            with (self._data / "postgresql.auto.conf").open("a") as settings:
+                settings.write(f"primary_conninfo = 'host=127.0.0.1 port={origin.port} user=anchore'\n")
+        self._data.chmod(0o700)
+        for path in [self._data, *self._data.rglob("*")]:
+            self.own(path)
 
     def start(self) -> None:
         """Start the server and wait until it answers."""
@@ -70,10 +98,42 @@ class PostgresServer:
         """Stop the server; ``immediate`` is how it looks when it is killed."""
         self._call("pg_ctl", "-D", self._data, "-w", "-m", mode, "stop")
 
+    @property
+    def data(self) -> Path:
+        """The folder of its files."""
+        return self._data
+
     def close(self) -> None:
         """Stop the server and remove its data."""
         self.stop()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    @property
+    def socket(self) -> Path:
+        """The folder of the server's socket: a host for libpq."""
+        return self._folder
+
+    def let_in(self, *lines: str) -> None:
+        """Let in only whom these lines of ``pg_hba.conf`` let in; the superuser always, by the socket."""
+        (self._data / "pg_hba.conf").write_text("\n".join(["local all anchore trust", *lines, ""]))
+        self._reload()
+
+    def offer_tls(self, certificate: Path, key: Path, clients: Path | None = None) -> None:
+        """Offer TLS with this certificate; ``clients`` is the authority that clients' certificates are from."""
+        files = {"server.crt": certificate, "server.key": key} | ({"clients.crt": clients} if clients else {})
+        for name, source in files.items():
+            place = self._data / name
+            place.write_bytes(source.read_bytes())
+            place.chmod(0o600)
+            self.own(place)
+        settings = {"ssl_cert_file": "server.crt", "ssl_key_file": "server.key", "ssl": "on"}
+        for name, value in (settings | ({"ssl_ca_file": "clients.crt"} if clients else {})).items():
+            self.run("postgres", f"ALTER SYSTEM SET {name} = '{value}'")
+        self._reload()
+
+    def _reload(self) -> None:
+        self._call("pg_ctl", "-D", self._data, "-m", "fast", "-w", "stop")
+        self.start()
 
     def own(self, place: Path) -> None:
         """Give a folder to the user that the server runs as."""
@@ -105,10 +165,10 @@ class PostgresServer:
         return f"postgresql://{user}@127.0.0.1:{self.port}/{name}"
 
     def run(self, database: str, sql: str) -> None:
-        """Run SQL as the superuser."""
+        """Run SQL as the superuser, by the socket."""
         import psycopg2
 
-        connection = psycopg2.connect(self.url(database))
+        connection = psycopg2.connect(host=str(self._folder), port=self.port, user="anchore", dbname=database)
         connection.autocommit = True
         try:
             connection.cursor().execute(sql)

@@ -54,12 +54,14 @@ class FaultProxy:
     itself, by the ``certificate``, which elsewhere makes it speak TLS.
     """
 
-    def __init__(self, upstream: str, certificate: Path | None = None, *, tunnel: bool = False) -> None:
+    def __init__(
+        self, upstream: str, certificate: Path | None = None, *, tunnel: bool = False, host: str = "127.0.0.1"
+    ) -> None:
         self.upstream = upstream
         self.rule: Rule | None = None
         self.seen: list[Request] = []
         self._lock = threading.Lock()
-        self._server = _Server(("127.0.0.1", 0), _Handler)
+        self._server = _Server((host, 0), _Handler)
         self._server.proxy = self
         self.tls: ssl.SSLContext | None = None
         if certificate is not None:
@@ -68,7 +70,7 @@ class FaultProxy:
             if not tunnel:
                 self._server.socket = self.tls.wrap_socket(self._server.socket, server_side=True)
         port = self._server.server_address[1]
-        self.url = f"http{'s' if certificate and not tunnel else ''}://127.0.0.1:{port}"
+        self.url = f"http{'s' if certificate and not tunnel else ''}://{host}:{port}"
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     def close(self) -> None:

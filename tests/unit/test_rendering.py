@@ -18,7 +18,7 @@ from reconcile.rendering.flow import Diagram
 from reconcile.rendering.html import to_html
 from reconcile.rendering.markdown import LIMIT, to_markdown
 from reconcile.rendering.output import FORMS, rendered_plan, write_new
-from reconcile.rendering.pages import Band, Column, Page, Section, Table
+from reconcile.rendering.pages import Band, Column, Page, Section, Table, Verdict
 from reconcile.rendering.plan_page import plan_page
 from reconcile.rendering.text import to_text
 from tests.archives import connect, insert, md5, new_sqlite
@@ -114,14 +114,25 @@ def test_markdown_stays_under_its_limit_and_says_what_was_cut(world: World) -> N
     assert "of 3,000 rows are shown; the others were cut. All of them are in" in markdown
     assert "reconcile apply" in markdown
     assert plan.verify() in markdown
-    assert markdown.index("**To move:** 3,000") < markdown.index("## ")
+    assert markdown.index("**Move:** 3,000") < markdown.index("## ")
 
 
 def test_markdown_of_a_page_with_endless_notes_and_sections() -> None:
     notes = tuple(f"note {number} {'<' * 5000}" for number in range(500))
     table = Table("t", (Column("x"),), lambda: [("<" * 1000,)] * 1000, 1000, "In the file.")
     sections = tuple(Section(f"section {number}", ("<" * 5000,), table=table) for number in range(12))
-    page = Page("Plan", "<" * 9000, (("a", "`" * 9000),), (), notes, (), {}, sections, (("digest", "x"),))
+    page = Page(
+        "Plan",
+        "<" * 9000,
+        Verdict("good", "<" * 90),
+        (("a", "`" * 9000),),
+        (),
+        notes,
+        (),
+        {},
+        sections,
+        (("digest", "x"),),
+    )
     markdown = to_markdown(page)
     assert len(markdown) < LIMIT
     assert "and 480 more" in markdown

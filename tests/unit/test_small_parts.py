@@ -45,6 +45,10 @@ def test_userinfo_is_masked() -> None:
     assert without_userinfo("http://user-x:pass-x@host:1/p") == "http://***@host:1/p"
     assert without_userinfo("http://host/p") == "http://host/p"
     assert without_userinfo("http://[bad") == "***"
+    assert without_userinfo("pre@fix/") == "pre@fix/"
+    for url in ("http://u:pass@x@host/p", "http://x@y/pass@z", "http://u:pa/ss@host", "http://host/pass@y"):
+        assert without_userinfo(url) == "http://***"
+        assert scrub(f"no answer from {url}") == "no answer from http://***"
 
 
 def test_control_characters_are_shown() -> None:
@@ -83,3 +87,15 @@ def test_a_binary_copy_is_whole_however_it_is_read(size: int) -> None:
         b"\0\2" + b"\xff" * 4 + b"\0\0\0\5bytes"
         b"\0\3" + b"\0\0\0\7spooled" + b"\0\0\0\1\1" + b"\0\0\0\4\0\0\0\5" + b"\xff\xff"
     )
+
+
+def test_no_signature_of_a_url_is_in_a_message() -> None:
+    """R8: a deleting request has its signature, and the token of a session, in its query."""
+    from reconcile.errors import TransientError
+    from reconcile.stores.s3_errors import translated
+
+    url = "http://127.0.0.1:9/bucket?delete=&X-Amz-Security-Token=canary&X-Amz-Signature=canary"
+    with pytest.raises(TransientError) as error, translated("bucket b"):
+        raise OSError(f'Connection was closed before we received a valid response from endpoint URL: "{url}".')
+    assert "canary" not in f"{error.value.message} {error.value.hint}"
+    assert "http://127.0.0.1:9/bucket" in error.value.message

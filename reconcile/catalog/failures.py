@@ -1,0 +1,118 @@
+"""What the database's errors mean to an operator: no statement, no parameter, no credential in a message."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+
+from reconcile.catalog.hidden import explain_hidden
+from reconcile.errors import CatalogError, MissingRightError
+from reconcile.limits import files_exhausted
+from reconcile.secret import scrub
+
+# Of an answer, not of the way to it: the same answer comes again. The client library's own texts are in English.
+_ANSWERS = (
+    "FATAL",
+    "certificate",
+    "SSL error",
+    "does not support SSL",
+    "no password supplied",
+    "invalid ",
+    "private key",
+)
+_PASSING = (
+    "starting up",
+    "shutting down",
+    "too many",
+    "remaining connection slots",
+    "recovery mode",
+    "not yet accepting",
+)
+_HINTS = (  # part of what the server or the client library says, and what to do
+    (
+        ("password authentication failed", "no password supplied", "authentication failed for user"),
+        "check user and password: credentials.database of the config, RECONCILE_DB_CONNECT, or PGPASSFILE",
+    ),
+    (
+        ("no encryption", "SSL off"),
+        "the server wants TLS: --db-use-ssl, or sslmode in db_connect_args of the config, or in the URL",
+    ),
+    (("no pg_hba.conf entry",), "the server lets this user in from nowhere, or not from here: see its pg_hba.conf"),
+    (('role "',), "check the user: credentials.database of the config, or RECONCILE_DB_CONNECT"),
+    (('database "',), "check the name of the database: credentials.database of the config, or RECONCILE_DB_CONNECT"),
+    (
+        ("does not match host name",),
+        "connect by a name that the server's certificate has, or have it made for this one",
+    ),
+    (
+        ("certificate verify failed", "SSL error"),
+        "sslrootcert must name the certificate of the authority that signed the server's",
+    ),
+    (("does not support SSL",), "the server offers no TLS, and the config, the URL or --db-use-ssl asks for it"),
+    (("client certificate",), "sslcert and sslkey must name a certificate that the server accepts for this user"),
+)
+
+
+def first_line(error: SQLAlchemyError) -> str:
+    """Return the first line of what the database said, without what is secret in it."""
+    original = getattr(error, "orig", None) or error
+    return scrub(str(original).strip().splitlines()[0]) if str(original).strip() else type(original).__name__
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn the library's errors into ours: no statement, no parameter, no credential in the message."""
+    try:
+        yield
+    except (OperationalError, InterfaceError) as error:
+        raise files_exhausted() or CatalogError(
+            f"the database failed: {first_line(error)}",
+            hint="once it is well, the same command goes on where this one stopped",
+        ) from error
+    except sa.exc.TimeoutError as error:
+        raise CatalogError(
+            "no connection to the database became free: its clients wait for one another",
+            hint="run the same command again with fewer --workers",
+        ) from error
+    except DBAPIError as error:
+        raise _explain(error) from error
+
+
+def _explain(error: DBAPIError) -> CatalogError:
+    line = first_line(error)
+    hidden = explain_hidden(line)
+    if hidden is not None:
+        return hidden
+    code = getattr(error.orig, "pgcode", None)
+    insufficient_privilege = "42501"
+    if code != insufficient_privilege:
+        return CatalogError(f"the database refused a statement: {line}")
+    target = line.rpartition(" ")[2].strip('"')
+    if "sequence" in line:
+        grant = f"GRANT USAGE ON SEQUENCE {target} TO <the role you connect as>"
+    elif "schema" in line:
+        grant = f"GRANT CREATE, USAGE ON SCHEMA {target} TO <the role you connect as>"
+    else:
+        grant = f"GRANT SELECT, INSERT, UPDATE, DELETE ON {target} TO <the role you connect as>"
+    return MissingRightError(f"the database role lacks a right: {line}", hint=f"have the owner run: {grant};")
+
+
+def may_pass(error: Exception) -> bool:
+    """Tell whether to try to connect again: not after an answer, such as one about user, password or certificate."""
+    if not isinstance(error, OperationalError):
+        return False
+    text = str(error.orig)
+    return any(part in text for part in _PASSING) or not any(part in text for part in _ANSWERS)
+
+
+def not_connected(error: SQLAlchemyError, shown: str) -> CatalogError:
+    """Return the error of a connection that could not be made, with what to do about it."""
+    line = first_line(error)
+    hints = (hint for parts, hint in _HINTS if any(part in line for part in parts))
+    return CatalogError(
+        f"cannot connect to the database {scrub(shown)}: {line}",
+        hint=next(hints, "is it up, and are host and port right?"),
+    )

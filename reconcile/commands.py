@@ -1,0 +1,62 @@
+"""The commands that screens, pages and messages tell people to type: built here alone, quoted, to work as printed."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from reconcile.planning.model import PlanHeader
+
+_OLD = ".old"
+
+
+def command_line(verb: str, *arguments: object, **options: object) -> str:
+    """Return a command line of this tool as a shell takes it.
+
+    Options are named as Python spells them. ``True`` gives a flag, ``None`` and ``False`` nothing, a list one option an
+    item.
+    """
+    words = ["reconcile", verb, *map(str, arguments)]
+    for name, value in options.items():
+        flag = f"--{name.replace('_', '-')}"
+        for item in value if isinstance(value, list | tuple) else [value]:
+            if item is True:
+                words.append(flag)
+            elif item is not None and item is not False:
+                words += [flag, str(item)]
+    return shlex.join(words)
+
+
+def plan_again(header: PlanHeader, *, overwrite: bool = False) -> str:
+    """Return the command that makes a plan like this one anew, in a file of a new name."""
+    policy, scope = header.policy, header.scope
+    return command_line(
+        "plan",
+        header.source.path,
+        header.dest.path,
+        bucket=scope.get("buckets"),
+        exclude_bucket=scope.get("exclude_buckets"),
+        user=scope.get("users"),
+        limit=max(1, header.summary.moves.documents) if policy.limited else None,
+        keep_source=policy.keep_source,
+        clean_elsewhere=policy.clean_elsewhere,
+        allow_unreadable=policy.allow_unreadable,
+        overwrite=policy.overwrite or overwrite,
+        s3_put=[f"{key}={value}" for key, value in policy.s3_put.items()],
+        probe=header.summary.probed,
+    )
+
+
+def undo_run(run: str, source: object, dest: object) -> str:
+    """Return the command that takes a run back, from one config to another. ``run`` is its id, or its undo plan."""
+    return command_line("undo", run, source=source, dest=dest)
+
+
+def copy_line(source: Path, dest: Path) -> str:
+    """Return the command of the system's that copies a file, its times and mode kept."""
+    return shlex.join(["cp", "-p", str(source), str(dest)])
+
+
+def old_name(config: Path) -> Path:
+    """Return the name under which a config is kept when another takes its place: ``config.old.yaml``."""
+    return config.with_name(f"{config.stem}{_OLD}{config.suffix}")

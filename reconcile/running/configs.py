@@ -1,0 +1,142 @@
+"""The two configs of a plan, wherever they are by now: found by what they say, not by the name that they had.
+
+After a switch the new config takes the old one's place, so the path that a plan recorded holds the other config. A
+config is known by its fingerprint, which credentials are no part of: they are read from the file that is found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from reconcile.commands import old_name
+from reconcile.config import Backend, Config, load_config
+from reconcile.config.model import ANALYSIS_ARCHIVE, OBJECT_STORE, Compression
+from reconcile.errors import ConfigError
+from reconcile.logs import get_logger
+from reconcile.planning.desired import DesiredState
+from reconcile.planning.model import ConfigReference, PlanHeader
+from reconcile.planning.nesting import refuse_nested
+from reconcile.planning.render import backend_text
+
+_NEED_NO_CREDENTIALS = {"db", "db2", "localfs"}
+
+log = get_logger()
+
+
+def configs_of(header: PlanHeader, source: Path | None, dest: Path | None, *, anywhere: bool = False) -> DesiredState:
+    """Load the two configs of a plan, from the files given or from those it recorded.
+
+    ``anywhere``, for a run that is switched: where such a file says something else by now, all files known are looked
+    through, and of a config without any credential the plan itself says enough. Raises `ConfigError` if a config is not
+    found that says what it did when the plan was made, credentials aside.
+    """
+    going_forward = header.undo_of is None  # an undo leads back to whatever the services had
+    recorded = [Path(header.source.path), Path(header.dest.path)]
+    known = [source, dest, *recorded, *map(old_name, recorded)] if anywhere else None
+    desired = DesiredState(
+        _find(_Wanted("source", header.source, source), known),
+        _find(_Wanted("dest", header.dest, dest, is_destination=going_forward), known),
+        header.policy.allow_unreadable,
+    )
+    if going_forward:
+        refuse_nested(desired)
+    return desired
+
+
+def path_now(header: PlanHeader, reference: ConfigReference) -> Path | None:
+    """Return the file that says what a config of a plan said; its recorded path if no file is needed, else None."""
+    recorded = [Path(header.source.path), Path(header.dest.path)]
+    own = Path(reference.path)
+    try:
+        found = _find(_Wanted("", reference, None), [own, *recorded, *map(old_name, recorded)])
+    except ConfigError:
+        return None
+    return Path(reference.path) if found.path == own.absolute() else found.path
+
+
+@frozen
+class _Wanted:
+    """One side of a plan, and the file that was named for it."""
+
+    option: str
+    reference: ConfigReference
+    given: Path | None
+    is_destination: bool = False
+
+    def load(self, path: Path) -> Config:
+        return load_config(path, destination=self.is_destination)
+
+
+def _find(wanted: _Wanted, known: Sequence[Path | None] | None) -> Config:
+    """Return the wanted config from its own file, or from the others known; None: no other file counts."""
+    first = wanted.given or Path(wanted.reference.path)
+    found = _loaded(wanted, first, strict=wanted.given is not None or known is None)
+    if found is None and known is not None:
+        found = _found_among(wanted, known) or _without_credentials(wanted.reference)
+    return found or _raise(wanted, first)
+
+
+def _found_among(wanted: _Wanted, paths: Sequence[Path | None]) -> Config | None:
+    for path in dict.fromkeys(path for path in paths if path is not None):
+        config = _loaded(wanted, path)
+        if config is not None:
+            log.info("a config of the plan was found in another file", option=wanted.option, file=str(path))
+            return config
+    return None
+
+
+def _loaded(wanted: _Wanted, path: Path, *, strict: bool = False) -> Config | None:
+    """Return the config of a file if it is the one that is wanted; ``strict``: raise for a file that is no config."""
+    if not path.exists():
+        return None
+    try:
+        config = wanted.load(path)
+    except ConfigError:
+        if strict:
+            raise
+        return None
+    return config if config.fingerprint() == wanted.reference.fingerprint else None
+
+
+def _without_credentials(reference: ConfigReference) -> Config | None:
+    """Return the config that a plan describes, if its backends need nothing but what the plan says."""
+    if {backend["driver"] for backend in reference.backends.values()} - _NEED_NO_CREDENTIALS:
+        return None
+    backends = {role: _backend(role, described) for role, described in reference.backends.items()}
+    config = Config(Path(reference.path), backends[OBJECT_STORE], backends.get(ANALYSIS_ARCHIVE))
+    if config.fingerprint() != reference.fingerprint:
+        return None
+    log.info("a config is not in its file any more; the plan says what it said", file=reference.path)
+    return config
+
+
+def _backend(role: str, described: dict[str, Any]) -> Backend:
+    return Backend(role, described["driver"], dict(described["settings"]), Compression(**described["compression"]))
+
+
+def _raise(wanted: _Wanted, path: Path) -> Config:
+    option, reference = wanted.option, wanted.reference
+    said = "; ".join(f"{role}: {backend_text(backend)}" for role, backend in reference.backends.items())
+    if not path.exists():
+        raise ConfigError(
+            f"{path}: no such config file; it was the plan's {option} config, and said {said}",
+            hint=f"the same command with --{option} FILE: the file that says this now, or a copy of it",
+        )
+    now = wanted.load(path).describe()
+    raise ConfigError(
+        f"{path}: this is not the {option} config that the plan was made with: "
+        + "; ".join(_differences(option, reference.backends, now)),
+        hint=f"the same command with --{option} FILE: a file that says what was planned, such as a copy of the old"
+        " config.yaml",
+    )
+
+
+def _differences(option: str, then: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
+    for role in sorted({*then, *now}):
+        if then.get(role) != now.get(role):
+            was, says = backend_text(then.get(role)), backend_text(now.get(role))
+            yield f"{role}: {option} was {was}, this file says {says}"

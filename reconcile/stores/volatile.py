@@ -1,0 +1,26 @@
+"""A data dir that does not outlive the machine or the container: a volume was forgotten, as a rule."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from reconcile.stores.addresses import Address, FileAddress
+from reconcile.stores.syncing import file_system
+
+_IN_MEMORY = ("tmpfs", "ramfs")
+
+
+def volatile(address: Address) -> str | None:
+    """Return why documents at this place are lost before long, in a sentence; None where nothing says so."""
+    if not isinstance(address, FileAddress):
+        return None
+    data_dir = Path(address.data_dir)
+    there = next((path for path in (data_dir, *data_dir.parents) if path.is_dir()), None)
+    kind = file_system(there) if there else None
+    if kind in _IN_MEMORY:
+        lost = f"is in memory ({kind}): documents are lost when the machine or the container stops"
+    elif kind == "overlay":
+        lost = "is in the container's own layer (overlay), on no volume: documents are lost with the container"
+    else:
+        return None
+    return f"{data_dir} {lost}. Is a volume not mounted?"

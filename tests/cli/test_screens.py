@@ -1,0 +1,370 @@
+"""What operators read, and what it makes them do: each printed command works as it stands, at 80 columns as at 140."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pty
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.archives import Place, new_sqlite
+from tests.cli.desk import filled, last_run, planned
+from tests.cli.runner import here, on_terminal, reconcile
+from tests.servers.moto import MotoServer
+from tests.world import World, s3
+
+RECONCILE = [sys.executable, "-m", "reconcile"]
+KILLER = [sys.executable, "-m", "tests.crash.killer"]
+REPOSITORY = Path(__file__).parents[2]
+ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+@pytest.fixture
+def lite(folder: Path) -> World:
+    """An archive in a folder with a blank in its name."""
+    home = folder / "a folder"
+    home.mkdir()
+    return filled(World(home, new_sqlite(home)))
+
+
+def killed(world: World, point: str, *arguments: str) -> None:
+    """Run a command that is killed at a point of its work."""
+    done = subprocess.run([*KILLER, point, *arguments], cwd=world.folder, env=_environment(), check=False)
+    assert done.returncode == -signal.SIGKILL
+
+
+def _environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(REPOSITORY)}
+
+
+def typed(command: str, world: World) -> int:
+    """Type a printed command into a shell, as it stands; return its exit code."""
+    if command.startswith("reconcile "):
+        command = f"{sys.executable} -m {command}"
+        command += " --yes" if re.search(r"reconcile (apply|undo|clean)\b", command) else ""
+    done = subprocess.run(
+        ["sh", "-c", command], cwd=world.folder, env=_environment(), check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, (command, done.stdout, done.stderr)
+    return done.returncode
+
+
+def commands_in(text: str) -> list[str]:
+    """Return the commands that a screen tells people to type next."""
+    found = []
+    for line in text.splitlines():
+        command = re.search(r"(?:^(?:  )?next: |^ {2,6}|: )((?:reconcile|cp -p) .*?)(?: {4}.*|)$", line)
+        if command is not None:
+            found.append(command[1])
+    return found
+
+
+@pytest.mark.parametrize("point", ["recorded", "after the switch", "marked", "before the end is recorded"])
+def test_what_status_says_of_a_killed_run_works_as_it_stands(lite: World, point: str) -> None:
+    planned(lite)
+    killed(lite, point, "apply", "p.json", "--yes")
+    said = here("status", "--source", "config.yaml", cwd=lite.folder).out
+    assert said.startswith("INTERRUPTED: nobody is at work on it")
+    typed(commands_in(said)[0], lite)
+    assert {url.partition(":")[0] for url in lite.urls()} == {"db2"}
+    done = here("status", "--source", "config.yaml", cwd=lite.folder).out
+    typed(commands_in(done)[0], lite)  # the undo
+    assert {url.partition(":")[0] for url in lite.urls()} == {"db"}
+
+
+@pytest.mark.parametrize("keep_old", [True, False])
+def test_killed_while_cleaning_and_the_new_config_in_place(lite: World, keep_old: bool) -> None:
+    """The services run with the new config by then, under the old one's name; the same command goes on (R6)."""
+    planned(lite)
+    killed(lite, "marked", "apply", "p.json", "--yes")
+    if keep_old:
+        shutil.copy(lite.folder / "config.yaml", lite.folder / "config.old.yaml")
+    shutil.copy(lite.folder / "dest.yaml", lite.folder / "config.yaml")
+    said = here("status", "--source", "config.yaml", cwd=lite.folder).out
+    typed(commands_in(said)[0], lite)
+    assert lite.sql("SELECT count(*) FROM archive_document")[0][0] == 0
+    again = here("apply", "p.json", "--yes", cwd=lite.folder)
+    assert (again.code, "applied already" in again.out) == (0, True)
+    typed(
+        commands_in(here("status", "--source", "config.yaml", cwd=lite.folder).out.replace("do; ", "do;\nnext: "))[0],
+        lite,
+    )
+
+
+def test_credentials_that_are_in_no_known_file_any_more_have_a_placeholder(lite: World, moto: MotoServer) -> None:
+    """The run stays switched, and the message says which config is wanted."""
+    there = Place(lite.folder, lite.url, moto)
+    lite.apply(planned(lite, "setup.json"))
+    lite.config("s3", s3(moto, there.buckets[0]))
+    lite.apply(lite.plan(lite.folder / "dest.yaml", lite.folder / "s3.yaml", "to-s3.json"))
+    lite.plan(lite.folder / "s3.yaml", lite.folder / "config.yaml", "p.json")
+    killed(lite, "marked", "apply", "p.json", "--yes")
+    secret = (lite.folder / "s3.yaml").read_text()
+    (lite.folder / "s3.yaml").write_text((lite.folder / "config.yaml").read_text())
+    said = here("status", "--source", "config.yaml", cwd=lite.folder).out
+    assert "--source FILE" in said
+    result = here("apply", "p.json", "--yes", cwd=lite.folder)
+    assert (result.code, there.buckets[0] in result.err, "--source FILE" in result.err) == (78, True, True)
+    (lite.folder / "found again.yaml").write_text(secret)
+    assert here("apply", "p.json", "--yes", "--source", "found again.yaml", cwd=lite.folder).code == 0
+
+
+def test_the_end_of_apply_is_lines_to_copy(lite: World) -> None:
+    planned(lite)
+    before = lite.tables()
+    new, old = ((lite.folder / name).read_text() for name in ("dest.yaml", "config.yaml"))
+    result = here("apply", "p.json", "--yes", cwd=lite.folder)
+    lines = commands_in(result.out)
+    assert [shlex.split(line)[:2] for line in lines] == [["cp", "-p"], ["cp", "-p"], ["reconcile", "undo"]]
+    assert "***" not in result.out
+    for line in lines[:2]:
+        typed(line, lite)
+    assert ((lite.folder / "config.yaml").read_text(), (lite.folder / "config.old.yaml").read_text()) == (new, old)
+    assert "config.old.yaml" in lines[2]
+    typed(lines[2], lite)
+    assert lite.tables() == before
+
+
+def test_the_config_is_printed_on_request(lite: World, moto: MotoServer) -> None:
+    there = Place(lite.folder, lite.url, moto)
+    lite.config("dest", s3(moto, there.buckets[0]))
+    planned(lite)
+    said = here("apply", "p.json", "--yes", "--show-config", cwd=lite.folder).out
+    assert "services.catalog of the config, credentials masked" in said
+    assert "secret_key: '***'" in said
+
+
+def test_the_switch_is_told_when_it_is_committed(lite: World) -> None:
+    """The downtime ends then, not when the last source is deleted; lines stand in the order of events."""
+    planned(lite)
+    result = on_terminal("apply", "p.json", "--yes", cwd=lite.folder, columns=140)
+    shown = ESCAPE.sub("", result.err)
+    order = ["stage: 6 documents", "look again: 6 documents", "switched: the services may be started with", "clean: 6"]
+    places = [shown.index(text) for text in order]
+    assert places == sorted(places)
+    assert re.search(r"\d\d:\d\d:\d\d UTC: switched", shown)
+    assert "\x1b[1m" in result.err
+    assert result.err.rindex("\x1b[?25h") > result.err.rindex("\x1b[?25l")  # the cursor is there, also after kill -9
+
+
+def test_clean_later_ends_at_the_switch(lite: World) -> None:
+    planned(lite)
+    result = here("apply", "p.json", "--yes", "--clean-later", cwd=lite.folder)
+    assert result.code == 0
+    assert lite.sql("SELECT count(*) FROM archive_document")[0][0] == 6
+    assert {url.partition(":")[0] for url in lite.urls()} == {"db2"}
+    assert "the run is switched already" in here("apply", "p.json", "--yes", "--clean-later", cwd=lite.folder).out
+    typed(next(line for line in commands_in(result.out) if " clean " in line), lite)
+    assert lite.sql("SELECT count(*) FROM archive_document")[0][0] == 0
+    typed(f"reconcile undo {last_run(lite)} --source dest.yaml --dest config.yaml", lite)
+
+
+def test_what_cannot_be_taken_back_is_said_and_yes_is_to_be_typed(lite: World) -> None:
+    planned(lite)
+    for answer in ("n\n", "y\n", "\n"):
+        result = on_terminal("apply", "p.json", cwd=lite.folder, typed=answer)
+        assert result.code == 13
+        assert "6 documents move." in result.err
+        assert "Sources are DELETED after the switch." in result.err
+        assert "declined: nothing was changed" in result.err
+    kept = on_terminal("apply", "p.json", "--keep-source", cwd=lite.folder, typed="yes\n")
+    assert (kept.code, "Sources are KEPT" in kept.err) == (0, True)
+
+
+def test_ctrl_c_at_the_prompt_says_that_nothing_was_changed(lite: World) -> None:
+    planned(lite)
+    screen, end = pty.openpty()
+    process = subprocess.Popen(
+        [*RECONCILE, "apply", "p.json"], cwd=lite.folder, stdin=end, stdout=end, stderr=end, start_new_session=True
+    )
+    os.close(end)
+    shown = b""
+    while b"Type yes" not in shown:
+        shown += os.read(screen, 4096)
+    while process.poll() is None:  # readline may lose one that comes just as it begins to read
+        process.send_signal(signal.SIGINT)
+        time.sleep(3)
+    with contextlib.suppress(OSError):  # EIO: the other end is closed
+        while piece := os.read(screen, 4096):
+            shown += piece
+    os.close(screen)
+    assert process.returncode == 130
+    assert b"interrupted at the prompt: nothing was changed" in shown
+    assert b"goes on" not in shown
+
+
+def test_going_on_with_a_run_says_so_in_few_lines(lite: World) -> None:
+    planned(lite)
+    killed(lite, "recorded", "apply", "p.json", "--yes")
+    result = on_terminal("apply", "p.json", cwd=lite.folder, typed="yes\n")
+    shown = ESCAPE.sub("", result.err).replace("\r", "").splitlines()
+    asked = next(number for number, line in enumerate(shown) if "Type yes" in line)
+    assert asked <= 4
+    assert re.search(r"resuming run \S+: \d of 6 staged", result.err)
+    assert result.code == 0
+
+
+def test_a_watch_ends_once_nobody_is_at_work(lite: World) -> None:
+    planned(lite)
+    killed(lite, "recorded", "apply", "p.json", "--yes")
+    result = reconcile("status", "--watch", "--interval", "0.1", "--source", "config.yaml", cwd=lite.folder)
+    assert result.code == 14
+    assert "INTERRUPTED" in result.out
+    assert "documents/s" not in result.out
+
+
+def test_a_watch_waits_for_a_run_to_begin(lite: World) -> None:
+    planned(lite)
+    watch = ("status", "--watch", "--wait", "--interval", "0.1", "--source", "config.yaml")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "reconcile", *watch], cwd=lite.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stderr is not None
+    assert b"waiting for a run to begin" in process.stderr.readline()
+    stopped = subprocess.Popen(
+        [*KILLER, "recorded", "apply", "p.json", "--yes"],
+        cwd=lite.folder,
+        env=_environment() | {"CRASH_SIGNAL": "SIGSTOP"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    assert process.stdout is not None
+    assert b"staging" in process.stdout.readline()
+    stopped.kill()
+    stopped.wait()
+    assert process.wait(60) == 14
+
+
+def test_configs_in_the_wrong_order(lite: World) -> None:
+    """Nothing led there: the two are reversed, and the right command is printed. After a run they are not."""
+    result = here("plan", "dest.yaml", "config.yaml", "--out", "r.json", cwd=lite.folder)
+    assert result.code == 64
+    assert "the two configs look reversed" in result.err
+    assert not (lite.folder / "r.json").exists()
+    typed(result.err.partition("next: ")[2].strip() + " --out p.json", lite)
+    lite.apply("p.json")
+    again = here("plan", "config.yaml", "dest.yaml", "--out", "r.json", cwd=lite.folder)
+    assert again.code == 0
+    assert f"Every document is already in place, since run {last_run(lite)}." in again.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["plna"], "did you mean reconcile plan?"),
+        (["aply", "p.json"], "did you mean reconcile apply?"),
+        (["list"], "reconcile runs"),
+        (["rollback"], "reconcile undo RUN"),
+        (["resume"], "the same command goes on"),
+        (["apply", "p.json", "--dry-run"], "reconcile show PLAN says what a plan would do"),
+        (["apply", "dest.yaml"], "reconcile plan SOURCE dest.yaml"),
+        (["apply", "--keep-sorce", "p.json"], "--keep-source"),
+    ],
+)
+def test_what_was_meant_is_told(arguments: list[str], said: str, lite: World) -> None:
+    result = here(*arguments, cwd=lite.folder)
+    assert result.code in (1, 64)
+    assert said in result.err
+
+
+@pytest.mark.parametrize("columns", [80, 140])
+def test_help_fits_the_terminal_and_is_in_groups(columns: int, lite: World) -> None:
+    for arguments in (["--help"], ["apply", "--help"]):
+        result = on_terminal(*arguments, cwd=lite.folder, columns=columns, results=True)
+        lines = ESCAPE.sub("", result.err).replace("\r", "").splitlines()
+        assert max(map(len, lines)) <= columns
+        assert not [line for line in lines if line.endswith("...") and not line.startswith("Usage:")]
+    assert [line for line in lines if line in ("Limits and speed:", "Database:")] == ["Limits and speed:", "Database:"]
+
+
+def test_an_interrupted_plan_ends_soon_and_says_what_is_so(lite: World, moto: MotoServer) -> None:
+    """Whatever a server lets it wait for (here: a listing), and nothing is left of the file."""
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        server = type(
+            "Silent", (), {"url": f"http://127.0.0.1:{silent.getsockname()[1]}", "access_key": "a", "secret_key": "b"}
+        )
+        lite.config("dest", s3(server, "never"))
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "reconcile",
+                "plan",
+                "config.yaml",
+                "dest.yaml",
+                "--out",
+                "p.json",
+                "--probe",
+                "exists",
+            ],
+            cwd=lite.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        silent.settimeout(60)
+        connection, _peer = silent.accept()
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        _out, err = process.communicate(timeout=60)
+        connection.close()
+    assert process.returncode == 130
+    assert "the plan was given up: nothing was changed, and no plan saved" in err
+    assert not (lite.folder / "p.json").exists()
+
+
+def test_a_probe_of_an_empty_bucket_asks_for_no_document_by_name(
+    lite: World, moto: MotoServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from reconcile.stores.s3 import S3Store
+
+    there = Place(lite.folder, lite.url, moto)
+    there.client().create_bucket(Bucket=there.buckets[0])
+    for number in range(60):
+        lite.add(f"more-{number:03}", b"x")
+    asked: list[object] = []
+    monkeypatch.setattr(S3Store, "_stat", lambda _self, key: asked.append(key))
+    plan = lite.plan(lite.folder / "config.yaml", lite.config("s3", s3(moto, there.buckets[0])), probe="exists")
+    assert plan.header.summary.moves.documents == 66
+    assert not asked
+
+
+def test_a_status_of_many_failures_fits_a_screen_and_json_has_them_all(lite: World) -> None:
+    for number in range(40):
+        lite.add(f"bad-{number:02}", b"x", digest="0" * 32)
+    planned(lite)
+    failed = here("--log-level", "error", "apply", "p.json", "--yes", cwd=lite.folder)
+    assert failed.code == 1
+    assert failed.err.count("wrong_digest") == 1  # a reason once, with the first documents under it
+    assert "wrong_digest: 40 documents" in failed.err
+    assert "and 35 more: reconcile status" in failed.err
+    said = here("status", "--source", "config.yaml", cwd=lite.folder).out
+    assert len(said.splitlines()) <= 24
+    assert "and more: --format json names them" in said
+    told = here("status", "--source", "config.yaml", "--format", "json", cwd=lite.folder).out
+    assert len(json.loads(told)["troubles"]) == 40
+
+
+def test_a_vendors_migration_that_was_killed_is_not_running_for_ever(lite: World) -> None:
+    lite.sql(
+        "INSERT INTO tasks (id, state, created_at, started_at, executor_id, type)"
+        " VALUES (7, 'running', '2026-01-01', '2026-01-01', 'host:1', 'archivemigrationtask')"
+    )
+    lite.sql(
+        "INSERT INTO archive_migration_tasks (id, archive_documents_to_migrate, archive_documents_migrated,"
+        " migrate_from_driver, migrate_to_driver) VALUES (7, 20007, 12, 'db', 's3')"
+    )
+    assert "broken off" in (said := here("runs", "--source", "config.yaml", cwd=lite.folder).out)
+    assert "12 of 20,007 documents" in said
