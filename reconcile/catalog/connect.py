@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -35,6 +36,7 @@ _NO_HURRY = "SET LOCAL idle_in_transaction_session_timeout = 0"  # whatever the 
 # there yet must not count as rows that are not there. A replica itself refuses this.
 # It also holds where the role's default is to read only.
 _ON_THE_PRIMARY = "SET TRANSACTION READ WRITE"
+_connections: weakref.WeakSet[Any] = weakref.WeakSet()  # of psycopg2, all that this process has opened
 
 
 @frozen
@@ -192,7 +194,18 @@ def _engine(target: Target, options: DatabaseOptions) -> Engine:
 def _connected(target: Target) -> Any:  # noqa: ANN401 - psycopg2 has no types of its own
     import psycopg2  # noqa: PLC0415
 
-    return psycopg2.connect(**target.now())
+    connection = psycopg2.connect(**target.now())
+    _connections.add(connection)
+    return connection
+
+
+def cancel_statements() -> None:
+    """Cancel what this process has PostgreSQL do at this moment. May be called from any thread."""
+    from psycopg2.extensions import TRANSACTION_STATUS_ACTIVE  # noqa: PLC0415
+
+    for connection in list(_connections):
+        if not connection.closed and connection.info.transaction_status == TRANSACTION_STATUS_ACTIVE:
+            connection.cancel()
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import signal
+import socket
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from threading import Thread
 from types import FrameType
 
 import click
 
+from reconcile.catalog.connect import cancel_statements
 from reconcile.cli.bars import Bars
 from reconcile.cli.lines import show
 from reconcile.control import Control
-from reconcile.errors import DeclinedError, Interrupted, UsageError
+from reconcile.errors import CatalogError, DeclinedError, Interrupted, UsageError
+
+_AT_ONCE = "interrupted at once: the batches in hand were given up; what is on record stands"
 
 
 @contextmanager
@@ -33,12 +38,14 @@ def controlled(*, quiet: bool, only_reads: bool = False) -> Iterator[Control]:
             control.signal = number
             bars.say("stopping after the batches in hand; a second signal stops at once")
 
-        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        came: list[int] = []
         try:
-            yield control
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            with _handled(stop, came, at_once=2):
+                yield control
+        except (KeyboardInterrupt, CatalogError) as error:
+            if isinstance(error, CatalogError) and not came[1:]:
+                raise
+            raise Interrupted(control.signal or signal.SIGINT, _AT_ONCE, hint=control.then) from None
 
 
 @contextmanager
@@ -50,16 +57,46 @@ def ended_at_once(said: str, hint: str) -> Iterator[None]:
         signals.append(number)
         raise KeyboardInterrupt  # which nothing on the way takes for a failure to be told of later
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        with _handled(stop, [], at_once=1):
+            yield
     except KeyboardInterrupt:
         if not signals:
             raise
         raise Interrupted(signals[0], said, hint=hint) from None
+
+
+@contextmanager
+def _handled(stop: Callable[[int, FrameType | None], None], came: list[int], *, at_once: int) -> Iterator[None]:
+    """Have ``stop`` called at SIGINT and SIGTERM, at the ``at_once``-th even while the database works.
+
+    Python calls a handler only when the C function that it is in returns, for a statement in the database when that
+    is over, and once for all signals until then. So a thread that each signal wakes writes down those that ``came``,
+    and cancels the statement.
+    """
+    ours, woken = socket.socketpair()
+    woken.setblocking(False)
+
+    def cancel() -> None:
+        while number := ours.recv(1):
+            came.extend(set(number) & set(numbers))
+            if len(came) >= at_once:
+                cancel_statements()
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    thread = Thread(target=cancel, daemon=True)
+    thread.start()
+    before = {number: signal.signal(number, stop) for number in numbers}
+    woken_before = signal.set_wakeup_fd(woken.fileno(), warn_on_full_buffer=False)
+    try:
+        yield
     finally:
+        signal.set_wakeup_fd(woken_before)
         for number, handler in before.items():
             signal.signal(number, handler)
+        woken.close()
+        thread.join()
+        ours.close()
 
 
 def confirm(said: Iterable[str], *, yes: bool) -> None:

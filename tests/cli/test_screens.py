@@ -15,6 +15,7 @@ import sys
 import time
 from pathlib import Path
 
+import psycopg2
 import pytest
 
 from tests.archives import Place, new_sqlite
@@ -323,6 +324,33 @@ def test_an_interrupted_plan_ends_soon_and_says_what_is_so(lite: World, moto: Mo
     assert process.returncode == 130
     assert "the plan was given up: nothing was changed, and no plan saved" in err
     assert not (lite.folder / "p.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "signals"),
+    [(("plan", "config.yaml", "dest.yaml", "--out", "p2.json"), 1), (("apply", "p.json", "--yes"), 2)],
+    ids=["plan", "apply"],
+)
+def test_ctrl_c_ends_a_statement_that_the_database_is_at(
+    folder: Path, database: str, arguments: tuple[str, ...], signals: int
+) -> None:
+    world = filled(World(folder, database))
+    planned(world)
+    other = psycopg2.connect(database)
+    other.cursor().execute("LOCK archive_document, archive_metadata IN ACCESS EXCLUSIVE MODE")
+    process = subprocess.Popen([*RECONCILE, *arguments], cwd=folder, stderr=subprocess.PIPE, text=True)
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    while not world.sql(waiting)[0][0]:
+        assert process.poll() is None
+        time.sleep(0.1)
+    for _signal in range(signals):
+        process.send_signal(signal.SIGINT)
+        time.sleep(1)
+    _out, err = process.communicate(timeout=60)
+    other.close()  # until here the table was locked, so nothing but the signal can have ended it
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert "nothing was changed" in err if signals == 1 else "the same command goes on" in err
 
 
 def test_a_probe_of_an_empty_bucket_asks_for_no_document_by_name(
