@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 
 from reconcile.planning.model import PlanHeader
 
 _OLD = ".old"
+_ABOUT_RUNS = r"(?m)^reconcile (?:status|runs|report|forget)(?: [0-9]\S*)?(?=    |$)"
 
 
 def command_line(verb: str, *arguments: object, **options: object) -> str:
@@ -45,6 +47,11 @@ def plan_again(header: PlanHeader, *, overwrite: bool = False) -> str:
         s3_put=[f"{key}={value}" for key, value in policy.s3_put.items()],
         probe=header.summary.probed,
     )
+
+
+def naming_database(hint: str | None, config: Path) -> str | None:
+    """Return a hint whose commands about runs name the config that names the database."""
+    return hint and re.sub(_ABOUT_RUNS, lambda found: f"{found[0]} {shlex.join(['--source', str(config)])}", hint)
 
 
 def undo_run(run: str, source: object, dest: object) -> str:

@@ -15,7 +15,7 @@ from attrs import evolve, frozen
 
 from reconcile.catalog import Catalog, DatabaseOptions, Scope, connect
 from reconcile.catalog.tasks import Migration, migrations
-from reconcile.commands import command_line
+from reconcile.commands import command_line, naming_database, undo_run
 from reconcile.config import Config, load_config
 from reconcile.control import Control
 from reconcile.errors import ConfigError, ReconcileError, UsageError
@@ -65,6 +65,10 @@ def opened(options: DatabaseOptions, config: Config | None = None) -> Iterator[C
     catalog = connect(options, config)
     try:
         yield catalog
+    except ReconcileError as error:
+        if config is not None and options.url is None:
+            error.hint = naming_database(error.hint, config.path)
+        raise
     finally:
         catalog.close()
 
@@ -81,7 +85,7 @@ def planned_again(
     if header.undo_of is not None:
         raise UsageError(
             f"{plan_file.path}: an undo plan follows from the record of run {header.undo_of}, not from the catalog",
-            hint=f"reconcile undo {header.undo_of} checks it before it touches anything",
+            hint=f"{undo_run(header.undo_of, header.source.path, header.dest.path)}    checks it as it begins",
         )
     desired = configs_of(header, source, dest)
     policy, summary = header.policy, header.summary
@@ -245,7 +249,7 @@ def report(database: DatabaseOptions | None = None, run_id: str | None = None, s
     with opened(database or DatabaseOptions(), load_config(source) if source else None) as catalog:
         record = last_run(catalog, run_id)
         if record is None:
-            raise ReconcileError("no run is recorded in this database", hint="reconcile apply PLAN makes one")
+            raise ReconcileError("no run is recorded in this database", hint="reconcile apply PLAN    makes one")
         return report_of(catalog, record)
 
 

@@ -9,6 +9,7 @@ from reconcile.auditing.audited import PARTIAL, Audited, RunScope
 from reconcile.auditing.documents import OpenStores, Problem, content_problem
 from reconcile.catalog import Catalog
 from reconcile.catalog.tables import archive_metadata
+from reconcile.commands import command_line
 from reconcile.control import PIPELINES, Control, in_order
 from reconcile.errors import UsageError
 from reconcile.planning.desired import DesiredState
@@ -94,10 +95,10 @@ class _Auditor:
     def _check_destination(self, work: WorkMove) -> None:
         place = self.desired.places.get(work.move.dest)
         if place is None or place.address.identity != work.dest_store:
+            command = command_line("verify", self.record.header.dest.path, run=self.record.run_id)
             raise UsageError(
                 f"{self.desired.dest.path} is not where run {self.record.run_id} stages its copies: {work.dest_store}",
-                hint=f"give the run's destination: reconcile verify {self.record.header.dest.path} --run"
-                f" {self.record.run_id}",
+                hint=f"{command}    gives the run's own destination",
             )
 
     def _found(self, work: WorkMove, stat: Stat | None, pointed_at: set[int]) -> _Found:

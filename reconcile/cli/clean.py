@@ -21,9 +21,11 @@ from reconcile.errors import EXIT_DONE, EXIT_INCOMPLETE, PlaceChangedError
 from reconcile.running.apply import run_record
 from reconcile.running.configs import configs_of
 from reconcile.running.kept import Cleaned, Kept, clean, kept_sources, nothing_to_do
+from reconcile.running.next_steps import undo_command
 from reconcile.running.older import older_than_stores
 from reconcile.running.options import RunOptions
 from reconcile.running.preview import CleanPreview, preview_clean
+from reconcile.running.records import RunRecord
 from reconcile.running.worktables import STAGING, UNDOING
 from reconcile.wording import count, human_bytes
 
@@ -69,7 +71,7 @@ def command(context: click.Context, /, run: str, **options: Any) -> None:  # noq
         run_options = RunOptions(workers=options["workers"], lock_wait=options["lock_wait"])
         with controlled(quiet=context.obj) as control:
             cleaned = clean(catalog, run, desired, run_options, control, options["older_than"])
-    show(_lines(cleaned))
+    show(_lines(cleaned, kept.record))
     context.exit(EXIT_INCOMPLETE if cleaned.not_intact else EXIT_DONE)
 
 
@@ -105,12 +107,12 @@ def _preview_lines(preview: CleanPreview) -> Iterator[str]:
         yield f"  none of {source}, if it is {dest} under another name: clean finds that out by a marker"
 
 
-def _lines(cleaned: Cleaned) -> Iterator[str]:
+def _lines(cleaned: Cleaned, record: RunRecord) -> Iterator[str]:
     if cleaned.already:
         yield f"nothing to do: {cleaned.already}"
     else:
         yield f"run {cleaned.run_id}: {count(cleaned.deleted, 'source')} deleted"
-        yield f"  reconcile undo {cleaned.run_id} still takes it back: it copies from where the documents are now"
+        yield f"  an undo still works, from where the documents are now: {undo_command(record)}"
     yield from _stays(cleaned.stays)
     yield from not_intact_lines(cleaned.not_intact)
     if cleaned.remark:

@@ -16,6 +16,7 @@ from reconcile.cli.screen import confirm_by_name
 from reconcile.config import load_config
 from reconcile.logs import printable
 from reconcile.running.forget import Forgettable, forget, forgettable, refuse_same_url
+from reconcile.running.next_steps import clean_command
 
 
 @verb("forget", "remove the records of a run")
@@ -52,6 +53,9 @@ def _consequences(found: Forgettable) -> Iterator[str]:
     for record in found.records:
         yield f"run {record.run_id} ({record.state}) of {printable(record.plan_path)} will be forgotten"
     yield from _lost(found)
+    if found.ownerless:
+        undoable = (record for record in found.records if record.run_id in found.undoable)
+        yield from (f"    {clean_command(record)}    deletes those it kept, before" for record in undoable)
 
 
 def _lost(found: Forgettable) -> Iterator[str]:
@@ -59,7 +63,6 @@ def _lost(found: Forgettable) -> Iterator[str]:
         yield f"  it can no longer be undone: its undo plan is checked against the records of run {run_id}"
     if found.ownerless:
         yield f"  {found.ownerless} sources or copies that no catalog row refers to are nobody's from then on"
-        yield from (f"    reconcile clean {run_id} deletes those it kept, before" for run_id in found.undoable)
     if found.same_url:
         yield f"  of {found.same_url} documents nothing tells any more which endpoint holds them"
     if found.last:

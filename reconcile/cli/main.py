@@ -43,7 +43,7 @@ _ELSEWHERE = {
     "delete": "reconcile clean RUN",
     "serve": "reconcile status --watch",
     "objectstorage": "reconcile VERB; docs/coming-from-anchore-manager.md has a table",
-    "migrate": "reconcile plan FROM TO, then reconcile apply PLAN",
+    "migrate": "reconcile plan SOURCE DEST    then reconcile apply PLAN",
     "list-migrations": "reconcile runs",
     "list-drivers": "reconcile drivers",
 }
@@ -129,7 +129,7 @@ def main() -> None:
         click.echo(error.format_message(), err=True)
         code = _EXIT_USAGE
     except (click.exceptions.Abort, KeyboardInterrupt):
-        code = _report("interrupted at once", "reconcile status shows what became of a run", _EXIT_INTERRUPTED)
+        code = _report("interrupted at once", "reconcile status    shows what became of a run", _EXIT_INTERRUPTED)
     except click.UsageError as error:
         if error.ctx is not None:
             click.echo(error.ctx.get_usage(), err=True)
@@ -158,7 +158,7 @@ def _leave(code: int) -> None:
 
 def _usage_hint(error: click.UsageError) -> str:
     if isinstance(error, click.NoSuchOption) and error.option_name == "--dry-run":
-        return "reconcile show PLAN says what a plan would do; undo and clean have --dry-run"
+        return "reconcile show PLAN    says what a plan would do; undo and clean have --dry-run"
     verb = error.ctx.info_name if error.ctx is not None and error.ctx.parent is not None else "VERB"
     return f"reconcile {verb} --help"
 
@@ -169,7 +169,7 @@ def _lost_output(error: OSError) -> int:
         return _defect(error)
     if not isinstance(error, BrokenPipeError):
         _report(
-            f"the results could not be written: {error.strerror}", "reconcile status shows what became of the run", 1
+            f"the results could not be written: {error.strerror}", "reconcile status    shows what became of the run", 1
         )
     sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - for the flush at exit
     return 1

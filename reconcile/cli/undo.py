@@ -55,7 +55,7 @@ def command(context: click.Context, /, what: str, **options: Any) -> None:  # no
         header = open_plan(path).header
         if header.undo_of is None:
             raise PlanFileError(
-                f"{path}: this is a plan, not an undo plan", hint=f"{command_line('apply', path)} applies it"
+                f"{path}: this is a plan, not an undo plan", hint=f"{command_line('apply', path)}    applies it"
             )
         run_id = header.undo_of
         if config is None and database.url is None:
@@ -63,7 +63,7 @@ def command(context: click.Context, /, what: str, **options: Any) -> None:  # no
             config = load_config(next((path for path in known if path.exists()), known[0]))
     elif path.suffix in (".json", ".gz", ".zst"):
         raise PlanFileError(
-            f"{path}: no such plan file", hint="reconcile undo RUN_ID needs no file; reconcile runs lists the runs"
+            f"{path}: no such plan file", hint="reconcile runs    lists the runs\nreconcile undo RUN    needs no file"
         )
     with verbs.opened(database, config) as catalog:
         if options["dry_run"]:

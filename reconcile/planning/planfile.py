@@ -316,7 +316,8 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
                 yield raw
     except FileNotFoundError:
         raise PlanFileError(
-            f"{path}: no such plan file", hint="reconcile plan SOURCE DEST makes one, in plans/ unless --out says where"
+            f"{path}: no such plan file",
+            hint="reconcile plan SOURCE DEST    makes one, in plans/ or where --out says",
         ) from None
     except (OSError, EOFError, zlib.error) as error:
         raise exceeded(error) or PlanFileError(

@@ -11,7 +11,6 @@ from attrs import evolve
 from sqlalchemy.engine import Connection
 
 from reconcile.catalog import Catalog
-from reconcile.commands import command_line
 from reconcile.config import Config
 from reconcile.control import Control, calm_collector
 from reconcile.errors import PlaceChangedError, PlanFileError, ReconcileError, UsageError
@@ -120,7 +119,7 @@ def _ended(catalog: Catalog, record: RunRecord, plan: PlanFile, digest: str, opt
     if record.plan_digest != digest:
         raise PlanFileError(
             f"{plan.path}: it has the id of the plan that run {record.run_id} was begun with, and other content",
-            hint=f"reconcile status {record.run_id} names the file of that plan; a new plan has an id of its own",
+            hint=f"reconcile status {record.run_id}    names the file of that plan; a new plan has an id of its own",
         )
     if record.state == UNDOING:
         raise ReconcileError(f"run {record.run_id} of this plan is being undone", hint=undo_command(record))
@@ -128,7 +127,7 @@ def _ended(catalog: Catalog, record: RunRecord, plan: PlanFile, digest: str, opt
     if record.state == DONE:
         already = "the plan is applied already"
     elif record.state == SWITCHED and options.clean_later:
-        already = f"the run is switched already; {command_line('clean', record.run_id)} deletes its sources"
+        already = "the run is switched already; reconcile clean deletes its sources"
     elif record.state == SWITCHED and options.stage_only:
         already = "the run is switched already; without --stage-only its sources are cleaned"
     return outcome_of(catalog, record.run_id, already=already) if already else None
@@ -171,7 +170,7 @@ def _refuse_linked(catalog: Catalog, record: RunRecord) -> None:
         raise ReconcileError(
             f"{linked} sources of run {record.run_id} are hard links of their copies: kept, they would be overwritten"
             " together with them; nothing was done",
-            hint=f"go on without --keep-source, or reconcile undo {record.run_id} and apply with it from the start",
+            hint=f"go on without --keep-source, or apply with it from the start, after\n{undo_command(record)}",
         )
 
 
@@ -274,7 +273,7 @@ def _refuse_parts_of_undo(plan: PlanFile | None, options: RunOptions) -> None:
     if options.refresh:
         raise UsageError(
             "--refresh is for plans: an undo takes back what its run did, and nothing else; nothing was done",
-            hint="reconcile undo RUN --with-changes includes what services wrote since",
+            hint="reconcile undo RUN --with-changes    includes what services wrote since",
         )
     if plan is not None and plan.header.policy.with_changes and (options.budget.is_limited or options.stage_only):
         raise UsageError(
@@ -287,7 +286,7 @@ def run_record(catalog: Catalog, run_id: str) -> RunRecord:
     """Return a run's record. Raises `ReconcileError` if there is no such run."""
     found = _found(catalog, run_id)
     if found is None:
-        raise ReconcileError(f"there is no run {run_id} in this database", hint="reconcile runs lists them")
+        raise ReconcileError(f"there is no run {run_id} in this database", hint="reconcile runs    lists them")
     return found
 
 

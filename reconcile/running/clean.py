@@ -19,6 +19,7 @@ from reconcile.errors import BackendError, SupersededError, UnconfirmedError
 from reconcile.logs import get_logger, printable
 from reconcile.planning.desired import DesiredState
 from reconcile.running.intact import look_at_copies
+from reconcile.running.next_steps import undo_command
 from reconcile.running.owner import Owner
 from reconcile.running.references import has_moved_on, is_referred_source, referred_by_other_names, staged_by_others
 from reconcile.running.run import Run
@@ -179,8 +180,8 @@ class Cleaner:
                 f"the catalog is switched, but of {count(len(looked.broken), 'copy', 'copies')} that were looked"
                 f" at, none is intact at {places}; the sources are kept. The first:"
                 f" {printable('/'.join(first.move.document))}",
-                hint=f"find out what became of the copies; reconcile undo {self.run.run_id} leads the rows back to the"
-                " sources that are there",
+                hint="find out what became of the copies\n"
+                f"{undo_command(self.run.record)}    leads the rows back to the sources that are there",
             )
         urls = {work.move.before.content_url for work in works if work.seq in looked.broken}
         return {work.seq for work in works if work.move.before.content_url in urls}

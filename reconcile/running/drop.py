@@ -14,13 +14,13 @@ import sqlalchemy as sa
 from attrs import define, field
 
 from reconcile.catalog.tables import archive_metadata
-from reconcile.commands import command_line
 from reconcile.control import Control, in_parallel
 from reconcile.errors import DocumentError, PlaceChangedError, SupersededError
 from reconcile.logs import get_logger
 from reconcile.payload import md5, recode
 from reconcile.planning.desired import DesiredState
 from reconcile.running.intact import look_at_sources
+from reconcile.running.next_steps import apply_command
 from reconcile.running.owner import Owner
 from reconcile.running.references import referred_by_other_names, staged_by_others
 from reconcile.running.run import Run
@@ -172,8 +172,7 @@ class Dropper:
                 f"of {count(len(looked.absent), 'source')} that were looked at none is there, but {len(there)} of their"
                 " copies are: this database is older than the stores, where the run got further than it says here. No"
                 " copy was deleted",
-                hint=f"{command_line('apply', self.run.record.plan_path)} brings the catalog up to date: its rows"
-                " lead to the copies then",
+                hint=f"{apply_command(self.run.record)}    leads the rows to the copies in this database too",
             )
         return there
 

@@ -59,7 +59,7 @@ class Executor:
         if not (locked and self._holds_lock(connection)):
             raise SupersededError(
                 "another process took over, or the lock was lost: nothing more is written or deleted by this one",
-                hint="reconcile status shows who executes now; the same command takes the lock again",
+                hint="the same command takes the lock again\nreconcile status    shows who executes now",
             )
 
     def check(self) -> None:
@@ -72,7 +72,7 @@ class Executor:
         if not is_ours:
             raise SupersededError(
                 "another process took over, or the lock was lost: nothing more is deleted by this one",
-                hint="reconcile status shows who executes now; the same command takes the lock again",
+                hint="the same command takes the lock again\nreconcile status    shows who executes now",
             )
         self._asked = clocks
 

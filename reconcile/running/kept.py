@@ -66,7 +66,7 @@ def kept_sources(catalog: Catalog, run_id: str) -> Kept:
     if record.undo_of is not None:
         raise ReconcileError(
             f"run {run_id} is an undo: what it left at the other side was there before, and is not its to delete",
-            hint="reconcile runs lists the runs that moved documents",
+            hint="reconcile runs    lists the runs that moved documents",
         )
     query = (
         sa.select(moves.c.source, sa.func.count(), sa.func.coalesce(sa.func.sum(moves.c.before_size), 0))

@@ -61,11 +61,28 @@ def apply_command(record: RunRecord, **options: bool) -> str:
     return command_line("apply", record.plan_path, **options, **missing)
 
 
+def clean_command(record: RunRecord) -> str:
+    """Return the command that deletes the sources that a run kept."""
+    source, dest = _paths(record)
+    return command_line("clean", record.run_id, source=source, dest=dest)
+
+
+def rebind_command(record: RunRecord) -> str:
+    """Return the command that makes the database and the places of now the run's."""
+    source, dest = _paths(record)
+    return command_line("rebind", record.run_id, source=source, dest=dest)
+
+
 def undo_command(record: RunRecord, run_id: str | None = None) -> str:
     """Return the command that takes a run back, or with ``run_id`` goes on with an undo of that one."""
+    source, dest = _paths(record)
+    return undo_run(run_id, source, dest) if run_id else undo_run(record.run_id, dest, source)
+
+
+def _paths(record: RunRecord) -> tuple[str, str]:
+    """Return where the configs are that a run moves from, and to."""
     header = record.header
-    source, dest = (header.source, header.dest) if run_id else (header.dest, header.source)
-    paths = [reference.path for reference in (source, dest)]
-    if record.switched_at is not None:
-        paths = [str(path_now(header, reference) or _PLACEHOLDER) for reference in (source, dest)]
-    return undo_run(run_id or record.run_id, *paths)
+    if record.switched_at is None:
+        return header.source.path, header.dest.path
+    source, dest = (path_now(header, reference) for reference in (header.source, header.dest))
+    return str(source or _PLACEHOLDER), str(dest or _PLACEHOLDER)

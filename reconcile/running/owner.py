@@ -26,6 +26,7 @@ from reconcile.errors import (
 from reconcile.logs import get_logger, printable
 from reconcile.running.executor import executor_name
 from reconcile.running.identity import database_record, database_text, same_database
+from reconcile.running.next_steps import rebind_command
 from reconcile.running.run import Run
 from reconcile.running.worktables import (
     ADOPTED,
@@ -120,7 +121,7 @@ class Owner:
         if name in self._unclaimed:
             raise PlaceChangedError(
                 f"{store.address.identity}: {self._unclaimed[name]}; nothing is deleted there",
-                hint=f"if it is the right place: reconcile rebind {self.run.run_id}; then the same command again",
+                hint=f"if it is the right place, this, then the same command again:\n{rebind_command(self.run.record)}",
             )
         if name in self._marks and store.mark() != self._marks[name]:
             assert self.run.executor is not None  # noqa: S101 - whoever deletes executes
@@ -130,7 +131,7 @@ class Owner:
             raise PlaceChangedError(
                 f"{store.address.identity}: the owner mark is not this run's any more; it says: {who}. Nothing more is"
                 " deleted there",
-                hint=f"if this database is the one that the services use: reconcile rebind {self.run.run_id}",
+                hint=f"if this database is the one that the services use:\n{rebind_command(self.run.record)}",
             )
 
     def may_overwrite(self, name: str) -> bool:
@@ -231,8 +232,8 @@ class Owner:
             raise ForeignOwnerError(
                 f"{identity} is in the hands of a run that this database does not know: {mark.describe()}."
                 " Nothing was done",
-                hint=f"if this database is the one that the services use: reconcile rebind {self.run.run_id}."
-                " Where two installations share the place: apply --share-destination",
+                hint="where two installations share the place: apply --share-destination\n"
+                f"if this database is the one that the services use:\n{rebind_command(self.run.record)}",
             )
         was_marked = before is not None and before.run_id == self.run.run_id and before.mark is not None
         if was_marked and mark.owner is None and "inode" not in store.place():

@@ -71,7 +71,7 @@ class Run:
         if connection.execute(query.with_for_update(read=True)).first() is None:
             raise SupersededError(
                 f"run {self.run_id} was taken over by another process, or is being undone",
-                hint=f"reconcile status {self.run_id} shows its state",
+                hint=f"reconcile status {self.run_id}    shows its state",
             )
 
     def batches(self, state: str, size: int, *extra: sa.ColumnElement[bool]) -> Iterator[list[WorkMove]]:

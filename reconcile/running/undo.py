@@ -34,6 +34,7 @@ from reconcile.planning.model import (
 from reconcile.planning.planfile import PlanFile, new_plan
 from reconcile.planning.summary import Counts
 from reconcile.running.executor import Executor
+from reconcile.running.next_steps import undo_command
 from reconcile.running.records import RunRecord
 from reconcile.running.worktables import (
     ADOPTED,
@@ -166,7 +167,7 @@ def undo_rows(
 def _not_the_reverse(plan: PlanFile, record: RunRecord, document: str) -> PlanFileError:
     return PlanFileError(
         f"{plan.path}: what it says of {document} is not the reverse of what run {record.run_id} recorded",
-        hint=f"reconcile undo {record.run_id} writes the right plan from the run's record",
+        hint=f"{undo_command(record)}    writes the right plan from the run's record",
     )
 
 

@@ -53,7 +53,7 @@ class OwnerFolder:
             if not os.path.isdir(directory):
                 raise SupersededError(
                     f"{path}: another process has taken over this data dir, and nothing more is deleted by this one",
-                    hint="reconcile status shows who executes the run",
+                    hint="reconcile status    shows who executes the run",
                 ) from None
             return None
         return aside

@@ -17,6 +17,7 @@ from attrs import frozen
 
 from reconcile.cli.main import main
 from reconcile.logs import configure
+from tests.cli.commands import commands_in, parses
 
 
 @frozen
@@ -44,7 +45,7 @@ def reconcile(*arguments: str | Path, cwd: Path, **environment: str) -> Result:
         timeout=120,
         check=False,
     )
-    return Result(done.returncode, done.stdout, done.stderr)
+    return _read(Result(done.returncode, done.stdout, done.stderr), arguments, cwd)
 
 
 def on_terminal(
@@ -71,7 +72,7 @@ def on_terminal(
             shown += piece
     out, _nothing = process.communicate(timeout=60)
     os.close(screen)
-    return Result(process.returncode, (out or b"").decode(), shown.decode())
+    return _read(Result(process.returncode, (out or b"").decode(), shown.decode()), arguments, cwd)
 
 
 def resize(terminal: int, columns: int) -> None:
@@ -92,4 +93,13 @@ def here(*arguments: str | Path, cwd: Path) -> Result:
             sys.argv = before
             configure("error")
     texts = (stream.buffer.getvalue().decode() for stream in (out, err))
-    return Result(code, *texts)
+    return _read(Result(code, *texts), arguments, cwd)
+
+
+def _read(result: Result, arguments: tuple[str | Path, ...], cwd: Path) -> Result:
+    """Try each command that a screen prints on the parser, whatever the test looks at."""
+    if "--help" not in arguments:
+        for command in commands_in(result.err + ("" if result.out.startswith(("{", "<")) else result.out)):
+            if command.startswith("reconcile "):
+                parses(command, cwd)
+    return result

@@ -43,7 +43,7 @@ def test_kept_sources_are_deleted_later_and_undo_still_works(world: World) -> No
     result = run(world, "clean", run_id, "--yes")
     assert result.code == 0, result.all
     assert "6 sources deleted" in result.out
-    assert f"reconcile undo {run_id} still takes it back" in result.out
+    assert f"reconcile undo {run_id} " in result.out
     assert sources(world) == []
     assert world.read(dest) == documents
     assert "sources deleted: 6" in run(world, "status").out
@@ -210,9 +210,10 @@ def test_a_forgotten_run_is_gone_with_its_undo_and_nothing_else(world: World) ->
 def test_kept_sources_that_become_nobodys_are_counted(lite: World) -> None:
     run_id = kept(lite)
     lite.row("sha256:0001", b"x", user="team-a", bucket="analysis_data", documentName="another row")
-    result = run(lite, "forget", run_id, "--yes")
-    assert "5 sources or copies that no catalog row refers to are nobody's" in result.out
-    assert f"reconcile clean {run_id}" in result.out
+    for way in ("--dry-run", "--yes"):
+        result = run(lite, "forget", run_id, way)
+        assert "5 sources or copies that no catalog row refers to are nobody's" in result.out
+        assert (f"reconcile clean {run_id}" in result.out) == (way == "--dry-run")
 
 
 def test_an_unfinished_run_is_not_forgotten(lite: World) -> None:

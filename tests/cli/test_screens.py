@@ -19,6 +19,7 @@ import psycopg2
 import pytest
 
 from tests.archives import Place, new_sqlite
+from tests.cli.commands import commands_in
 from tests.cli.desk import filled, last_run, planned
 from tests.cli.runner import here, on_terminal, reconcile
 from tests.servers.moto import MotoServer
@@ -58,16 +59,6 @@ def typed(command: str, world: World) -> int:
     )
     assert done.returncode == 0, (command, done.stdout, done.stderr)
     return done.returncode
-
-
-def commands_in(text: str) -> list[str]:
-    """Return the commands that a screen tells people to type next."""
-    found = []
-    for line in text.splitlines():
-        command = re.search(r"(?:^(?:  )?next: |^ {2,6}|: )((?:reconcile|cp -p) .*?)(?: {4}.*|)$", line)
-        if command is not None:
-            found.append(command[1])
-    return found
 
 
 @pytest.mark.parametrize("point", ["recorded", "after the switch", "marked", "before the end is recorded"])
@@ -267,7 +258,7 @@ def test_configs_in_the_wrong_order(lite: World) -> None:
         (["list"], "reconcile runs"),
         (["rollback"], "reconcile undo RUN"),
         (["resume"], "the same command goes on"),
-        (["apply", "p.json", "--dry-run"], "reconcile show PLAN says what a plan would do"),
+        (["apply", "p.json", "--dry-run"], "reconcile show PLAN    says what a plan would do"),
         (["apply", "dest.yaml"], "reconcile plan SOURCE dest.yaml"),
         (["apply", "--keep-sorce", "p.json"], "--keep-source"),
     ],

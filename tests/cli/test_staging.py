@@ -41,7 +41,7 @@ def test_staging_alone_says_what_comes_next(lite: World) -> None:
     result = apply(lite, "--stage-only")
     assert result.code == 0
     assert "6 documents staged and confirmed; nothing was switched" in result.out
-    assert "next: stop the services, then reconcile apply p.json --refresh" in result.out
+    assert "next: stop the services, then: reconcile apply p.json --refresh" in result.out
     lite.sql("UPDATE archive_metadata SET last_updated = 5 WHERE \"archiveId\" = 'sha256:0001'")
     result = apply(lite, "--stage-only")
     assert result.code == 0, result.all  # what is staged is not looked at again
