@@ -68,6 +68,7 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/vulture
 
 fmt: $(VENV)/installed-dev
 	$(BIN)/ruff check --fix .

@@ -55,7 +55,7 @@ def _ours(spec: Spec, counts: Counter[str]) -> tuple[float, float]:
     """Plan, then apply; return the seconds that apply took, and the CPU that was used before it."""
     from reconcile import verbs  # noqa: PLC0415
     from reconcile.logs import configure  # noqa: PLC0415
-    from reconcile.running.options import RunOptions  # noqa: PLC0415
+    from reconcile.running.phases.options import RunOptions  # noqa: PLC0415
 
     configure("error")
     folder = Path(spec.folder)
@@ -74,9 +74,9 @@ def _ours(spec: Spec, counts: Counter[str]) -> tuple[float, float]:
 
 def _look_at_nothing() -> None:
     """Leave out what clean asks of the other side."""
-    from reconcile.running import clean  # noqa: PLC0415
-    from reconcile.running.intact import Looked  # noqa: PLC0415
-    from reconcile.running.owner import Owner  # noqa: PLC0415
+    from reconcile.running.phases.counterparts import Looked  # noqa: PLC0415
+    from reconcile.running.phases.order import clean  # noqa: PLC0415
+    from reconcile.running.phases.owner_mark import Owner  # noqa: PLC0415
 
     nothing = frozenset[int]()
     clean.look_at_copies = lambda *_: Looked(nothing, nothing, nothing)  # type: ignore[assignment]

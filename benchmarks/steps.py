@@ -121,8 +121,8 @@ def _load(url: str, folder: Path) -> dict[str, float]:
     from reconcile import verbs  # noqa: PLC0415
     from reconcile.catalog import DatabaseOptions, connect  # noqa: PLC0415
     from reconcile.running.apply import checked_rows  # noqa: PLC0415
-    from reconcile.running.run import begin_run  # noqa: PLC0415
-    from reconcile.running.worktables import create_work_tables  # noqa: PLC0415
+    from reconcile.running.record.run import begin_run  # noqa: PLC0415
+    from reconcile.running.record.tables import create_work_tables  # noqa: PLC0415
 
     prepared = verbs.prepare(folder / "plan.json")
     plan, desired = prepared.plan, prepared.desired
@@ -152,9 +152,9 @@ def _switch(url: str, folder: Path) -> dict[str, float]:
     from reconcile.catalog import DatabaseOptions, Scope, connect  # noqa: PLC0415
     from reconcile.catalog.lock import run_lock  # noqa: PLC0415
     from reconcile.control import Control  # noqa: PLC0415
-    from reconcile.running.records import find_runs  # noqa: PLC0415
-    from reconcile.running.run import resume_run  # noqa: PLC0415
-    from reconcile.running.switch import Switcher  # noqa: PLC0415
+    from reconcile.running.phases.switch import Switcher  # noqa: PLC0415
+    from reconcile.running.record.records import find_runs  # noqa: PLC0415
+    from reconcile.running.record.run import resume_run  # noqa: PLC0415
 
     _sql(url, _STAGED, "DROP TABLE bare_moves", "VACUUM ANALYZE reconcile_moves")
     connection = psycopg2.connect(url)

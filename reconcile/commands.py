@@ -6,8 +6,6 @@ import re
 import shlex
 from pathlib import Path
 
-from reconcile.planning.model import PlanHeader
-
 _OLD = ".old"
 _ABOUT_RUNS = r"(?m)^reconcile (?:status|runs|report|forget)(?: [0-9]\S*)?(?=    |$)"
 
@@ -27,26 +25,6 @@ def command_line(verb: str, *arguments: object, **options: object) -> str:
             elif item is not None and item is not False:
                 words += [flag, str(item)]
     return shlex.join(words)
-
-
-def plan_again(header: PlanHeader, *, overwrite: bool = False) -> str:
-    """Return the command that makes a plan like this one anew, in a file of a new name."""
-    policy, scope = header.policy, header.scope
-    return command_line(
-        "plan",
-        header.source.path,
-        header.dest.path,
-        bucket=scope.get("buckets"),
-        exclude_bucket=scope.get("exclude_buckets"),
-        user=scope.get("users"),
-        limit=max(1, header.summary.moves.documents) if policy.limited else None,
-        keep_source=policy.keep_source,
-        clean_elsewhere=policy.clean_elsewhere,
-        allow_unreadable=policy.allow_unreadable,
-        overwrite=policy.overwrite or overwrite,
-        s3_put=[f"{key}={value}" for key, value in policy.s3_put.items()],
-        probe=header.summary.probed,
-    )
 
 
 def naming_database(hint: str | None, config: Path) -> str | None:

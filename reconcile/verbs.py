@@ -25,17 +25,17 @@ from reconcile.planning.planfile import PlanFile, open_plan, open_whole_plan, un
 from reconcile.planning.planner import PlanRequest, make_plan
 from reconcile.planning.planner import plan as plan  # a verb too; where it is, it needs nothing that runs need
 from reconcile.running import apply as running
-from reconcile.running.account import Report
-from reconcile.running.accounting import report_of
-from reconcile.running.changes import plan_with_changes
-from reconcile.running.configs import configs_of
-from reconcile.running.options import RunOptions
-from reconcile.running.outcome import Outcome
+from reconcile.running.phases.options import RunOptions
+from reconcile.running.phases.undo_plan import write_undo_plan
 from reconcile.running.preview import UndoPreview, preview_undo
-from reconcile.running.records import RunRecord, find_runs
-from reconcile.running.status import Status, status_of
-from reconcile.running.undo import write_undo_plan
-from reconcile.running.worktables import STAGING, SWITCHED, UNDONE
+from reconcile.running.record.configs import configs_of
+from reconcile.running.record.outcome import Outcome
+from reconcile.running.record.records import RunRecord, find_runs
+from reconcile.running.record.report import Report
+from reconcile.running.record.reporting import report_of
+from reconcile.running.record.status import Status, status_of
+from reconcile.running.record.tables import STAGING, SWITCHED, UNDONE
+from reconcile.running.undo_with_changes import plan_with_changes
 
 if TYPE_CHECKING:
     from reconcile.auditing.audited import Audited, Request

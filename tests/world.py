@@ -13,8 +13,8 @@ from examples.service_reader import Unreadable, read_all
 from reconcile import verbs
 from reconcile.planning.planfile import PlanFile
 from reconcile.planning.planner import PlanRequest
-from reconcile.running.options import RunOptions
-from reconcile.running.outcome import Outcome
+from reconcile.running.phases.options import RunOptions
+from reconcile.running.record.outcome import Outcome
 from tests.archives import TABLES, connect, dump, insert, md5, query
 
 NOW = 1_700_000_000

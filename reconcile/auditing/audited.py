@@ -11,7 +11,7 @@ import msgspec
 from attrs import define, field, frozen
 
 from reconcile._version import __version__
-from reconcile.auditing.documents import Problem
+from reconcile.auditing.contents import Problem
 from reconcile.auditing.lines import Lines
 from reconcile.config import Config
 

@@ -10,7 +10,7 @@ import attrs
 from attrs import evolve, frozen
 
 from reconcile._version import __version__
-from reconcile.auditing.rates import Rates
+from reconcile.auditing.measured import Rates
 from reconcile.auditing.schema import CatalogReport, report
 from reconcile.auditing.trial import Step, Trial
 from reconcile.catalog import Catalog

@@ -12,8 +12,8 @@ from reconcile.catalog import Catalog, CatalogRow
 from reconcile.catalog.rows import stream_rows, streamed
 from reconcile.catalog.tables import archive_metadata
 from reconcile.planning.desired import DesiredState
-from reconcile.running.references import decode_key, referred_by_other_names
-from reconcile.running.worktables import (
+from reconcile.running.phases.references import decode_key, referred_by_other_names
+from reconcile.running.record.tables import (
     ADOPTED,
     DELETED,
     DONE,
@@ -25,7 +25,7 @@ from reconcile.running.worktables import (
     moves,
     runs,
 )
-from reconcile.running.worktables import STAGED as STAGED_MOVE
+from reconcile.running.record.tables import STAGED as STAGED_MOVE
 from reconcile.stores import Address, Location
 
 _READ_AHEAD = 5000

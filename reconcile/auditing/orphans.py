@@ -18,7 +18,7 @@ from attrs import define, field, frozen
 
 from reconcile.auditing.audited import Orphan, Orphans
 from reconcile.auditing.claims import Claim, claims
-from reconcile.auditing.documents import OpenStores
+from reconcile.auditing.contents import OpenStores
 from reconcile.auditing.lines import Lines, kept_errors
 from reconcile.catalog import Catalog
 from reconcile.catalog.services import GRACE_SECONDS

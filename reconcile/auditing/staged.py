@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from attrs import define, frozen
 
 from reconcile.auditing.audited import PARTIAL, Audited, RunScope
-from reconcile.auditing.documents import OpenStores, Problem, content_problem
+from reconcile.auditing.contents import OpenStores, Problem, content_problem
 from reconcile.catalog import Catalog
 from reconcile.catalog.tables import archive_metadata
 from reconcile.commands import command_line
@@ -15,10 +15,10 @@ from reconcile.errors import UsageError
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.model import Before
 from reconcile.running.apply import run_record
-from reconcile.running.records import RunRecord, count_states
-from reconcile.running.references import decode_key
-from reconcile.running.run import Run
-from reconcile.running.worktables import STAGED, STAGING, WorkMove, moves, same_row
+from reconcile.running.phases.references import decode_key
+from reconcile.running.record.records import RunRecord, count_states
+from reconcile.running.record.run import Run
+from reconcile.running.record.tables import STAGED, STAGING, WorkMove, moves, same_row
 from reconcile.stores import Stat
 from reconcile.stores.addresses import Key
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from attrs import define, field, frozen
 
-from reconcile.auditing.rates import Rates, measure
+from reconcile.auditing.measured import Rates, measure
 from reconcile.control import Control
 from reconcile.errors import (
     DeniedError,

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from reconcile.auditing.audited import Audited, Request
-from reconcile.auditing.documents import Judge, OpenStores, Verdict
+from reconcile.auditing.contents import Judge, OpenStores, Verdict
 from reconcile.auditing.lines import Lines
 from reconcile.auditing.orphans import find_orphans
 from reconcile.auditing.staged import audit_staged

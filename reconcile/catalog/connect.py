@@ -48,7 +48,6 @@ class Catalog:
 
     engine: Engine
     identity: dict[str, Any]
-    display_url: str
     timeout: int
     is_utf8: bool = True
     _writes: threading.Lock = field(factory=threading.Lock, repr=False)
@@ -154,7 +153,6 @@ def connect(options: DatabaseOptions, config: Config | None = None) -> Catalog:
     catalog = Catalog(
         engine=engine,
         identity=who,
-        display_url=target.shown,
         timeout=options.timeout,
         is_utf8=is_utf8,
     )

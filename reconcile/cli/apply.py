@@ -19,7 +19,7 @@ from reconcile.errors import EXIT_DONE, EXIT_INCOMPLETE
 from reconcile.planning.render import summary_text
 from reconcile.planning.summary import volatile_destinations
 from reconcile.running.apply import refuse_blocked
-from reconcile.running.options import RunOptions
+from reconcile.running.phases.options import RunOptions
 from reconcile.wording import count
 
 

@@ -16,7 +16,7 @@ from reconcile.cli.screen import confirm_by_name
 from reconcile.config import load_config
 from reconcile.logs import printable
 from reconcile.running.forget import Forgettable, forget, forgettable, refuse_same_url
-from reconcile.running.next_steps import clean_command
+from reconcile.running.record.next_steps import clean_command
 
 
 @verb("forget", "remove the records of a run")

@@ -12,8 +12,8 @@ import click
 
 from reconcile.catalog import DatabaseOptions
 from reconcile.cli.option import PATH, option
-from reconcile.running.budget import Budget
-from reconcile.running.options import Share
+from reconcile.running.phases.budget import Budget
+from reconcile.running.phases.options import Share
 from reconcile.secret import Secret
 
 _DAY_SECONDS = 86_400

@@ -141,7 +141,7 @@ def _planned(options: dict[str, Any], progress: Progress) -> PlanFile:
 
 
 def _how_they_came(catalog: Catalog, config: Config) -> str | None:
-    from reconcile.running.arrivals import how_they_came  # noqa: PLC0415 - only a plan without moves asks for it
+    from reconcile.running.record.arrivals import how_they_came  # noqa: PLC0415 - only a plan without moves asks for it
 
     return how_they_came(catalog, config)
 

@@ -14,9 +14,9 @@ from reconcile.cli.screen import confirm_by_name, controlled
 from reconcile.config import load_config
 from reconcile.errors import UsageError
 from reconcile.running.apply import run_record
-from reconcile.running.configs import configs_of
-from reconcile.running.options import RunOptions
+from reconcile.running.phases.options import RunOptions
 from reconcile.running.rebind import Binding, binding_of, rebind
+from reconcile.running.record.configs import configs_of
 
 
 @verb("rebind", "say that this database owns a run from now on")

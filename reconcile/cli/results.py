@@ -17,7 +17,7 @@ from reconcile.commands import command_line, copy_line, old_name, undo_run
 from reconcile.config import Config
 from reconcile.logs import printable
 from reconcile.rendering.output import write_new
-from reconcile.running.outcome import Outcome
+from reconcile.running.record.outcome import Outcome
 from reconcile.verbs import Prepared
 from reconcile.wording import count
 

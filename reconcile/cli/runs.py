@@ -17,8 +17,8 @@ from reconcile.cli.option import PATH, option, verb
 from reconcile.cli.options import database_of, database_options
 from reconcile.config import load_config
 from reconcile.logs import printable
-from reconcile.running.history import drivers_of, runs_data
-from reconcile.running.records import RunRecord
+from reconcile.running.record.history import drivers_of, runs_data
+from reconcile.running.record.records import RunRecord
 from reconcile.wording import count, human_bytes, time_text
 
 

@@ -24,14 +24,14 @@ from reconcile.errors import EXIT_NOBODY
 from reconcile.logs import printable
 from reconcile.pace import Pace, Rate, duration_text
 from reconcile.rendering.live import live_data
-from reconcile.running.history import status_data
-from reconcile.running.next_steps import apply_command, undo_command
 from reconcile.running.older import older_than_stores
-from reconcile.running.records import RunRecord
-from reconcile.running.report import troubles
-from reconcile.running.samples import speeds
-from reconcile.running.status import PHASES, Status
-from reconcile.running.worktables import PLANNED
+from reconcile.running.record.details import troubles
+from reconcile.running.record.history import status_data
+from reconcile.running.record.next_steps import apply_command, undo_command
+from reconcile.running.record.records import RunRecord
+from reconcile.running.record.samples import speeds
+from reconcile.running.record.status import PHASES, Status
+from reconcile.running.record.tables import PLANNED
 from reconcile.wording import count, human_bytes, time_text
 
 _SHOWN, _SHOWN_ON_PAGE, _SHOWN_ON_SCREEN = 10_000, 50, 8

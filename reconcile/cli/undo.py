@@ -22,7 +22,7 @@ from reconcile.config import load_config
 from reconcile.errors import EXIT_DONE, EXIT_INCOMPLETE, PlanFileError
 from reconcile.planning.planfile import open_plan
 from reconcile.planning.render import summary_text
-from reconcile.running.options import RunOptions
+from reconcile.running.phases.options import RunOptions
 from reconcile.wording import count
 
 

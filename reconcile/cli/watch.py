@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.text import Text
 
 from reconcile.pace import Pace, Rate
-from reconcile.running.status import Status
+from reconcile.running.record.status import Status
 
 Show = Callable[[Status, Rate | None], None]
 _IDLE_LOOKS = 2  # a process that goes on with a run may be about to take the lock

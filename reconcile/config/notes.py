@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from reconcile.config.checks import has_keys
 from reconcile.config.drivers import DRIVERS
+from reconcile.config.validation import has_keys
 
 _CATALOG_KEYS = ("object_store", "archive", "analysis_archive", "archive_driver", "archive_data_dir", "use_db")
 _SECTION_KEYS = ("compression", "storage_driver", "enabled")

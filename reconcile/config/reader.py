@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from reconcile.config.checks import check_sections, is_number, refused_by_services, settings_read
 from reconcile.config.database import settings_of
 from reconcile.config.drivers import DRIVERS
 from reconcile.config.model import (
@@ -19,6 +18,7 @@ from reconcile.config.model import (
 from reconcile.config.notes import misread, misspelt, of_destination
 from reconcile.config.provenance import Origins, Place
 from reconcile.config.text import Variables, kind, parse, read_text
+from reconcile.config.validation import check_sections, is_number, refused_by_services, settings_read
 from reconcile.errors import ConfigError
 from reconcile.secret import Secret, without_userinfo
 

@@ -21,7 +21,7 @@ from reconcile.config.model import ANALYSIS_ARCHIVE
 from reconcile.control import Progress, Silent, calm_collector
 from reconcile.errors import UsageError
 from reconcile.machine import user_at_host
-from reconcile.planning.checks import CrossChecks
+from reconcile.planning.cross_checks import CrossChecks
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.expiry import refuse_expiring_destinations
 from reconcile.planning.forecast import Basis, Forecaster

@@ -10,11 +10,11 @@ import attrs
 
 from reconcile.pace import Rate
 from reconcile.rendering.html import policy_source
-from reconcile.running.history import status_data
-from reconcile.running.records import RunRecord
-from reconcile.running.samples import Speed
-from reconcile.running.status import PHASES, Status
-from reconcile.running.worktables import DONE, STAGING, SWITCHED, UNDONE
+from reconcile.running.record.history import status_data
+from reconcile.running.record.records import RunRecord
+from reconcile.running.record.samples import Speed
+from reconcile.running.record.status import PHASES, Status
+from reconcile.running.record.tables import DONE, STAGING, SWITCHED, UNDONE
 from reconcile.wording import count, time_text
 
 

@@ -17,7 +17,7 @@ from reconcile.rendering.markdown import to_markdown
 from reconcile.rendering.plan_page import plan_page
 from reconcile.rendering.report_page import report_page
 from reconcile.rendering.text import to_text
-from reconcile.running.account import Report
+from reconcile.running.record.report import Report
 
 FORMS = ("text", "json", "markdown", "html")
 

@@ -23,8 +23,8 @@ from reconcile.rendering.pages import (
     Tile,
     Verdict,
 )
-from reconcile.running.account import Report, is_switched
-from reconcile.running.worktables import DELETED, DONE, KEPT, PLANNED, STAGING, SWITCHED, UNDOING, UNDONE
+from reconcile.running.record.report import Report, is_switched
+from reconcile.running.record.tables import DELETED, DONE, KEPT, PLANNED, STAGING, SWITCHED, UNDOING, UNDONE
 from reconcile.wording import count, human_bytes, human_seconds, time_text
 
 _STATES = {

@@ -20,22 +20,22 @@ from reconcile.planning.expiry import refuse_expiring
 from reconcile.planning.model import PlanHeader
 from reconcile.planning.places import is_elsewhere
 from reconcile.planning.planfile import PlanFile
-from reconcile.running import late
-from reconcile.running.drop import Dropper
-from reconcile.running.executor import Executor, executing
-from reconcile.running.identity import check_database, same_database
-from reconcile.running.in_place import record_in_place
-from reconcile.running.next_steps import undo_command
-from reconcile.running.options import RunOptions
-from reconcile.running.outcome import Outcome, outcome_of
-from reconcile.running.owner import Owner
-from reconcile.running.phases import Phases, open_stores
-from reconcile.running.records import RunRecord, count_linked, find_runs
-from reconcile.running.rehearsal import rehearse
-from reconcile.running.run import Run, begin_run, resume_run
-from reconcile.running.same_place import remove_markers
-from reconcile.running.undo import mark_undoing, mark_undone, undo_rows
-from reconcile.running.worktables import (
+from reconcile.running.phases.aliases import remove_markers
+from reconcile.running.phases.options import RunOptions
+from reconcile.running.phases.order import Phases, open_stores
+from reconcile.running.phases.owner_mark import Owner
+from reconcile.running.phases.rehearsal import rehearse
+from reconcile.running.phases.rollback import Dropper
+from reconcile.running.phases.undo_plan import mark_undoing, mark_undone, undo_rows
+from reconcile.running.record import late_requests
+from reconcile.running.record.executor import Executor, executing
+from reconcile.running.record.identity import check_database, same_database
+from reconcile.running.record.in_place import record_in_place
+from reconcile.running.record.next_steps import undo_command
+from reconcile.running.record.outcome import Outcome, outcome_of
+from reconcile.running.record.records import RunRecord, count_linked, find_runs
+from reconcile.running.record.run import Run, begin_run, resume_run
+from reconcile.running.record.tables import (
     DONE,
     INTENDED,
     STAGING,
@@ -339,7 +339,7 @@ def _drop(
     with run.writing() as connection:
         run.update(connection, state=UNDOING)  # from here on its own apply refuses
     rehearse(run, stores)
-    late.wait(catalog, run.run_id, stores, control, options.takeover_wait, late.concerns_sources)
+    late_requests.wait(catalog, run.run_id, stores, control, options.takeover_wait, late_requests.concerns_sources)
     dropper = Dropper(run, forward, stores, owner, control, options.pipelines)
     try:
         dropper.drop()

@@ -16,11 +16,11 @@ from reconcile.catalog import Catalog
 from reconcile.catalog.tables import archive_metadata
 from reconcile.errors import ReconcileError
 from reconcile.running.apply import run_record
-from reconcile.running.executor import executing
-from reconcile.running.identity import check_database
-from reconcile.running.next_steps import next_step
-from reconcile.running.records import RunRecord, find_runs
-from reconcile.running.worktables import (
+from reconcile.running.record.executor import executing
+from reconcile.running.record.identity import check_database
+from reconcile.running.record.next_steps import next_step
+from reconcile.running.record.records import RunRecord, find_runs
+from reconcile.running.record.tables import (
     DELETED,
     DONE,
     INTENDED,

@@ -11,13 +11,13 @@ import sqlalchemy as sa
 from reconcile.catalog import Catalog
 from reconcile.errors import ReconcileError
 from reconcile.planning.desired import DesiredState
-from reconcile.running.configs import configs_of
-from reconcile.running.intact import look_at_copies, look_at_sources
-from reconcile.running.options import RunOptions
-from reconcile.running.phases import open_stores
-from reconcile.running.records import RunRecord
-from reconcile.running.run import Run
-from reconcile.running.worktables import STAGED, STAGING, UNDOING, moves, work_move
+from reconcile.running.phases.counterparts import look_at_copies, look_at_sources
+from reconcile.running.phases.options import RunOptions
+from reconcile.running.phases.order import open_stores
+from reconcile.running.record.configs import configs_of
+from reconcile.running.record.records import RunRecord
+from reconcile.running.record.run import Run
+from reconcile.running.record.tables import STAGED, STAGING, UNDOING, moves, work_move
 from reconcile.wording import count
 
 _SAMPLE = 20

@@ -15,16 +15,31 @@ from attrs import field, frozen
 from reconcile.catalog import Catalog
 from reconcile.catalog.tables import archive_metadata
 from reconcile.planning.desired import DesiredState
-from reconcile.running.clean import MOVED_ON, NOT_INTACT, OTHER_NAME, REFERRED, STAGED_BY_ANOTHER
-from reconcile.running.identity import check_database
-from reconcile.running.intact import look_at_copies
-from reconcile.running.kept import kept_sources, nothing_to_do
-from reconcile.running.options import RunOptions
-from reconcile.running.phases import open_stores
-from reconcile.running.records import RunRecord
-from reconcile.running.references import has_moved_on, is_referred_source, referred_by_other_names, staged_by_others
-from reconcile.running.run import Run
-from reconcile.running.worktables import DELETED, INTENDED, STAGED, UNDONE, WRITTEN, WorkMove, as_after, moves, same_row
+from reconcile.running.clean_kept import kept_sources, nothing_to_do
+from reconcile.running.phases.clean import MOVED_ON, NOT_INTACT, OTHER_NAME, REFERRED, STAGED_BY_ANOTHER
+from reconcile.running.phases.counterparts import look_at_copies
+from reconcile.running.phases.options import RunOptions
+from reconcile.running.phases.order import open_stores
+from reconcile.running.phases.references import (
+    has_moved_on,
+    is_referred_source,
+    referred_by_other_names,
+    staged_by_others,
+)
+from reconcile.running.record.identity import check_database
+from reconcile.running.record.records import RunRecord
+from reconcile.running.record.run import Run
+from reconcile.running.record.tables import (
+    DELETED,
+    INTENDED,
+    STAGED,
+    UNDONE,
+    WRITTEN,
+    WorkMove,
+    as_after,
+    moves,
+    same_row,
+)
 from reconcile.stores import Stat, Store
 from reconcile.stores.addresses import Key
 

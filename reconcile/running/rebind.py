@@ -18,10 +18,12 @@ from reconcile.control import Control
 from reconcile.errors import BackendError, DocumentError, PlaceChangedError
 from reconcile.logs import get_logger
 from reconcile.planning.desired import DesiredState
-from reconcile.running import late
 from reconcile.running.apply import run_record
-from reconcile.running.executor import Executor, executing, executor_name
-from reconcile.running.identity import (
+from reconcile.running.phases.options import RunOptions
+from reconcile.running.phases.owner_mark import Mark, place_text, rename_place
+from reconcile.running.record import late_requests
+from reconcile.running.record.executor import Executor, executing, executor_name
+from reconcile.running.record.identity import (
     database_record,
     database_text,
     encoded_record,
@@ -29,10 +31,8 @@ from reconcile.running.identity import (
     is_same_server,
     same_database,
 )
-from reconcile.running.options import RunOptions
-from reconcile.running.owner import Mark, place_text, rename_place
-from reconcile.running.records import RunRecord
-from reconcile.running.worktables import places, runs
+from reconcile.running.record.records import RunRecord
+from reconcile.running.record.tables import places, runs
 from reconcile.stores import Store, open_store
 
 log = get_logger()
@@ -108,7 +108,7 @@ def rebind(catalog: Catalog, run_id: str, desired: DesiredState, options: RunOpt
                 connection.execute(sa.update(places).where(*mine).values(**values))
                 if row.store != store.address.identity:
                     rename_place(connection, row.store, store.address.identity)
-            late.note_all(connection, run_id)
+            late_requests.note_all(connection, run_id)
         for name, (_row, store) in found.items():
             _take_mark(name, store)
     log.info("run bound to this database", run=run_id)

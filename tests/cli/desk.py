@@ -12,7 +12,7 @@ import pytest
 
 from reconcile import verbs
 from reconcile.catalog import Catalog
-from reconcile.config.checks import load_schema
+from reconcile.config.validation import load_schema
 from reconcile.errors import ServicesRunningError
 from reconcile.planning.planfile import PlanFile
 from reconcile.secret import Secret

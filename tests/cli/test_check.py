@@ -23,7 +23,7 @@ from reconcile import verbs
 from reconcile.auditing import trial
 from reconcile.catalog import DatabaseOptions, connect
 from reconcile.config import load_config
-from reconcile.config.checks import load_schema
+from reconcile.config.validation import load_schema
 from reconcile.control import Control
 from reconcile.errors import BackendError, Interrupted
 from reconcile.secret import Secret
@@ -272,7 +272,7 @@ def test_nothing_is_left_when_a_step_fails(
 
 
 def test_a_rate_trial_that_fails_leaves_nothing(small: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    from reconcile.auditing import rates
+    from reconcile.auditing import measured
 
     data_dir = small.folder / "archive"
 
@@ -280,7 +280,7 @@ def test_a_rate_trial_that_fails_leaves_nothing(small: World, monkeypatch: pytes
         assert len([path for path in data_dir.rglob("*") if path.is_file()]) == 49
         raise BackendError("it fails")
 
-    monkeypatch.setattr(rates, "_read", fail)
+    monkeypatch.setattr(measured, "_read", fail)
     assert not attempt(small, localfs(data_dir)).ok
     assert list(data_dir.iterdir()) == []
 

@@ -71,7 +71,7 @@ def test_what_somebody_has_to_do_with_stays_and_is_said(lite: World) -> None:
 
 def test_a_row_that_leads_back_meanwhile_keeps_its_source(lite: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """R1: services may run; one with the old config writes the document again while the clean is on its way."""
-    from reconcile.running.clean import Cleaner
+    from reconcile.running.phases.clean import Cleaner
 
     run_id = kept(lite)
     original = Cleaner._find_same_places

@@ -172,9 +172,9 @@ def test_a_database_that_is_away_for_a_while(folder: Path, database: str) -> Non
 def test_the_report_draws_what_was_sampled(lite: World, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(400):
         lite.add(f"more-{number}", b"x" * 2000)
-    monkeypatch.setattr("reconcile.running.samples.SAMPLE_SECONDS", 0.0)
+    monkeypatch.setattr("reconcile.running.record.samples.SAMPLE_SECONDS", 0.0)
     seconds = itertools.count(1_800_000_000)  # each sample in a second of its own
-    monkeypatch.setattr("reconcile.running.samples.database_now", lambda _connection: next(seconds))
+    monkeypatch.setattr("reconcile.running.record.samples.database_now", lambda _connection: next(seconds))
     lite.apply(planned(lite), max_rate=None)
     data = json.loads(here("report", "--source", "config.yaml", "--format", "json", cwd=lite.folder).out)
     assert {"stage", "clean"} <= {speed["phase"] for speed in data["speeds"]}

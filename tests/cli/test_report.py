@@ -13,10 +13,10 @@ import jsonschema
 import pytest
 
 from reconcile import verbs
-from reconcile.config.checks import load_schema
+from reconcile.config.validation import load_schema
 from reconcile.errors import StageFailedError
 from reconcile.rendering.output import FORMS, rendered_report
-from reconcile.running import executor
+from reconcile.running.record import executor
 from reconcile.secret import Secret
 from tests.archives import new_sqlite
 from tests.cli.runner import reconcile

@@ -12,9 +12,9 @@ import jsonschema
 import pytest
 
 from reconcile import verbs
-from reconcile.auditing import documents, orphans
+from reconcile.auditing import contents, orphans
 from reconcile.auditing.audited import PARTIAL, Audited, Request
-from reconcile.config.checks import load_schema
+from reconcile.config.validation import load_schema
 from reconcile.control import Control
 from reconcile.errors import BackendError, Interrupted, ReconcileError, UsageError
 from reconcile.planning.model import REASONS
@@ -36,7 +36,7 @@ DRIVERS = ("db", "db2", "localfs", "s3", "swift")
 @pytest.fixture(autouse=True)
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """No service is at work in these tests, unless it says so."""
-    monkeypatch.setattr(documents, "GRACE_SECONDS", 0)
+    monkeypatch.setattr(contents, "GRACE_SECONDS", 0)
     monkeypatch.setattr(orphans, "GRACE_SECONDS", 0)
 
 

@@ -29,8 +29,12 @@ class Point:
     nth: int = 1
 
 
-STAGE, SWITCH, CLEAN = "reconcile.running.stage", "reconcile.running.switch", "reconcile.running.clean"
-PHASES = "reconcile.running.phases"
+STAGE, SWITCH, CLEAN = (
+    "reconcile.running.phases.stage",
+    "reconcile.running.phases.switch",
+    "reconcile.running.phases.clean",
+)
+PHASES = "reconcile.running.phases.order"
 _WRITES = (
     "reconcile.stores.tables:TableStore.write",
     "reconcile.stores.documents:DocumentStore.write",
@@ -47,11 +51,13 @@ _DELETES = (
     "reconcile.stores.s3:S3Store.delete",
 )
 POINTS = {
-    "moves half loaded": Point(("reconcile.running.apply:move_row", "reconcile.running.undo:move_row"), "before", 12),
+    "moves half loaded": Point(
+        ("reconcile.running.apply:move_row", "reconcile.running.phases.undo_plan:move_row"), "before", 12
+    ),
     "loaded": Point((f"{PHASES}:Phases.execute",), "before"),
     "intent recorded": Point((f"{STAGE}:Stager._record_intent",), "after", 2),
     "batch read": Point((f"{STAGE}:encoded",), "after", 5),
-    "taken by a shortcut": Point(("reconcile.running.ways:Ways.take",), "after", 2),
+    "taken by a shortcut": Point(("reconcile.running.phases.shortcuts:Ways.take",), "after", 2),
     "inside a shortcut": Point(
         ("reconcile.stores.links:Links._linked", "reconcile.stores.between:BetweenBuckets._attempt"), "after", 2
     ),
@@ -73,7 +79,7 @@ POINTS = {
     "aside, checked": Point(("reconcile.stores.localfs:FileStore._remove",), "before", 2),
     "deleted, not recorded": Point(_DELETES, "after"),
     "before the end is recorded": Point((f"{PHASES}:Phases._finish",), "before"),
-    "owner marks removed": Point(("reconcile.running.owner:Owner.release",), "after"),
+    "owner marks removed": Point(("reconcile.running.phases.owner_mark:Owner.release",), "after"),
     "after the end is recorded": Point((f"{PHASES}:outcome_of",), "before"),
 }
 ONLY_ON = {
@@ -87,7 +93,7 @@ ONLY_ON = {
 }
 # Points of rollback, where a run that never switched is undone.
 DROP_POINTS = {
-    "copies marked": Point(("reconcile.running.drop:Dropper._mark",), "after"),
+    "copies marked": Point(("reconcile.running.phases.rollback:Dropper._mark",), "after"),
     "copies deleted, not recorded": Point(_DELETES, "after"),
 }
 NOT_IN_UNDO = {"undo plan half written", "undo plan written"}
@@ -123,7 +129,7 @@ def main() -> None:
     import_module(STAGE).BATCH_DOCUMENTS = int(os.environ.get("CRASH_BATCH", "7"))
     import_module(CLEAN)._BATCH_DOCUMENTS = int(os.environ.get("CRASH_BATCH", "7"))
     import_module("reconcile.stores.between").AT_LEAST = 0
-    import_module("reconcile.running.drop")._BATCH_DOCUMENTS = 7
+    import_module("reconcile.running.phases.rollback")._BATCH_DOCUMENTS = 7
     if "CRASH_LIFE" in os.environ:
         import_module("reconcile.stores.s3_delete").LIFE_SECONDS = int(os.environ["CRASH_LIFE"])
     if sys.argv[1] != "nowhere":

@@ -20,13 +20,12 @@ from reconcile import secret
 from reconcile.catalog.tables import archive_metadata
 from reconcile.errors import ReconcileError
 from reconcile.planning.model import Pinned
-from reconcile.running import phases, undo
-from reconcile.running.outcome import Outcome
-from reconcile.running.phases import Phases
-from reconcile.running.run import Run
-from reconcile.running.stage import Stager
-from reconcile.running.switch import Switcher
-from reconcile.running.worktables import STAGED, moves, same_row
+from reconcile.running.phases.order import Phases, order, undo_plan
+from reconcile.running.phases.stage import Stager
+from reconcile.running.phases.switch import Switcher
+from reconcile.running.record.outcome import Outcome
+from reconcile.running.record.run import Run
+from reconcile.running.record.tables import STAGED, moves, same_row
 from reconcile.stores.documents import DocumentStore
 from reconcile.stores.localfs import FileStore
 from tests.archives import new_sqlite
@@ -195,22 +194,22 @@ def no_last_look(patch: Patch) -> None:
 
 def no_condition(patch: Patch) -> None:
     """Neither before the switch nor after it: each of the two stops it alone."""
-    patch.setattr("reconcile.running.switch.as_before", lambda _archive: sa.true())
+    patch.setattr("reconcile.running.phases.switch.as_before", lambda _archive: sa.true())
     patch.setattr(
-        "reconcile.running.switch.as_after",
+        "reconcile.running.phases.switch.as_after",
         lambda archive: archive.c.content_url.is_not_distinct_from(moves.c.after_url),
     )
 
 
 def undo_forgets_columns(patch: Patch) -> None:
-    original = undo.reverse
+    original = undo_plan.reverse
 
     def broken(work: Any) -> Any:
         move = original(work)
         pinned = Pinned(False, work.after_digest, work.after_size)
         return evolve(move, after=evolve(move.after, pinned=pinned))
 
-    patch.setattr(undo, "reverse", broken)
+    patch.setattr(undo_plan, "reverse", broken)
 
 
 def resume_forgets(patch: Patch) -> None:
@@ -226,13 +225,13 @@ def resume_forgets(patch: Patch) -> None:
 
 
 def failures_are_skipped(patch: Patch) -> None:
-    original = phases.outcome_of
+    original = order.outcome_of
 
     def broken(*args: Any, **kwargs: Any) -> Outcome:
         return evolve(original(*args, **kwargs), left=0)
 
     patch.setattr(Phases, "_judge", lambda _self: None)
-    patch.setattr(phases, "outcome_of", broken)
+    patch.setattr(order, "outcome_of", broken)
 
 
 def secrets_print(patch: Patch) -> None:

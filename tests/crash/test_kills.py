@@ -15,7 +15,7 @@ import pytest
 from attrs import frozen
 
 from reconcile.planning.planfile import undo_path
-from reconcile.running import copies, stage
+from reconcile.running.phases.order import copy, stage
 from reconcile.stores.documents import DocumentStore
 from reconcile.stores.localfs import FileStore
 from reconcile.stores.tables import TableStore
@@ -130,7 +130,7 @@ def record_writes(monkeypatch: pytest.MonkeyPatch) -> set[str]:
             return original(self, writes)
 
         monkeypatch.setattr(store, "write", write)
-    original = copies.encoded
+    original = copy.encoded
 
     def encoded(copy: Any, *rest: Any) -> Any:
         filled = original(copy, *rest)

@@ -98,9 +98,9 @@ def test_a_request_that_arrives_in_time_costs_nothing_either(killed: tuple[World
     world, balancer = killed
     source, truth = world.folder / "config.yaml", world.read(world.folder / "dest.yaml")
     with pytest.MonkeyPatch.context() as patch:
-        from reconcile.running import late
+        from reconcile.running.record import late_requests
 
-        original = late._wait_for
+        original = late_requests._wait_for
 
         def arrives(*args: object) -> None:
             balancer.go.set()
@@ -108,7 +108,7 @@ def test_a_request_that_arrives_in_time_costs_nothing_either(killed: tuple[World
                 time.sleep(0.05)
             original(*args)  # type: ignore[arg-type]
 
-        patch.setattr(late, "_wait_for", arrives)
+        patch.setattr(late_requests, "_wait_for", arrives)
         world.undo()
     assert world.read(source) == truth
 
@@ -132,17 +132,17 @@ def test_the_wait_can_be_left_and_taken_up_again(killed: tuple[World, LoadBalanc
 def test_the_wait_can_be_interrupted(killed: tuple[World, LoadBalancer], monkeypatch: pytest.MonkeyPatch) -> None:
     from reconcile import verbs
     from reconcile.control import Control
-    from reconcile.running import late
+    from reconcile.running.record import late_requests
 
     world, _balancer = killed
     control = Control()
-    original = late._until
+    original = late_requests._until
 
     def until(*args: object) -> int:
         control.signal = signal.SIGINT
         return original(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(late, "_until", until)
+    monkeypatch.setattr(late_requests, "_until", until)
     with pytest.raises(Interrupted):
         verbs.apply(verbs.prepare(world.folder / "p.undo.json"), control=control)
     monkeypatch.undo()
@@ -154,9 +154,9 @@ def test_the_wait_can_be_interrupted(killed: tuple[World, LoadBalancer], monkeyp
 def test_a_run_without_such_deletes_does_not_wait(
     folder: Path, database: str, swift: SwiftServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from reconcile.running import late
+    from reconcile.running.record import late_requests
 
-    monkeypatch.setattr(late, "_wait_for", lambda *_: pytest.fail("it waited"))
+    monkeypatch.setattr(late_requests, "_wait_for", lambda *_: pytest.fail("it waited"))
     world = World(folder, database)
     world.fill(3)
     source, dest = world.config("config", DB), world.config("dest", s3(swift, f"nowait-{os.getpid()}"))
@@ -171,7 +171,8 @@ def test_a_clean_that_ended_by_itself_leaves_nothing_to_wait_for(
     """Interrupted after a batch: all that it sent was answered."""
     from reconcile import verbs
     from reconcile.control import Control
-    from reconcile.running import clean, late
+    from reconcile.running.phases.order import clean
+    from reconcile.running.record import late_requests
 
     world = World(folder, database)
     world.fill(DOCUMENTS)
@@ -189,6 +190,6 @@ def test_a_clean_that_ended_by_itself_leaves_nothing_to_wait_for(
     with pytest.raises(Interrupted):
         verbs.apply(verbs.prepare(plan.path), control=control)
     monkeypatch.undo()
-    monkeypatch.setattr(late, "_wait_for", lambda *_: pytest.fail("it waited"))
+    monkeypatch.setattr(late_requests, "_wait_for", lambda *_: pytest.fail("it waited"))
     world.undo()
     assert world.read(source) == truth

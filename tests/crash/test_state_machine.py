@@ -20,9 +20,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from examples.service_reader import read_all
 from reconcile import verbs
 from reconcile.errors import ReconcileError
-from reconcile.running import clean, drop, phases, stage, switch
-from reconcile.running.options import RunOptions
-from reconcile.running.records import find_runs
+from reconcile.running.phases.options import RunOptions
+from reconcile.running.phases.order import clean, order, rollback, stage, switch
+from reconcile.running.record.records import find_runs
 from reconcile.secret import Secret
 from reconcile.stores.localfs import FileStore
 from reconcile.stores.tables import TableStore
@@ -37,14 +37,14 @@ MOMENTS: list[tuple[Any, str]] = [
     (FileStore, "write"),
     (TableStore, "write"),
     (switch.Switcher, "look_again"),
-    (phases.Phases, "_write_undo_plan"),
+    (order.Phases, "_write_undo_plan"),
     (switch.Switcher, "_repoint"),
     (switch.Switcher, "switch"),
     (clean.Cleaner, "_mark"),
     (FileStore, "delete"),
     (TableStore, "delete"),
-    (drop.Dropper, "_drop_batch"),
-    (phases.Phases, "_finish"),
+    (rollback.Dropper, "_drop_batch"),
+    (order.Phases, "_finish"),
 ]
 KILLS = st.none() | st.tuples(st.sampled_from(MOMENTS), st.integers(1, 3), st.booleans())
 

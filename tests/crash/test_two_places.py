@@ -24,10 +24,10 @@ from examples.service_reader import read_all
 from reconcile import verbs
 from reconcile.control import Control
 from reconcile.errors import ReconcileError
-from reconcile.running import clean, drop, phases, stage, switch
-from reconcile.running.kept import clean as clean_kept
-from reconcile.running.options import RunOptions
-from reconcile.running.records import find_runs
+from reconcile.running.clean_kept import clean as clean_kept
+from reconcile.running.phases.options import RunOptions
+from reconcile.running.phases.order import clean, order, rollback, stage, switch
+from reconcile.running.record.records import find_runs
 from reconcile.secret import Secret
 from reconcile.stores.localfs import FileStore
 from reconcile.stores.owner_folder import OwnerFolder
@@ -46,9 +46,9 @@ MOMENTS: list[tuple[Any, str]] = [
     (FileStore, "_remove"),
     (OwnerFolder, "take_aside"),
     (OwnerFolder, "give_back"),
-    (drop.Dropper, "_mark"),
-    (drop.Dropper, "_drop_batch"),
-    (phases.Phases, "_finish"),
+    (rollback.Dropper, "_mark"),
+    (rollback.Dropper, "_drop_batch"),
+    (order.Phases, "_finish"),
 ]
 MOMENT = st.tuples(st.sampled_from(MOMENTS), st.integers(1, 3), st.booleans())
 VERBS = st.sampled_from(["apply", "apply", "undo", "clean"])

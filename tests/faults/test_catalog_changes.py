@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from reconcile.catalog import Catalog
-from reconcile.running.switch import Switcher
+from reconcile.running.phases.switch import Switcher
 from tests.archives import new_sqlite
 from tests.cli.desk import filled, opened, planned
 from tests.servers.postgresql import PostgresServer

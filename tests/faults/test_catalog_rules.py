@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from reconcile.errors import CatalogError, StaleError
-from reconcile.running import phases
+from reconcile.running.phases.order import order
 from tests.archives import new_sqlite
 from tests.cli.runner import here
 from tests.world import COMPRESSED, DB, DB2, World, localfs
@@ -97,7 +97,7 @@ def test_what_changes_the_switch_rolls_it_back(world: World, monkeypatch: pytest
     plan(world)
     world.sql(ON_UPDATE[rule])
     with monkeypatch.context() as patched:
-        patched.setattr(phases, "rehearse", lambda *_: None)
+        patched.setattr(order, "rehearse", lambda *_: None)
         with pytest.raises(CatalogError, match=r"rolled back.*(trigger|rule) mine on archive_metadata") as failed:
             world.apply("p.json")
     assert "DISABLE" in (failed.value.hint or "")
@@ -205,7 +205,7 @@ def test_a_write_is_confirmed_in_every_column(
     plan(world)
     before = world.tables()
     world.sql(trigger("mine", "BEFORE INSERT", body, "object_storage"))
-    monkeypatch.setattr(phases, "rehearse", lambda *_: None)
+    monkeypatch.setattr(order, "rehearse", lambda *_: None)
     with pytest.raises(CatalogError, match="trigger mine on object_storage"):
         world.apply("p.json")
     assert world.tables() == before
@@ -247,7 +247,7 @@ def test_the_switch_itself_sees_what_triggers_of_sqlite_do(folder: Path, monkeyp
     world.row("bystander", b"x", content_url="file:///nowhere")
     before = world.tables()
     world.plan(world.config("config", DB), world.config("dest", localfs(folder / "new")))
-    monkeypatch.setattr(phases, "rehearse", lambda *_: None)
+    monkeypatch.setattr(order, "rehearse", lambda *_: None)
     for rule in ("keeps the url", "deletes another row"):
         world.sql(f"CREATE TRIGGER mine {ON_SQLITE[rule]}")
         with pytest.raises(CatalogError, match=r"rolled back.*trigger mine on archive_metadata"):
@@ -268,13 +268,13 @@ def test_a_migration_that_is_not_taken_in_is_no_bug(world: World) -> None:
 def test_only_rows_that_changed_are_called_stale(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not those too that the switch had repointed already when it was rolled back (R7)."""
     plan(world)
-    original = phases.wait_for_quiet
+    original = order.wait_for_quiet
 
     def wait(*args: Any) -> Any:
         world.sql("""UPDATE archive_metadata SET last_updated = 1 WHERE "archiveId" = 'sha256:0004'""")
         return original(*args)
 
-    monkeypatch.setattr(phases, "wait_for_quiet", wait)
+    monkeypatch.setattr(order, "wait_for_quiet", wait)
     with pytest.raises(StaleError) as failed:
         world.apply("p.json")
     assert failed.value.message.startswith("1 row is no longer"), failed.value.message

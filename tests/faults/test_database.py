@@ -17,11 +17,10 @@ import pytest
 
 from reconcile.catalog import lock
 from reconcile.errors import CatalogError, LockedError, PlaceChangedError, ReconcileError
-from reconcile.running import phases, stage
-from reconcile.running.clean import Cleaner
-from reconcile.running.phases import Phases
-from reconcile.running.stage import Stager
-from reconcile.running.switch import Switcher
+from reconcile.running.phases.clean import Cleaner
+from reconcile.running.phases.order import Phases, order, stage
+from reconcile.running.phases.stage import Stager
+from reconcile.running.phases.switch import Switcher
 from tests.archives import connect, new_sqlite
 from tests.cli.desk import last_run
 from tests.cli.runner import reconcile
@@ -124,7 +123,7 @@ def test_the_connection_that_holds_the_lock_is_terminated(
     with monkeypatch.context() as patched:
         once(patched, owner, name, terminate, when)
         if moment == "while cleaning":
-            patched.setattr("reconcile.running.clean._BATCH_DOCUMENTS", 2)
+            patched.setattr("reconcile.running.phases.clean._BATCH_DOCUMENTS", 2)
         with pytest.raises(LockedError, match="the lock was lost") as error:
             world.apply("p.json", workers=1)
     assert error.value.exit_code == 10
@@ -170,7 +169,7 @@ def test_the_catalog_is_locked_by_another_session(folder: Path, database: str, m
     source, dest = world.config("config", DB), world.config("dest", DB2)
     before, truth = world.tables(), world.read(source)
     world.plan(source, dest)
-    monkeypatch.setattr("reconcile.running.switch._LOCK_SECONDS", 1)
+    monkeypatch.setattr("reconcile.running.phases.switch._LOCK_SECONDS", 1)
     other = connect(database)
     other.cursor().execute("UPDATE archive_metadata SET size = size")
     with pytest.raises(CatalogError, match="another session has the catalog in use"):
@@ -297,4 +296,4 @@ def test_services_are_named_with_the_sessions_beside_them(folder: Path, database
     seen = world.sql("SELECT remark FROM reconcile_runs")
     assert "services may be running" in seen[0][0]
     assert world.sql("SELECT count(*) FROM reconcile_moves WHERE state = 'staged'") == [(3,)]
-    assert phases.RunOptions().wait_for_services == 150
+    assert order.RunOptions().wait_for_services == 150

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from reconcile.errors import CatalogError
-from reconcile.running.switch import Switcher
+from reconcile.running.phases.switch import Switcher
 from tests.cli.desk import opened
 from tests.cli.runner import reconcile
 from tests.servers.postgresql import PostgresServer

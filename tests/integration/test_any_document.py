@@ -17,7 +17,7 @@ from reconcile.config import load_config
 from reconcile.errors import StageFailedError
 from reconcile.payload import md5
 from reconcile.planning.planfile import PlanFile
-from reconcile.running.options import RunOptions
+from reconcile.running.phases.options import RunOptions
 from reconcile.secret import Secret
 from reconcile.stores import Content, open_store
 from reconcile.stores.addresses import Document

@@ -21,9 +21,9 @@ from reconcile.errors import (
     UnconfirmedError,
 )
 from reconcile.planning.planfile import open_plan
-from reconcile.running import phases
-from reconcile.running.outcome import Outcome
-from reconcile.running.records import find_runs
+from reconcile.running.phases.order import order
+from reconcile.running.record.outcome import Outcome
+from reconcile.running.record.records import find_runs
 from reconcile.secret import Secret
 from reconcile.stores.localfs import FileStore
 from reconcile.stores.s3 import S3Store
@@ -147,7 +147,7 @@ def test_a_document_overwritten_while_staged_goes_with_the_next_plan(lite: World
 
 def test_a_kill_after_old_content_gave_way_leaves_no_orphan(lite: World, monkeypatch: Any) -> None:
     """R5: the intent is recorded before the bytes go out, also where old content is replaced."""
-    from reconcile.running.stage import Stager
+    from reconcile.running.phases.stage import Stager
 
     lite.fill(3)
     source, dest = lite.config("config", DB), lite.config("dest", DB2)
@@ -186,7 +186,7 @@ def test_an_undo_with_changes_sees_what_came_after_its_first_attempt(lite: World
 
     service_adds("one")
     with monkeypatch.context() as patched:
-        patched.setattr(phases, "wait_for_quiet", busy)
+        patched.setattr(order, "wait_for_quiet", busy)
         with pytest.raises(ServicesRunningError):
             undo_run(lite, run_id, with_changes=True)
     service_adds("two")
@@ -233,7 +233,7 @@ def test_a_half_dropped_undo_does_not_revive_an_undone_run(lite: World, monkeypa
         raise ServicesRunningError("services may be running")
 
     with monkeypatch.context() as patched:
-        patched.setattr(phases, "wait_for_quiet", busy)
+        patched.setattr(order, "wait_for_quiet", busy)
         with pytest.raises(ServicesRunningError):
             lite.undo()
     attempt = runs(lite)[0].run_id

@@ -17,7 +17,7 @@ from reconcile.catalog import DatabaseOptions, connect
 from reconcile.catalog.target import target_of
 from reconcile.config import load_config
 from reconcile.errors import CatalogError, ConfigError
-from reconcile.running.stage import Stager
+from reconcile.running.phases.stage import Stager
 from reconcile.secret import Secret
 from tests.servers.certificates import make_certificates, make_client_certificate
 from tests.servers.postgresql import SCHEMA, PostgresServer

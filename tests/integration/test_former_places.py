@@ -12,7 +12,7 @@ import pytest
 from reconcile import verbs
 from reconcile.errors import ConfigError, StageFailedError
 from reconcile.planning.render import summary_text
-from reconcile.running.accounting import report_of
+from reconcile.running.record.reporting import report_of
 from tests.archives import Place
 from tests.cli.runner import here
 from tests.integration.test_swift import names

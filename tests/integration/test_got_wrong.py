@@ -19,10 +19,10 @@ from reconcile.errors import (
     TransientError,
     UsageError,
 )
-from reconcile.running.budget import Budget
-from reconcile.running.clean import Cleaner
-from reconcile.running.options import RunOptions
-from reconcile.running.records import find_runs
+from reconcile.running.phases.budget import Budget
+from reconcile.running.phases.clean import Cleaner
+from reconcile.running.phases.options import RunOptions
+from reconcile.running.record.records import find_runs
 from reconcile.stores.addresses import SwiftAddress
 from reconcile.stores.gate import Gate
 from reconcile.stores.s3 import S3Store

@@ -74,7 +74,7 @@ def test_a_copy_in_a_table_that_is_spoiled_before_the_switch(world: World, how: 
 
 def run(world: World, plan: PlanFile) -> None:
     """Stage, and stop before the switch."""
-    from reconcile.running.switch import Switcher
+    from reconcile.running.phases.switch import Switcher
 
     class Stop(BaseException):
         pass
@@ -270,7 +270,7 @@ def test_a_source_that_a_destination_not_yet_made_should_hold(lite: World) -> No
 
 def test_a_signal_while_waiting_for_the_lock(folder: Path, database: str) -> None:
     from reconcile.control import Control
-    from reconcile.running.options import RunOptions
+    from reconcile.running.phases.options import RunOptions
 
     world = World(folder, database)
     world.fill(2)
@@ -367,7 +367,7 @@ def test_staged_documents_of_one_store_do_not_excuse_another(lite: World) -> Non
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_copy_that_was_not_recorded_is_ours_though_its_source_changed_since(lite: World, *, packed: bool) -> None:
     """R5, R6: the undo of a run that never switched drops it, and a new plan finds the place free."""
-    from reconcile.running.stage import Stager
+    from reconcile.running.phases.stage import Stager
 
     class Stop(BaseException):
         pass

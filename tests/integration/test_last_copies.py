@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reconcile.running import intact
+from reconcile.running.phases.order import counterparts
 from reconcile.stores.localfs import FileStore
 from tests.archives import Place, new_sqlite
 from tests.cli.desk import last_run
@@ -78,7 +78,7 @@ def test_clean_ends_where_not_one_copy_is_intact(lite: World) -> None:
 
 
 def test_an_apply_that_resumes_long_after_its_switch_looks_too(lite: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    from reconcile.running import clean as cleaning
+    from reconcile.running.phases.order import clean as cleaning
     from tests.crash.test_broken_builds import Killed, kill_at
 
     plan = lite.plan(lite.folder / "config.yaml", lite.folder / "dest.yaml")
@@ -121,7 +121,7 @@ def test_what_a_service_is_just_writing_is_no_broken_copy(
             row = "UPDATE archive_metadata SET digest = 'another', last_updated = 1 WHERE content_url = %s"
             lite.sql(row, f"file://{path}")
 
-    monkeypatch.setattr(intact.time, "sleep", let_the_rows_follow)
+    monkeypatch.setattr(counterparts.time, "sleep", let_the_rows_follow)
     code, said = clean(lite, run)
     assert code == 0, said
     assert sources(lite) == 0

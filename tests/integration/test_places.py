@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from reconcile.running import same_place
-from reconcile.running.records import find_runs
+from reconcile.running.phases.order import aliases
+from reconcile.running.record.records import find_runs
 from reconcile.stores import Store, Write, identities
 from reconcile.stores.addresses import FileAddress
 from reconcile.stores.localfs import FileStore
@@ -186,7 +186,7 @@ def test_a_marker_that_a_kill_left_is_removed(lite: World, monkeypatch: pytest.M
         with pytest.raises(Killed):
             lite.apply("p.json")
     with opened(lite) as catalog:
-        name = same_place.marker(find_runs(catalog)[0].run_id)
+        name = aliases.marker(find_runs(catalog)[0].run_id)
     left = lite.folder / "new" / FileAddress(str(lite.folder / "new")).key(name)
     assert left.is_file()
     if then == "undo":
@@ -201,11 +201,11 @@ def test_a_marker_that_a_kill_left_is_removed(lite: World, monkeypatch: pytest.M
 def test_a_marker_is_told_by_its_content(lite: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """What another process left under the same name does not make two places one."""
     lite.plan(moved(lite, localfs(lite.folder / "old")), lite.config("dest", localfs(lite.folder / "new")))
-    original = same_place._marker_is_seen
+    original = aliases._marker_is_seen
 
     def with_a_leftover(source: Store, dest: Store, run_id: str) -> bool:
-        source.write([Write(source.address.key(same_place.marker(run_id)), b"left", md5(b"left"))])
+        source.write([Write(source.address.key(aliases.marker(run_id)), b"left", md5(b"left"))])
         return original(source, dest, run_id)
 
-    monkeypatch.setattr(same_place, "_marker_is_seen", with_a_leftover)
+    monkeypatch.setattr(aliases, "_marker_is_seen", with_a_leftover)
     assert lite.apply("p.json").kept == 0

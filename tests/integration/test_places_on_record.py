@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from reconcile.errors import PlaceChangedError
-from reconcile.running import switch
-from reconcile.running.stage import Stager
+from reconcile.running.phases.order import switch
+from reconcile.running.phases.stage import Stager
 from tests.archives import Place, new_sqlite
 from tests.cli.desk import last_run
 from tests.cli.runner import here
@@ -56,7 +56,7 @@ def test_a_data_dir_replaced_while_documents_are_staged_switches_nothing(
             done.append(True)
             unmount(lite)
 
-    monkeypatch.setattr("reconcile.running.stage.BATCH_DOCUMENTS", 4)
+    monkeypatch.setattr("reconcile.running.phases.stage.BATCH_DOCUMENTS", 4)
     monkeypatch.setattr(Stager, "_record", replaced)
     with pytest.raises(PlaceChangedError, match="leads to another directory") as error:
         lite.apply(plan, workers=1)

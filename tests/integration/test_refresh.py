@@ -11,9 +11,9 @@ import pytest
 from reconcile import verbs
 from reconcile.errors import LimitReachedError, ReconcileError, StaleError, UsageError
 from reconcile.planning.probe import Prober
-from reconcile.running.budget import Budget
-from reconcile.running.records import find_runs
-from reconcile.running.stage import Stager
+from reconcile.running.phases.budget import Budget
+from reconcile.running.phases.stage import Stager
+from reconcile.running.record.records import find_runs
 from tests.archives import Place, md5
 from tests.servers.moto import MotoServer
 from tests.world import DB, NOW, World, s3

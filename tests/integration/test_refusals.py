@@ -139,9 +139,9 @@ def test_a_signal_ends_the_batch_in_hand(
 def test_an_old_executor_cannot_go_on(world: World) -> None:
     """Every write to the work tables checks the executor's token, which each new executor replaces."""
     from reconcile.errors import SupersededError
-    from reconcile.running.executor import executing
-    from reconcile.running.records import find_runs
-    from reconcile.running.run import resume_run
+    from reconcile.running.record.executor import executing
+    from reconcile.running.record.records import find_runs
+    from reconcile.running.record.run import resume_run
 
     world.fill(3)
     world.sql("UPDATE archive_document SET jsondata = 'x', b64_encoded = %s", False)

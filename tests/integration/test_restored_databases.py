@@ -12,8 +12,8 @@ import pytest
 from reconcile import verbs
 from reconcile.control import Control
 from reconcile.errors import PlaceChangedError, ReconcileError
-from reconcile.running.kept import clean
-from reconcile.running.options import RunOptions
+from reconcile.running.clean_kept import clean
+from reconcile.running.phases.options import RunOptions
 from reconcile.secret import Secret
 from tests.archives import Place
 from tests.cli.desk import last_run
@@ -146,7 +146,7 @@ def test_a_clean_in_a_copy_deletes_no_last_copy(twins: Twins, monkeypatch: pytes
     with pytest.raises(PlaceChangedError, match="belongs to another database"):
         clean_there()
     assert twins.world.read(twins.source) == twins.truth
-    monkeypatch.setattr("reconcile.running.kept.check_database", lambda *_: None)
+    monkeypatch.setattr("reconcile.running.clean_kept.check_database", lambda *_: None)
     with pytest.raises(ReconcileError, match="none is intact"):
         clean_there()
     assert twins.world.read(twins.source) == twins.truth
@@ -177,7 +177,7 @@ def test_a_dump_restored_in_place_is_recognised(twins: Twins) -> None:
 @pytest.mark.matrix
 def test_a_dump_taken_half_way_is_brought_up_to_date_too(twins: Twins) -> None:
     """What was staged only after the dump is found at the destination, and proves itself by the catalog's digest."""
-    from reconcile.running.budget import Budget
+    from reconcile.running.phases.budget import Budget
 
     with pytest.raises(ReconcileError):
         twins.world.apply(twins.plan, stage_only=True, budget=Budget(documents=4))

@@ -7,8 +7,8 @@ import pytest
 from reconcile.control import Control, RateLimit, at_rate
 from reconcile.errors import Interrupted
 from reconcile.planning.model import After, Before, Move
-from reconcile.running.budget import Budget
-from reconcile.running.worktables import PLANNED, WorkMove
+from reconcile.running.phases.budget import Budget
+from reconcile.running.record.tables import PLANNED, WorkMove
 
 
 def work(seq: int, size: int | None = 10, document: str | None = None) -> WorkMove:

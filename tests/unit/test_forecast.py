@@ -11,15 +11,15 @@ from typing import Any
 import jsonschema
 import pytest
 
-from reconcile.config.checks import load_schema
 from reconcile.config.drivers import DRIVERS
+from reconcile.config.validation import load_schema
 from reconcile.errors import UsageError
 from reconcile.planning import forecast as forecasting
 from reconcile.planning.model import Duration, Forecast
 from reconcile.planning.planfile import PlanFile, open_plan
 from reconcile.planning.rates import read_rates
 from reconcile.rendering.output import FORMS, rendered_plan
-from reconcile.running import clean, stage, switch
+from reconcile.running.phases.order import clean, stage, switch
 from reconcile.stores import objects
 from reconcile.stores.costs import COSTS
 from reconcile.stores.s3 import S3Store

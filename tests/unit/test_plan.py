@@ -8,7 +8,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from reconcile.config.checks import load_schema
+from reconcile.config.validation import load_schema
 from reconcile.planning.model import REASONS
 from reconcile.planning.planfile import undo_path
 from reconcile.stores.addresses import FileAddress

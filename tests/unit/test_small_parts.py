@@ -71,7 +71,7 @@ def test_a_move_within_the_database_loads_no_cloud_library() -> None:
 def test_planning_loads_nothing_that_runs_need() -> None:
     code = "import reconcile.cli.plan, sys; print(' '.join(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert not {"reconcile.running.worktables", "reconcile.verbs", "sqlalchemy.dialects.postgresql"} & set(loaded)
+    assert not {"reconcile.running.record.tables", "reconcile.verbs", "sqlalchemy.dialects.postgresql"} & set(loaded)
 
 
 @pytest.mark.parametrize("size", [1, 7, 1 << 16])

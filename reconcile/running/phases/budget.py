@@ -1,0 +1,58 @@
+"""How much one command may stage: documents, bytes, time. What is left is for the next command."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from attrs import define, field
+
+if TYPE_CHECKING:
+    from reconcile.running.record.tables import WorkMove
+
+
+@define
+class Budget:
+    """What may be spent; None is no limit. ``until`` is a time of ``clock``, in seconds, ``clock`` the monotonic one.
+
+    ``reached`` says which limit ended the staging, by its option's name.
+    """
+
+    documents: int | None = None
+    size: int | None = None
+    until: float | None = None
+    clock: Callable[[], float] = time.monotonic
+    reached: str | None = field(init=False, default=None)
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether there is any limit."""
+        return (self.documents, self.size, self.until) != (None, None, None)
+
+    def spend(self, batches: Iterable[list[WorkMove]]) -> Iterator[list[WorkMove]]:
+        """Yield batches as far as may be spent; the last one is cut. Rows of one document stay together."""
+        documents = size = 0
+        for batch in batches:
+            allowed: list[WorkMove] = []
+            for work in batch:
+                more = work.move.before.size or 0
+                is_new = not allowed or allowed[-1].move.document != work.move.document
+                if is_new and (limit := self._beyond(documents, size + more)):
+                    self.reached = limit
+                    break
+                documents, size = documents + 1, size + more
+                allowed.append(work)
+            if allowed:
+                yield allowed
+            if self.reached:
+                return
+
+    def _beyond(self, documents: int, size: int) -> str | None:
+        if self.documents is not None and documents >= self.documents:
+            return "--limit"
+        if self.size is not None and documents and size > self.size:
+            return "--max-bytes"
+        if self.until is not None and self.clock() >= self.until:
+            return "its time"
+        return None

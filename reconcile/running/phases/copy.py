@@ -1,0 +1,105 @@
+"""One copy on its way: what was read, checked and encoded, and what to do about content that is there already."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from reconcile.errors import DocumentError
+from reconcile.payload import LARGEST, md5
+from reconcile.planning.desired import DesiredState
+from reconcile.planning.evidence import check_content, encode, found_copy
+from reconcile.running.record.tables import ADOPTED, FAILED, INTENDED, STAGED, WRITTEN, WorkMove
+from reconcile.stores import Content, Shortcut, Stat, Store, Transfer, Transferred, Write
+from reconcile.stores.addresses import Key
+
+
+@frozen
+class Copy:
+    """One move with its keys on both sides, and what was read and encoded for it."""
+
+    work: WorkMove
+    source_key: Key
+    dest_key: Key
+    content: Content | Transferred | None = None
+    write: Write | None = None
+    compressed: bool = False
+
+    @property
+    def expected(self) -> str:
+        """MD5 of the bytes that the destination must hold."""
+        if self.work.restore is not None:
+            return self.work.restore.md5
+        assert self.write is not None  # noqa: S101 - encoded before anything is expected
+        return self.write.md5
+
+
+@frozen
+class Outcome:
+    """What came of one move. ``stat`` is the confirmed copy's."""
+
+    copy: Copy
+    state: str
+    origin: str | None = None
+    stat: Stat | None = None
+    error: DocumentError | None = None
+
+    @property
+    def is_occupied(self) -> bool:
+        """Whether the store found other content at the destination."""
+        return self.error is not None and self.error.reason == "destination_occupied"
+
+
+def transfer_of(copy: Copy, way: Shortcut) -> Transfer | None:
+    """Return what could take a shortcut: nothing, unless the bytes stay as the catalog knows them."""
+    before, after, restore = copy.work.move.before, copy.work.move.after, copy.work.restore
+    compressed = bool(after.pinned.is_compressed) if after.pinned else after.compressed
+    same_bytes = compressed == bool(before.is_compressed)
+    is_known = before.digest is not None and before.size is not None and way.at_least <= before.size <= way.at_most
+    if not (same_bytes and is_known) or (restore is not None and restore.md5 != before.digest):
+        return None
+    return Transfer(copy.source_key, copy.dest_key, before.digest or "", restore.attributes if restore else {})
+
+
+def transferred(copy: Copy, done: Transferred | DocumentError) -> Outcome:
+    """Return what came of a copy that did not come through us."""
+    if isinstance(done, DocumentError):
+        return Outcome(copy, FAILED, INTENDED, error=done)
+    compressed = bool(copy.work.move.before.is_compressed)
+    return Outcome(
+        Copy(copy.work, copy.source_key, copy.dest_key, done, compressed=compressed), STAGED, WRITTEN, done.stat
+    )
+
+
+def encoded(copy: Copy, content: Content | DocumentError, desired: DesiredState, largest: int = LARGEST) -> Copy:
+    """Verify what was read against the catalog and encode it for the destination; ``largest`` is in bytes."""
+    if isinstance(content, DocumentError):
+        raise content
+    move, data = copy.work.move, content.data
+    check_content(move.before, content)
+    place = desired.places[move.dest]
+    encoded, compressed = encode(move, data, place.backend, place.address.max_size, largest)
+    attributes = copy.work.restore.attributes if copy.work.restore else {}
+    write = Write(copy.dest_key, encoded, content.md5 if encoded is data else md5(encoded), attributes)
+    return Copy(copy.work, copy.source_key, copy.dest_key, content, write, compressed)
+
+
+def check_reproduced(copy: Copy) -> None:
+    """Refuse to restore anything but the original's very bytes."""
+    if copy.write is not None and copy.write.md5 != copy.expected:
+        raise DocumentError(
+            "not_reproducible", f"the original had MD5 {copy.expected}, encoding gives {copy.write.md5}"
+        )
+
+
+def found_there(copy: Copy, stat: Stat, dest: Store) -> Outcome:
+    """Decide about content that was at the destination before us: adopt it, or leave it alone and say so."""
+    origin = WRITTEN if copy.work.origin in (INTENDED, WRITTEN) else ADOPTED
+    any_zlib = copy.compressed and copy.work.restore is None and copy.write is not None
+    found = found_copy(dest, copy.dest_key, stat, copy.expected, copy.write.data if any_zlib and copy.write else None)
+    is_theirs = origin == ADOPTED and copy.work.restore is None  # what an undo finds is what was there before
+    expiry = dest.expiry_of(copy.dest_key) if found is not None and is_theirs else None
+    if found is not None and expiry is None:
+        return Outcome(copy, STAGED, origin, found)
+    what = f"the same content, but {expiry}," if expiry else "other content"
+    error = DocumentError("destination_occupied", f"{what} is at {copy.work.move.after.content_url}")
+    return Outcome(copy, FAILED, copy.work.origin, error=error)

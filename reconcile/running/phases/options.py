@@ -1,0 +1,61 @@
+"""How a run goes: what an operator can ask of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from attrs import field, frozen
+
+from reconcile.control import PIPELINES
+from reconcile.payload import LARGEST
+from reconcile.running.phases.budget import Budget
+
+MEMORY_BYTES = 256 << 20
+
+
+@frozen
+class Share:
+    """A number of documents, or a percentage of all of a run."""
+
+    number: float
+    percent: bool = False
+
+    def of(self, total: int) -> int:
+        """Return the number of documents, rounded down."""
+        return int(total * self.number / 100) if self.percent else int(self.number)
+
+
+@frozen
+class RunOptions:
+    """How a run goes. Waits are in seconds, sizes in bytes.
+
+    ``workers`` is how many requests are on their way to a store at once; None means what it does best with.
+    ``stage_only`` ends before the switch, ``clean_later`` after it; ``refresh`` takes in what is new or changed since
+    the plan. ``max_rate`` is in documents a second. ``takeover_wait`` bounds the wait for deletes of an earlier process
+    that may still arrive; None: as long as it takes. ``share_destination`` adopts documents at a place that another
+    installation owns.
+    """
+
+    keep_source: bool = False
+    leave_blocked: bool = False
+    leave_failed: bool = False
+    workers: int | None = None
+    undo_out: Path | None = None
+    lock_wait: float = 15
+    wait_for_services: int = 150
+    ignore_services: bool = False
+    max_failures: Share | None = None
+    max_document_size: int = LARGEST
+    memory: int = MEMORY_BYTES
+    stage_only: bool = False
+    refresh: bool = False
+    budget: Budget = field(factory=Budget)
+    max_rate: float | None = None
+    takeover_wait: float | None = None
+    share_destination: bool = False
+    clean_later: bool = False
+
+    @property
+    def pipelines(self) -> int:
+        """How many batches are in hand at once."""
+        return min(self.workers or PIPELINES, PIPELINES)

@@ -1,0 +1,407 @@
+"""The three phases in their order, for a plan and for an undo plan alike."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import msgspec
+import sqlalchemy as sa
+import structlog
+from attrs import define, evolve, field
+
+from reconcile.catalog import Catalog, Scope
+from reconcile.catalog.lock import RunLock
+from reconcile.catalog.services import database_now
+from reconcile.catalog.standby import wait_for_standbys
+from reconcile.commands import command_line
+from reconcile.control import Control, RateLimit
+from reconcile.errors import (
+    LimitReachedError,
+    PlanFileError,
+    ReconcileError,
+    StageFailedError,
+    TooManyFailuresError,
+)
+from reconcile.logs import get_logger, printable
+from reconcile.planning.desired import DesiredState
+from reconcile.planning.expiry import refuse_expiring
+from reconcile.planning.places import is_elsewhere
+from reconcile.planning.planfile import undo_path
+from reconcile.planning.planner import unreadable_with
+from reconcile.planning.render import meaning_of
+from reconcile.running.phases.aliases import remove_markers
+from reconcile.running.phases.clean import NOT_INTACT, Cleaner
+from reconcile.running.phases.options import RunOptions
+from reconcile.running.phases.owner_mark import Owner
+from reconcile.running.phases.refresh import Refresher
+from reconcile.running.phases.rehearsal import rehearse
+from reconcile.running.phases.stage import Limits, Stager
+from reconcile.running.phases.switch import Switcher, last_signs, stale, wait_for_quiet
+from reconcile.running.phases.undo_plan import mark_undone, write_undo_plan
+from reconcile.running.record import late_requests
+from reconcile.running.record.next_steps import plan_again
+from reconcile.running.record.outcome import Outcome, outcome_of
+from reconcile.running.record.records import find_runs
+from reconcile.running.record.run import Run
+from reconcile.running.record.samples import Sampled
+from reconcile.running.record.tables import (
+    ADOPTED,
+    BLOCKED,
+    CHANGED,
+    DONE,
+    FAILED,
+    PLANNED,
+    STAGED,
+    STAGING,
+    moves,
+    work_move,
+)
+from reconcile.secret import scrub
+from reconcile.stores import Store, open_store
+from reconcile.wording import count, time_text
+
+_SHOWN, _SHOWN_OF_A_REASON = 20, 5
+_FEWER = "fix the cause and run the same command again, or give a larger --max-failures to try the others"
+
+log = get_logger()
+
+
+@define
+class Phases:
+    """One run in progress, with everything that its phases share."""
+
+    run: Run
+    desired: DesiredState
+    options: RunOptions
+    control: Control
+    _stores: dict[str, Store] = field(factory=dict)
+    _owner: Owner = field(init=False)
+
+    def execute(self) -> Outcome:
+        """Go through the phases from where the run is; return what it came to."""
+        structlog.contextvars.bind_contextvars(run=self.run.run_id)
+        shown = self.control.progress
+        try:
+            self._remark(None)
+            self.control.progress = Sampled(shown, self.run)
+            self.control.watch = self.lock.watch
+            self.control.progress.step("opening the stores")
+            self._open_stores()
+            rehearse(self.run, self._stores)
+            if self.run.record.state == STAGING:
+                self._stage()
+                if self.options.stage_only:
+                    return self._staged()
+                self._switch()
+            self._tell_switched()
+            if self.options.clean_later:
+                return self._switched()
+            self._clean()
+            return self._finish()
+        except ReconcileError as error:
+            with suppress(ReconcileError):
+                self._remark(scrub(error.message.partition("\n")[0]))
+            raise
+        finally:
+            self.control.watch, self.control.progress = _nothing, shown
+            structlog.contextvars.unbind_contextvars("run")
+
+    def _remark(self, text: str | None) -> None:
+        """Leave word of why the run stopped, for `reconcile status`."""
+        with self.run.writing() as connection:
+            self.run.update(connection, remark=text)
+
+    @property
+    def lock(self) -> RunLock:
+        """The lock that this process holds."""
+        assert self.run.executor is not None  # noqa: S101 - whoever goes through phases executes
+        return self.run.executor.lock
+
+    @property
+    def catalog(self) -> Catalog:
+        """The catalog's database."""
+        return self.run.catalog
+
+    @property
+    def is_undo(self) -> bool:
+        """Whether this run takes another back."""
+        return self.run.record.undo_of is not None
+
+    def _open_stores(self) -> None:
+        """Open the stores in use; make what the destination's config asks to be made."""
+        self._stores = open_stores(self.run, self.desired, self.options, create=self.run.record.state == STAGING)
+        self._owner = Owner(self.run, self._stores, share=self.options.share_destination)
+        self._owner.open()
+
+    def _stage(self) -> None:
+        """Stage what the budget allows. Raises `LimitReachedError` if that is not all."""
+        if not self.is_undo:
+            self._check_undo_path()
+        self.run.retry_unstaged()
+        if self.options.refresh:
+            self._refresh()
+        with self._few_failures():
+            self._stager().stage()
+        self._refuse_unfinished()
+        self._judge()
+
+    def _refresh(self) -> None:
+        found = Refresher(
+            self.run, self.desired, self._stores, self._owner, self.control, self.options.pipelines
+        ).refresh()
+        self.control.progress.say(found.describe())
+        if {name for pair in self.run.backend_pairs() for name in pair} - self._stores.keys():
+            self._open_stores()
+        if found.blocked and not self.options.leave_blocked:
+            lines = [f"  {name}" for name in found.blocked[:_SHOWN]]
+            raise ReconcileError(
+                f"{count(len(found.blocked), 'document is', 'documents are')} blocked; nothing was switched:\n"
+                + "\n".join(lines),
+                hint="fix the causes and run the same command again, or give --leave-blocked to leave those documents",
+            )
+
+    @contextmanager
+    def _few_failures(self) -> Iterator[None]:
+        try:
+            yield
+        except TooManyFailuresError as error:
+            raise self._stage_failed(f"{error.message}: staging stopped", hint=_FEWER) from None
+
+    def _stager(self) -> Stager:
+        return Stager(
+            self.run,
+            self.desired,
+            self._stores,
+            self.control,
+            self.options.pipelines,
+            self._limits(),
+            self._owner.may_overwrite,
+        )
+
+    def _refuse_unfinished(self) -> None:
+        """Raise `LimitReachedError` if the budget ended the staging before its end."""
+        budget, counts = self.options.budget, self.run.counts()
+        if PLANNED not in counts:
+            return
+        staged, left = counts.get(STAGED, (0, 0))[0], counts[PLANNED][0]
+        ended = f"staging was ended by {budget.reached or 'a limit'}"
+        raise LimitReachedError(
+            f"{ended}: {count(staged)} staged, which stay so, and {left:,} still to be staged; nothing was switched",
+            hint="the same command goes on where this one stopped;"
+            f" reconcile verify {self.desired.dest.path} --run {self.run.run_id} checks what is staged",
+        )
+
+    def _staged(self) -> Outcome:
+        """End after staging; rows that changed meanwhile are for a refresh to include."""
+        counts = self.run.counts()
+        log.info("staged", phase="stage", documents=counts.get(STAGED, (0, 0))[0])
+        outcome = outcome_of(self.catalog, self.run.run_id)
+        return evolve(outcome, staged=True, changed=counts.get(CHANGED, (0, 0))[0])
+
+    def _switch(self) -> None:
+        switcher = Switcher(self.run, self.desired, self._stores, self.control, self.options.pipelines)
+        late_requests.wait(self.catalog, self.run.run_id, self._stores, self.control, self.options.takeover_wait)
+        with self._few_failures():
+            switcher.look_again(self._stager())
+            while late_requests.wait(
+                self.catalog, self.run.run_id, self._stores, self.control, self.options.takeover_wait
+            ):
+                switcher.look_again(self._stager())
+        self._refuse_unfinished()
+        self._judge()
+        if not self.is_undo:
+            self._write_undo_plan()
+        if self.options.ignore_services:
+            seen = last_signs(self.catalog)
+        else:
+            seen = wait_for_quiet(self.run, self.control, self.options.wait_for_services)
+        self._share()
+        with self.run.writing() as connection:
+            self.run.update(connection, services_seen=msgspec.json.encode(seen).decode())
+        header = self.run.record.header
+        switcher.switch(
+            self.lock,
+            Scope.of(header.scope),
+            limited=header.policy.limited,
+            ignore_services=self.options.ignore_services,
+        )
+
+    def _tell_switched(self) -> None:
+        """Tell when the downtime may end: services wait for the switch alone, not for what is deleted after it."""
+        switched_at = find_runs(self.catalog, run_id=self.run.run_id)[0].switched_at
+        at = "" if switched_at is None else f"{time_text(switched_at)}: "
+        unreadable = self._unreadable()
+        dest, what = self.desired.dest.path, "taken back" if self.is_undo else "switched"
+        if unreadable:
+            text = f"{what}; NOT YET: services with {dest} could not read {count(unreadable)}, at another driver still"
+        else:
+            kept = self.run.record.keep_source or self.options.clean_later
+            text = f"{what}: the services may be started with {dest} now"
+            text += "" if kept else "; sources are being deleted"
+        self.control.progress.say(at + text, strong=True)
+
+    def _unreadable(self) -> int:
+        with self.catalog.read() as connection:
+            return unreadable_with(connection, self.desired.dest)
+
+    def _switched(self) -> Outcome:
+        """End after the switch: a clean deletes the sources at another time."""
+        return evolve(outcome_of(self.catalog, self.run.run_id), unreadable=self._unreadable(), clean_later=True)
+
+    def _share(self) -> None:
+        """Put it on record at the destination where documents are adopted that no run on record has to do with.
+
+        Somebody else may have put them there, and may take them away again.
+        """
+        if self.is_undo:
+            return
+        other = moves.alias("other")
+        url = moves.c.after_url
+        known = sa.exists().where(
+            other.c.run_id != moves.c.run_id, (other.c.after_url == url) | (other.c.before_url == url)
+        )
+        mine = (moves.c.run_id == self.run.run_id, moves.c.state == STAGED, moves.c.origin == ADOPTED)
+        query = sa.select(moves.c.dest).distinct().where(*mine, ~known)
+        with self.catalog.read(bulk=True) as connection:
+            names = set(connection.execute(query).scalars())
+        self._owner.share_places(names)
+
+    def _judge(self) -> None:
+        """Raise unless every move is staged, or those that failed may be left."""
+        counts = self.run.counts()
+        if CHANGED in counts and not self.options.stage_only:
+            with self.catalog.read() as connection:
+                raise stale(self.run, connection)
+        if FAILED in counts and not (self.options.leave_failed and not self.options.stage_only):
+            raise self._stage_failed(f"{count(counts[FAILED][0])} could not be staged")
+        with self.run.writing() as connection:
+            self.run.update(connection, staged_at=database_now(connection))
+
+    def _limits(self) -> Limits:
+        total = sum(count for state, (count, _size) in self.run.counts().items() if state != BLOCKED)
+        failures = self.options.max_failures.of(total) if self.options.max_failures else None
+        options = self.options
+        return Limits(
+            failures,
+            options.max_document_size,
+            options.memory,
+            options.leave_failed,
+            options.budget,
+            RateLimit(options.max_rate),
+        )
+
+    def _stage_failed(self, what: str, hint: str | None = None) -> StageFailedError:
+        staged = self.run.counts().get(STAGED, (0, 0))[0]
+        lines = list(self._failed_by_reason())
+        if hint is None and self._is_occupied():
+            hint = (
+                "content that no catalog row refers to is replaced by a plan made with"
+                f" {plan_again(self.run.record.header, overwrite=True)} (what is staged is adopted); or give"
+                " --leave-failed to switch the others"
+            )
+        return StageFailedError(
+            f"{what}, so nothing was switched ({staged:,} are staged and stay so):\n" + "\n".join(lines),
+            hint=hint or "fix the cause and run the same command again, or give --leave-failed to switch the others",
+        )
+
+    def _failed_by_reason(self) -> Iterator[str]:
+        """Yield each reason once, with how many documents failed for it and the first of them."""
+        works = self.run.named(FAILED, _SHOWN)
+        failed = sa.and_(moves.c.run_id == self.run.run_id, moves.c.state == FAILED)
+        number = sa.func.count()
+        query = sa.select(moves.c.reason, number).where(failed).group_by(moves.c.reason).order_by(number.desc())
+        with self.catalog.read() as connection:
+            counts = connection.execute(query).all()
+        for reason, documents in counts:
+            named = [work for work in works if work.reason == reason][:_SHOWN_OF_A_REASON]
+            if documents > 1:
+                yield f"  {reason}: {count(documents)}: {meaning_of(reason or '')}"
+            for work in named:
+                name, detail = printable("/".join(work.move.document)), printable(work.detail or "")
+                yield f"    {name}: {detail}" if documents > 1 else f"  {name}: {reason}: {detail}"
+            if documents > len(named):
+                yield f"    and {documents - len(named):,} more: {command_line('status', self.run.run_id)}"
+
+    def _is_occupied(self) -> bool:
+        """Tell whether other content at a destination is in the way of a plan that may be made anew."""
+        if self.run.record.undo_of is not None or self.run.record.header.policy.overwrite:
+            return False
+        occupied = sa.select(moves.c.seq).where(
+            moves.c.run_id == self.run.run_id, moves.c.state == FAILED, moves.c.reason == "destination_occupied"
+        )
+        with self.catalog.read() as connection:
+            return connection.execute(occupied.limit(1)).first() is not None
+
+    def _undo_path(self) -> Path:
+        return self.options.undo_out or undo_path(Path(self.run.record.plan_path))
+
+    def _check_undo_path(self) -> None:
+        """Raise `PlanFileError` now rather than after all is copied, if the undo plan cannot be written."""
+        folder = self._undo_path().absolute().parent
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PlanFileError(
+                f"{folder}: the undo plan cannot be written there", hint="name another file with --undo-out"
+            )
+
+    def _write_undo_plan(self) -> None:
+        self.control.progress.step("writing the undo plan")
+        record = self.run.record
+        path = self._undo_path()
+        digest = write_undo_plan(self.catalog, record, path, self.desired)
+        with self.run.writing() as connection:
+            self.run.update(connection, undo_path=str(path.absolute()), undo_digest=digest)
+        log.info("undo plan written", phase="switch", path=str(path))
+
+    def _clean(self) -> None:
+        self.lock.check()
+        if not self.run.record.keep_source:
+            wait_for_standbys(self.catalog, self.control.progress.say, self.control.check)
+            late_requests.wait(self.catalog, self.run.run_id, self._stores, self.control, self.options.takeover_wait)
+        rate = RateLimit(self.options.max_rate)
+        Cleaner(self.run, self.desired, self._stores, self._owner, self.control, self.options.pipelines, rate).clean()
+
+    def _finish(self) -> Outcome:
+        if self.run.record.undo_of is not None:
+            remove_markers(self.run.record.undo_of, self._stores)
+        self.control.progress.step("ending the run")
+        self._owner.release()
+        with self.run.writing() as connection:
+            self._owner.forget(connection)
+            self.run.update(connection, state=DONE, finished_at=database_now(connection))
+            if self.run.record.undo_of is not None:
+                mark_undone(connection, self.run.record.undo_of)
+        log.info("run finished", phase="done")
+        with self.catalog.read() as connection:
+            query = sa.select(moves).where(moves.c.run_id == self.run.run_id, moves.c.detail == NOT_INTACT)
+            works = [work_move(row) for row in connection.execute(query.order_by(moves.c.seq).limit(_SHOWN))]
+        names = tuple("/".join(work.move.document) for work in works)
+        return evolve(outcome_of(self.catalog, self.run.run_id), unreadable=self._unreadable(), not_intact=names)
+
+
+def _nothing() -> None:
+    """Watch nothing."""
+
+
+def open_stores(
+    run: Run, desired: DesiredState, options: RunOptions, *conditions: sa.ColumnElement[bool], create: bool
+) -> dict[str, Store]:
+    """Open every store that the run's moves name, those that meet the conditions, with the fence of its executor.
+
+    Raises `BackendError` for one that is not usable, `ConfigError` for a destination that does not keep documents.
+    """
+    pairs = run.backend_pairs(*conditions)
+    dests = {dest for _source, dest in pairs}
+    stores = {}
+    for name in sorted(dests | {source for source, _dest in pairs}):
+        store = open_store(desired.places[name].backend, run.catalog, run.run_id, run.executor)
+        store.use(options.workers or store.default_workers)
+        if name in dests:
+            store.write_with(run.record.header.policy.s3_put)
+        store.prepare(create=create and name in dests and not is_elsewhere(name))
+        if create and name in dests and run.record.undo_of is None:
+            refuse_expiring(name, store)
+        stores[name] = store
+    return stores

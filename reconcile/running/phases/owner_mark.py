@@ -1,0 +1,418 @@
+"""The owner mark: whose the place is where a run deletes, written there and looked at before each batch of deletes.
+
+A mark is a small JSON text beside the documents. ``owner`` is the run that may delete there, by a random word that is
+new for each executor and each phase of deleting. A word that this database has no record of is another database's: that
+of a copy, of another installation, or of this very one before it was restored to an earlier state. ``shared`` names
+databases whose documents lie there although none of their runs wrote them: nobody else deletes there meanwhile.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from attrs import define, field, frozen
+
+from reconcile.errors import (
+    BackendError,
+    DocumentError,
+    ForeignOwnerError,
+    PlaceChangedError,
+    TransientError,
+)
+from reconcile.logs import get_logger, printable
+from reconcile.running.record.executor import executor_name
+from reconcile.running.record.identity import database_record, database_text, same_database
+from reconcile.running.record.next_steps import rebind_command
+from reconcile.running.record.run import Run
+from reconcile.running.record.tables import (
+    ADOPTED,
+    DONE,
+    MARKED,
+    STAGED,
+    UNDONE,
+    executors,
+    late_deletes,
+    marks,
+    moves,
+    places,
+    runs,
+    work_move,
+)
+from reconcile.stores import Store
+from reconcile.stores.addresses import Key
+
+log = get_logger()
+
+
+@frozen
+class Mark:
+    """An owner mark. ``owner``: a random word, run, database, executor. ``shared``: databases."""
+
+    owner: dict[str, Any] | None = None
+    shared: list[dict[str, Any]] = field(factory=list)
+
+    def encode(self) -> bytes | None:
+        """Return the text that is kept at the place; None where there is nothing to say."""
+        if self.owner is None and not self.shared:
+            return None
+        return msgspec.json.encode({"reconcile": 1, "owner": self.owner, "shared": self.shared})
+
+    @classmethod
+    def decode(cls, text: bytes | None) -> Mark:
+        """Read a mark. What is none of ours stands for an owner that nobody knows."""
+        if text is None:
+            return cls()
+        try:
+            found = msgspec.json.decode(text)
+            return cls(found.get("owner"), list(found.get("shared") or []))
+        except (msgspec.DecodeError, AttributeError, TypeError):
+            return cls(owner={})
+
+    def describe(self) -> str:
+        """Return the owner in words."""
+        owner = self.owner or {}
+        return printable(
+            f"run {owner.get('run')} of the database {database_text(owner.get('database') or {})}, executed by"
+            f" {owner.get('executor')}"
+        )
+
+
+@define
+class Owner:
+    """The places of one run, opened by this executor. ``share``: adopt at a destination that others own."""
+
+    run: Run
+    stores: Mapping[str, Store]
+    share: bool = False
+    _word: str = field(init=False, factory=lambda: secrets.token_hex(16))
+    _marks: dict[str, bytes] = field(factory=dict)
+    _unclaimed: dict[str, str] = field(factory=dict)  # why, by backend
+    _of_others: set[str] = field(factory=set)
+
+    def open(self) -> None:
+        """Check every place against the record, put back what earlier executors took aside, and claim the place.
+
+        Raises `PlaceChangedError` for a place that is another, `ForeignOwnerError` for one that others have in hand.
+        """
+        recorded, deletes_at, tokens = self._recorded(), self._places_of_deletes(), self._tokens()
+        for name, store in self.stores.items():
+            mark = Mark.decode(self._read(name, store))
+            is_ours = mark.owner is not None and mark.owner.get("word") in self._words()
+            before = recorded.get(name)
+            self._check_identity(name, store, before, is_ours=is_ours)
+            self._record(name, store, before)
+            store.give_back(self._marked_keys(store), tokens - {self._token})
+            if name in deletes_at and store.keeps_marks:
+                self._claim(name, store, mark, before, is_ours=is_ours)
+
+    def check(self, name: str, *, deletes: bool = True) -> None:
+        """Raise before a batch of deletes unless the place is the one on record and still this executor's.
+
+        ``deletes`` False: it is the other side of what is deleted, which may be another installation's, if so told.
+        """
+        store = self.stores[name]
+        store.check_place()
+        if name in self._of_others and not deletes:
+            return
+        if name in self._unclaimed:
+            raise PlaceChangedError(
+                f"{store.address.identity}: {self._unclaimed[name]}; nothing is deleted there",
+                hint=f"if it is the right place, this, then the same command again:\n{rebind_command(self.run.record)}",
+            )
+        if name in self._marks and store.mark() != self._marks[name]:
+            assert self.run.executor is not None  # noqa: S101 - whoever deletes executes
+            self.run.executor.check()  # whoever took over has changed the mark, and rightly
+            other = Mark.decode(store.mark())
+            who = other.describe() if other.owner else "no owner: the mark of this run is gone"
+            raise PlaceChangedError(
+                f"{store.address.identity}: the owner mark is not this run's any more; it says: {who}. Nothing more is"
+                " deleted there",
+                hint=f"if this database is the one that the services use:\n{rebind_command(self.run.record)}",
+            )
+
+    def may_overwrite(self, name: str) -> bool:
+        """Tell whether content at a destination may make room; raises as `check` does."""
+        if name in self._of_others or self.why_not_delete(name) is not None:
+            return False
+        self.check(name)
+        return True
+
+    def why_not_delete(self, name: str) -> str | None:
+        """Return why nothing may be deleted at a place for good, None where it may."""
+        mark = Mark.decode(self._marks.get(name))
+        others = self._others(mark)
+        return f"the place is shared with {', '.join(map(database_text, others))}" if others else None
+
+    def is_confirmed(self, name: str) -> bool:
+        """Tell whether it is certain that the place is the one on record, so that what is gone there was deleted."""
+        return name not in self._unclaimed
+
+    def share_places(self, names: set[str]) -> None:
+        """Put on record at these places that documents of this database lie there which no run of it wrote."""
+        me = database_record(self.run.catalog)
+        for name in sorted(names):
+            store = self.stores[name]
+            if not store.keeps_marks:
+                continue
+            text = store.mark()
+            mark = Mark.decode(text)
+            if any(same_database(other["identity"], me["identity"]) for other in mark.shared):
+                continue
+            new = Mark(mark.owner, [*mark.shared, me])
+            if not store.swap_mark(text, new.encode()):
+                raise ForeignOwnerError(
+                    f"{store.address.identity}: the owner mark was changed just now; nothing was switched",
+                    hint="run the same command again",
+                )
+            for other in self._marks:
+                if self.stores[other].mark() == new.encode():  # this place, perhaps under another name too
+                    self._marks[other] = new.encode() or b""
+
+    def release(self) -> None:
+        """Take the marks away: all that was to be deleted is. They stay where another unfinished run has the place.
+
+        This comes before the run's end is recorded (`forget`): killed in between, the same command does both.
+        """
+        me = database_record(self.run.catalog)
+        for name in self._marks:
+            store = self.stores[name]
+            if self._is_in_hand(store):
+                continue
+            try:
+                found = store.mark()  # others may have put on record that they share the place
+                mark = Mark.decode(found)
+                if mark.owner is None or mark.owner.get("word") != self._word:
+                    continue
+                shared = mark.shared
+                if not self._adopted_at(store):
+                    shared = [other for other in shared if not same_database(other["identity"], me["identity"])]
+                store.swap_mark(found, Mark(None, shared).encode())
+            except (BackendError, DocumentError) as error:
+                log.warning("owner mark left", at=store.address.identity, reason=str(error))
+        self._marks.clear()
+
+    def forget(self, connection: sa.Connection) -> None:
+        """Record, with the run's end, that it has no marks any more."""
+        values = {"mark_before": places.c.mark, "mark": None}
+        connection.execute(sa.update(places).where(places.c.run_id == self.run.run_id).values(**values))
+        self.run.update(connection, phase=None)
+
+    def _read(self, name: str, store: Store) -> bytes | None:
+        try:
+            return store.mark()
+        except TransientError:
+            raise
+        except (BackendError, DocumentError) as error:
+            log.info("owner mark not read", at=store.address.identity, backend=name, reason=str(error))
+            return None
+
+    @property
+    def _token(self) -> str:
+        assert self.run.executor is not None  # noqa: S101 - whoever opens places executes
+        return self.run.executor.token
+
+    def _places_of_deletes(self) -> set[str]:
+        """Return where this run may delete: its sources unless they are kept, and its own copies always."""
+        pairs = self.run.backend_pairs()
+        deleted = [] if self.run.record.keep_source else self.run.backend_pairs(~moves.c.keep)
+        sources = {source for source, _dest in deleted}
+        return sources | {dest for _source, dest in pairs}
+
+    def _claim(self, name: str, store: Store, mark: Mark, before: Any, *, is_ours: bool) -> None:  # noqa: ANN401
+        identity = store.address.identity
+        if mark.owner is not None and not is_ours:
+            if self.share and name.startswith("dest."):
+                self._unclaimed[name] = f"it is shared with {mark.describe()}"
+                self._of_others.add(name)
+                return
+            raise ForeignOwnerError(
+                f"{identity} is in the hands of a run that this database does not know: {mark.describe()}."
+                " Nothing was done",
+                hint="where two installations share the place: apply --share-destination\n"
+                f"if this database is the one that the services use:\n{rebind_command(self.run.record)}",
+            )
+        was_marked = before is not None and before.run_id == self.run.run_id and before.mark is not None
+        if was_marked and mark.owner is None and "inode" not in store.place():
+            self._unclaimed[name] = "the mark that this run wrote there is gone: another server may answer by that name"
+            return
+        self._write_mark(name, store, mark)
+
+    def begin_phase(self, phase: str) -> None:
+        """Put it on record that the run deletes from here on, and change its marks.
+
+        A database that is restored to a state from before then finds marks that it has no record of.
+        """
+        self._word = secrets.token_hex(16)
+        with self.run.writing() as connection:
+            self.run.update(connection, phase=phase)
+        for name, text in list(self._marks.items()):
+            self._write_mark(name, self.stores[name], Mark.decode(text))
+
+    def _write_mark(self, name: str, store: Store, mark: Mark) -> None:
+        """Write this run's mark in the place of another; it is on record first, beside the one that is there."""
+        owner = {
+            "word": self._word,
+            "run": self.run.run_id,
+            "database": database_record(self.run.catalog),
+            "executor": executor_name(),
+        }
+        new = Mark(owner, mark.shared).encode() or b""
+        mine = (places.c.run_id == self.run.run_id, places.c.name == name)
+        there = mark.owner.get("word") if mark.owner else None
+        with self.run.writing() as connection:  # both words are known from here on, whichever is there
+            known = {"mark_before": self._word} | ({"mark": there} if there else {})
+            connection.execute(sa.update(places).where(*mine).values(**known))
+            connection.execute(marks.insert(), {"word": self._word, "name": name, "store": store.address.identity})
+        try:
+            is_there = store.mark() == new  # one place under two names
+            if not is_there and not store.swap_mark(mark.encode(), new):
+                raise ForeignOwnerError(
+                    f"{store.address.identity}: another process has just put its mark there; nothing was done",
+                    hint="run the same command again",
+                )
+        except TransientError:
+            raise
+        except (BackendError, DocumentError) as error:  # known by what `Store.place` says, then
+            log.warning("owner mark not written", at=store.address.identity, backend=name, reason=str(error))
+            with self.run.writing() as connection:
+                connection.execute(sa.update(places).where(*mine).values(mark=None, mark_before=there))
+            return
+        self._marks[name] = new
+        with self.run.writing() as connection:
+            connection.execute(sa.update(places).where(*mine).values(mark=self._word, mark_before=there))
+
+    def _others(self, mark: Mark) -> list[dict[str, Any]]:
+        me = self.run.catalog.identity
+        return [other for other in mark.shared if not same_database(other.get("identity", {}), me)]
+
+    def _tokens(self) -> set[str]:
+        """Return the tokens of all executors that this database knows."""
+        with self.run.catalog.read() as connection:
+            return set(connection.execute(sa.select(executors.c.token)).scalars())
+
+    def _words(self) -> set[str]:
+        """Return the words of all marks that runs of this database have written, or were about to."""
+        with self.run.catalog.read() as connection:
+            found = connection.execute(sa.select(places.c.mark, places.c.mark_before)).all()
+            sent = set(connection.execute(sa.select(marks.c.word)).scalars())
+        return sent | {word for row in found for word in row if word is not None}
+
+    def _recorded(self) -> dict[str, Any]:
+        """Return the places on record; for those that an undo has not recorded yet, as the undone run has them."""
+        with self.run.catalog.read() as connection:
+            own = self._rows(connection, self.run.run_id)
+            undone = self.run.record.undo_of
+            if undone is None:
+                return own
+            other = {"source": "dest", "dest": "source"}
+            found = self._rows(connection, undone)
+            return {f"{other[n.partition('.')[0]]}.{n.partition('.')[2]}": row for n, row in found.items()} | own
+
+    @staticmethod
+    def _rows(connection: sa.Connection, run_id: str) -> dict[str, Any]:
+        return {row.name: row for row in connection.execute(sa.select(places).where(places.c.run_id == run_id))}
+
+    def _check_identity(self, name: str, store: Store, before: Any, *, is_ours: bool) -> None:  # noqa: ANN401
+        if before is None or is_ours or _is_same_place(msgspec.json.decode(before.details), store.place()):
+            return
+        raise PlaceChangedError(
+            f"{name} is not the place that run {self.run.run_id} began with: it was {place_text(before.details)},"
+            f" it is {place_text(msgspec.json.encode(store.place()))} now. Nothing was done",
+            hint="is the data dir mounted? Mount it, and run the same command again; if this is the right place from"
+            f" now on: reconcile rebind {self.run.run_id}",
+        )
+
+    def _record(self, name: str, store: Store, before: Any) -> None:  # noqa: ANN401 - a row, or None
+        """Put the place on record, or what it is called by now: a device number changes with a mount."""
+        identity = store.address.identity
+        values = {"store": identity, "details": msgspec.json.encode(store.place()).decode()}
+        mine = (places.c.run_id == self.run.run_id, places.c.name == name)
+        with self.run.writing() as connection:
+            if connection.execute(sa.update(places).where(*mine).values(**values)).rowcount == 0:
+                key = {"run_id": self.run.run_id, "name": name}
+                connection.execute(places.insert(), key | values | {"life": store.late_seconds, "mark": None})
+            if before is not None and before.store != identity:
+                rename_place(connection, before.store, identity)
+
+    def _marked_keys(self, store: Store) -> Iterator[Key]:
+        """Yield the keys at a place that runs which are not finished have marked."""
+        is_clean = runs.c.switched_at.is_not(None)
+        name = sa.case((is_clean, moves.c.source), else_=moves.c.dest)
+        query = (
+            sa.select(moves, is_clean.label("is_clean"))
+            .join_from(moves, runs, runs.c.run_id == moves.c.run_id)
+            .join(places, sa.and_(places.c.run_id == moves.c.run_id, places.c.name == name))
+            .where(places.c.store == store.address.identity, moves.c.cleaned == MARKED)
+        )
+        with self.run.catalog.read(bulk=True) as connection:
+            for *row, of_source in connection.execute(query):
+                move = work_move(row).move
+                url = move.before.content_url if of_source else move.after.content_url
+                yield store.address.keys(url, move.document)[0]
+
+    def _is_in_hand(self, store: Store) -> bool:
+        others = (
+            sa.select(places.c.details)
+            .join(runs, runs.c.run_id == places.c.run_id)
+            .where(
+                places.c.store == store.address.identity,
+                places.c.run_id != self.run.run_id,
+                runs.c.state.not_in((DONE, UNDONE)),
+                runs.c.run_id != (self.run.record.undo_of or ""),
+            )
+        )
+        here = store.place()
+        with self.run.catalog.read() as connection:
+            found = [msgspec.json.decode(text) for text in connection.execute(others).scalars()]
+        return any(there.get("mark") == here.get("mark") for there in found)
+
+    def _adopted_at(self, store: Store) -> bool:
+        """Tell whether a run that stands leads rows to documents there which it did not write."""
+        ends = self.run.run_id if self.run.record.undo_of is None and not self._has_switched() else ""
+        query = (
+            sa.select(moves.c.seq)
+            .join(runs, runs.c.run_id == moves.c.run_id)
+            .where(
+                moves.c.dest_store == store.address.identity,
+                moves.c.state == STAGED,
+                moves.c.origin == ADOPTED,
+                runs.c.undo_of.is_(None),
+                runs.c.state != UNDONE,
+                runs.c.run_id.not_in([ends, self.run.record.undo_of or ""]),
+            )
+            .limit(1)
+        )
+        with self.run.catalog.read(bulk=True) as connection:
+            return connection.execute(query).first() is not None
+
+    def _has_switched(self) -> bool:
+        query = sa.select(runs.c.switched_at).where(runs.c.run_id == self.run.run_id)
+        with self.run.catalog.read() as connection:
+            return connection.execute(query).scalar_one() is not None
+
+
+def rename_place(connection: sa.Connection, old: str, new: str) -> None:
+    """Have the record call a place by another name, wherever it is named."""
+    connection.execute(sa.update(moves).where(moves.c.dest_store == old).values(dest_store=new))
+    connection.execute(sa.update(places).where(places.c.store == old).values(store=new))
+    connection.execute(sa.update(late_deletes).where(late_deletes.c.store == old).values(store=new))
+
+
+def _is_same_place(then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Tell whether two descriptions are of one place. A directory keeps its inode, and its device or file system."""
+    if "inode" not in then or "inode" not in now:
+        return then.get("store") == now.get("store")
+    same_system = then["filesystem"] == now["filesystem"] and now["filesystem"] != "0"
+    return bool(then["inode"] == now["inode"] and (then["device"] == now["device"] or same_system))
+
+
+def place_text(details: bytes | str) -> str:
+    """Return a place on record in words."""
+    found = msgspec.json.decode(details)
+    if "inode" not in found:
+        return str(found["store"])
+    return f"device {found['device']}, inode {found['inode']}, file system {found['filesystem']}"

@@ -1,0 +1,346 @@
+"""Switch: repoint the catalog, all rows of the run in one transaction (R2), or none.
+
+Before it the destination is looked at once more. In the transaction: the lock is held, the services are
+quiet, no row was added at a source, every row is as the plan saw it. Only location columns are written.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+from attrs import define
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
+
+from reconcile.catalog import Catalog
+from reconcile.catalog.lock import RunLock
+from reconcile.catalog.rows import Scope, stream_rows
+from reconcile.catalog.rules import fire_deferred, meddled, row_sum, rules_of
+from reconcile.catalog.services import QUIET_SECONDS, Heartbeat, database_now, heartbeats, other_sessions
+from reconcile.catalog.tables import archive_metadata, archive_migration_tasks, services, tasks
+from reconcile.catalog.tasks import record_task
+from reconcile.control import Control, in_parallel
+from reconcile.errors import CatalogError, ReconcileError, ServicesRunningError, StaleError, UnconfirmedError
+from reconcile.logs import get_logger, printable
+from reconcile.planning.desired import DesiredState
+from reconcile.planning.model import Blocker, Move
+from reconcile.running.phases.counterparts import is_another
+from reconcile.running.phases.stage import Stager
+from reconcile.running.phases.undo_plan import CLOCK_SKEW_SECONDS
+from reconcile.running.record import late_requests
+from reconcile.running.record.in_place import not_of_run
+from reconcile.running.record.records import find_runs
+from reconcile.running.record.run import Run
+from reconcile.running.record.tables import (
+    CHANGED,
+    FAILED,
+    INTENDED,
+    PLANNED,
+    STAGED,
+    SWITCHED,
+    WorkMove,
+    as_after,
+    as_before,
+    late_deletes,
+    moves,
+    same_row,
+)
+from reconcile.stores import Store
+from reconcile.wording import count
+
+_LOOK_DOCUMENTS = 1000
+_LOOK_ROUNDS = 3
+_SHOWN = 20
+_SERVICE_POLL_SECONDS = 1.0
+_LOCK_SECONDS = 15
+
+log = get_logger()
+
+
+@define
+class Switcher:
+    """The switch phase of one run."""
+
+    run: Run
+    desired: DesiredState
+    stores: Mapping[str, Store]
+    control: Control
+    pipelines: int
+
+    def look_again(self, stager: Stager) -> None:
+        """See that every copy is still there; stage anew what is gone (R3).
+
+        Raises `UnconfirmedError` if copies keep vanishing.
+        """
+        failed = self.run.counts().get(FAILED)
+        for _round in range(_LOOK_ROUNDS):
+            gone = self._look()
+            if not gone:
+                return
+            self.control.progress.say(f"{gone} staged copies are gone from the destination; they are staged anew")
+            stager.stage()
+            counts = self.run.counts()
+            if counts.get(FAILED) != failed or STAGED not in counts:  # other content is in their place
+                break
+        raise UnconfirmedError(
+            f"the destination does not keep copies that it had confirmed: {gone} were gone or altered at the last look",
+            hint="nothing was switched; find out what deletes or alters them, then run the same command again",
+        )
+
+    def _look(self) -> int:
+        documents, size = self.run.counts().get(STAGED, (0, 0))
+        self.control.progress.phase("look again", documents, size)
+        gone = 0
+
+        def report(result: tuple[int, int, int]) -> None:
+            nonlocal gone
+            gone += result[2]
+            self.control.progress.advance(result[0], result[1])
+
+        in_parallel(self.control, self.pipelines, self.run.batches(STAGED, _LOOK_DOCUMENTS), self._look_at, report)
+        return gone
+
+    def _look_at(self, batch: list[WorkMove]) -> tuple[int, int, int]:
+        missing = []
+        by_dest: dict[str, list[WorkMove]] = {}
+        for work in batch:
+            by_dest.setdefault(work.move.dest, []).append(work)
+        for dest, works in by_dest.items():
+            address = self.desired.places[dest].address
+            keys = {work.seq: address.keys(work.move.after.content_url, work.move.document)[0] for work in works}
+            self.stores[dest].check_place()
+            found = self.stores[dest].look(list(set(keys.values())))
+            self.stores[dest].check_place()
+            for work in works:
+                stat = found.get(keys[work.seq])
+                if stat is None or is_another(stat, work.copy_version, work.copy_mark, work.after_size):
+                    missing.append(work)
+        if missing:
+            with self.run.writing() as connection:
+                rows = [
+                    {"seq": w.seq, "state": PLANNED, "origin": INTENDED if w.origin == "written" else w.origin}
+                    for w in missing
+                ]
+                self.run.update_moves(connection, rows)
+        return len(batch), sum(work.move.before.size or 0 for work in batch), len(missing)
+
+    def switch(self, lock: RunLock, scope: Scope, *, limited: bool, ignore_services: bool) -> None:
+        """Repoint every staged row, or none. Raises `StaleError`, `ServicesRunningError`, `LockedError`."""
+        has_tasks = self.run.catalog.has_table(tasks) and self.run.catalog.has_table(archive_migration_tasks)
+        has_services = self.run.catalog.has_table(services)
+        self.control.progress.step("switching the catalog")
+        with lock.transaction() as connection:
+            self.run.guard(connection)
+            self._refuse_another_place(connection)
+            self._keep_writers_out(connection)
+            self.run.catalog.favour_hash_joins(connection)
+            if has_services and not ignore_services:
+                _refuse_young(heartbeats(connection), other_sessions(connection))
+            if not limited:
+                self._refuse_added(connection, scope)
+            switched = self._repoint(connection)
+            if has_tasks:
+                self._record_tasks(connection)
+            self.run.update(connection, state=SWITCHED, switched_at=database_now(connection))
+        log.info("switched", phase="switch", documents=switched)
+
+    def _refuse_another_place(self, connection: Connection) -> None:
+        """Raise where a path leads elsewhere by now, or where a copy may still be deleted by a late request."""
+        for store in self.stores.values():
+            store.check_place()
+        late_ones = [late_requests.concerns(self.run.run_id, store.address.identity) for store in self.stores.values()]
+        if connection.execute(sa.select(late_deletes.c.url).where(sa.or_(*late_ones)).limit(1)).first() is not None:
+            raise UnconfirmedError(
+                "a request that deletes one of the copies may still be on its way; nothing was switched",
+                hint="run the same command again: it waits until none can arrive any more",
+            )
+
+    def _keep_writers_out(self, connection: Connection) -> None:
+        """Let nobody write the catalog until the commit; readers go on."""
+        if not self.run.catalog.is_postgresql:
+            return
+        try:
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'")
+            connection.exec_driver_sql("LOCK TABLE archive_metadata IN SHARE ROW EXCLUSIVE MODE")
+            connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
+        except DBAPIError as error:
+            if getattr(error.orig, "pgcode", None) != "55P03":
+                raise
+            raise CatalogError(
+                f"another session has the catalog in use: archive_metadata could not be locked in {_LOCK_SECONDS} s",
+                hint="nothing was switched; end that session (pg_stat_activity), then run the same command again",
+            ) from None
+
+    def _refuse_added(self, connection: Connection, scope: Scope) -> None:
+        """Raise `StaleError` if a row in scope is at a source, or nowhere, and not in the run (R4, R7)."""
+        ours = sa.exists().where(moves.c.run_id == self.run.run_id, same_row(archive_metadata))
+        since = self.run.record.header.undo_of and self.run.record.header.snapshot_at
+        condition = sa.and_(scope.condition(), ~ours)
+        if since:
+            newest = sa.func.coalesce(archive_metadata.c.last_updated, archive_metadata.c.created_at, 0)
+            undone = find_runs(self.run.catalog, run_id=self.run.record.undo_of)[0]
+            condition = sa.and_(condition, newest >= since - CLOCK_SKEW_SECONDS, ~not_of_run(undone))
+        added = [
+            f"{printable('/'.join(row.document))}: added since, at {printable(row.content_url or '')}"
+            for row in stream_rows(connection, condition, ordered=False)
+            if isinstance(self.desired.decide(row), Move if since else Move | Blocker)
+        ]
+        if added:
+            raise _stale(
+                added,
+                "row was added at a source since the plan was made",
+                "rows were added at a source since the plan was made",
+                undo=bool(since),
+            )
+
+    def _repoint(self, connection: Connection) -> int:
+        mine = sa.and_(moves.c.run_id == self.run.run_id, moves.c.state == STAGED)
+        count = sa.select(sa.func.count()).select_from(moves)
+        expected = connection.execute(count.where(mine)).scalar_one()
+        undone = sa.and_(moves.c.run_id == self.run.run_id, moves.c.state.in_((PLANNED, CHANGED)))
+        if connection.execute(count.where(undone)).scalar_one():  # R2: all that the run has, or nothing
+            raise ReconcileError(
+                "not every document is staged; nothing was switched", hint="the same command stages the rest"
+            )
+        rules = rules_of(connection, archive_metadata.name, "UPDATE")
+        before = _rest(connection, mine) if rules else 0
+        with connection.begin_nested() as savepoint:
+            changed = connection.execute(
+                sa.update(archive_metadata)
+                .where(mine, same_row(archive_metadata), as_before(archive_metadata))
+                .values(
+                    content_url=moves.c.after_url,
+                    is_compressed=moves.c.after_is_compressed,
+                    digest=moves.c.after_digest,
+                    size=moves.c.after_size,
+                )
+            ).rowcount
+            fire_deferred(connection)
+            kept = connection.execute(count.where(mine, same_row(archive_metadata), as_after(archive_metadata)))
+            held = int(kept.scalar_one())
+            if changed == held == expected and (not rules or _rest(connection, mine) == before):
+                return int(expected)
+            savepoint.rollback()
+        if _changed(self.run, connection):
+            raise stale(self.run, connection)
+        what = "and other columns or rows changed with them" if held == expected else "the others something else"
+        raise meddled(
+            rules, f"{held:,} of {expected:,} catalog rows hold what the switch wrote, {what}; it was rolled back"
+        )
+
+    def _record_tasks(self, connection: Connection) -> None:
+        query = (
+            sa.select(moves.c.source, moves.c.dest, sa.func.count())
+            .where(moves.c.run_id == self.run.run_id, moves.c.state == STAGED)
+            .group_by(moves.c.source, moves.c.dest)
+            .order_by(moves.c.source, moves.c.dest)
+        )
+        started = datetime.fromtimestamp(self.run.record.created_at, UTC)
+        places = self.desired.places
+        for source, dest, documents in connection.execute(query).all():
+            drivers = places[source].backend.driver, places[dest].backend.driver
+            record_task(connection, *drivers, documents, started)
+
+
+def _rest(connection: Connection, mine: sa.ColumnElement[bool]) -> int:
+    """Return a checksum of what the switch is to leave as it is: all else of its rows, and all other rows."""
+    joined = archive_metadata.outerjoin(moves, sa.and_(mine, same_row(archive_metadata)))
+    columns = ("content_url", "is_compressed", "digest", "size")
+    return row_sum(connection, archive_metadata, joined, moves.c.seq.is_not(None), columns)
+
+
+def stale(run: Run, connection: Connection) -> StaleError:
+    """Return the error that names rows which are no longer as the plan saw them."""
+    undo = run.record.undo_of is not None
+    who = "as the run left" if undo else "as the plan saw"
+    return _stale(_changed(run, connection), f"row is no longer {who} it", f"rows are no longer {who} them", undo=undo)
+
+
+def _changed(run: Run, connection: Connection) -> list[str]:
+    """Return a line for each row that is no longer as the plan saw it."""
+    otherwise = sa.or_(archive_metadata.c.userId.is_(None), ~as_before(archive_metadata))
+    query = (
+        sa.select(moves, archive_metadata.c.content_url, archive_metadata.c.digest, archive_metadata.c.last_updated)
+        .outerjoin(archive_metadata, same_row(archive_metadata))
+        .where(moves.c.run_id == run.run_id, moves.c.state.in_((STAGED, CHANGED)), otherwise)
+        .order_by(moves.c.seq)
+    )
+    lines = []
+    for row in connection.execute(query):
+        name = printable(f"{row.user_id}/{row.bucket}/{row.archive_id}")
+        if row.content_url is None and row.last_updated is None:
+            lines.append(f"{name}: the row is gone")
+            continue
+        now = {"content_url": row.content_url, "digest": row.digest, "last_updated": row.last_updated}
+        then = {
+            "content_url": row.before_url,
+            "digest": row.before_digest,
+            "last_updated": row.before_last_updated,
+        }
+        differences = [f"{k} was {then[k]}, is {now[k]}" for k in now if now[k] != then[k]]
+        lines.append(f"{name}: {printable('; '.join(differences) or 'is_compressed or size differ')}")
+    return lines
+
+
+def wait_for_quiet(run: Run, control: Control, seconds: int) -> list[Heartbeat]:
+    """Watch services whose heartbeat is young until it is old. Raises `ServicesRunningError` if one advances.
+
+    Returns what was seen, for the run's record.
+    """
+    catalog = run.catalog
+    first = last_signs(catalog)
+    if not first:
+        return []
+    with catalog.read() as connection:
+        sessions = other_sessions(connection)
+    young = {beat.name: beat for beat in first if beat.is_young}
+    deadline = time.monotonic() + seconds
+    if young and seconds > 0:
+        rest = QUIET_SECONDS - min(beat.age for beat in young.values())
+        control.progress.say(f"{len(young)} services had a heartbeat just now; watching them for up to {rest} s")
+    current = first
+    while any(beat.is_young for beat in current):
+        advanced = [beat for beat in current if beat.is_young and beat.heartbeat != _value(young, beat)]
+        if advanced or time.monotonic() >= deadline:
+            _refuse_young(advanced or current, sessions)
+        control.check()
+        time.sleep(_SERVICE_POLL_SECONDS)
+        with catalog.read() as connection:
+            current, sessions = heartbeats(connection), other_sessions(connection)
+    return first
+
+
+def last_signs(catalog: Catalog) -> list[Heartbeat]:
+    """Return the services' heartbeats as they are now; none where there is no such table."""
+    if not catalog.has_table(services):
+        return []
+    with catalog.read() as connection:
+        return heartbeats(connection)
+
+
+def _value(young: dict[tuple[str, str], Heartbeat], beat: Heartbeat) -> int | None:
+    return young[beat.name].heartbeat if beat.name in young else None
+
+
+def _refuse_young(beats: list[Heartbeat], sessions: list[str]) -> None:
+    names = [beat.describe() for beat in beats if beat.is_young]
+    if names:
+        others = f" Other sessions on the database: {printable(', '.join(sessions))}." if sessions else ""
+        raise ServicesRunningError(
+            f"services may be running: {', '.join(names)}.{others} Nothing was switched; what is staged stays staged",
+            hint="stop them, then run the same command again (it waits for their heartbeats to grow old)",
+        )
+
+
+def _stale(lines: list[str], one: str, several: str, *, undo: bool) -> StaleError:
+    shown = "\n  ".join(lines[:_SHOWN])
+    more = f"\n  and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
+    hint = (
+        "the same command with --with-changes includes them as they are now"
+        if undo
+        else "apply --refresh includes them; or make a new plan and apply that: what is staged is adopted"
+    )
+    return StaleError(f"{count(len(lines), one, several)}; nothing was switched:\n  {shown}{more}", hint=hint)

@@ -1,0 +1,190 @@
+"""Who executes: one process at a time on one database, by the lock and by a random token in a table.
+
+The lock says who may begin; the token says who may still write and delete. Taking over writes a new token, so that
+nothing which an earlier process still does afterwards passes `Executor.guard`. A database that was restored meanwhile
+may hold an old token as if it were the current one; so the session that took the lock must live, too.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+import sqlalchemy as sa
+from attrs import define, field
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
+
+from reconcile.catalog import Catalog
+from reconcile.catalog.lock import LOCK_CLASS, LOCK_ID, RunLock, run_lock
+from reconcile.catalog.services import database_now
+from reconcile.errors import CatalogError, ReconcileError, SupersededError
+from reconcile.logs import get_logger
+from reconcile.machine import user_at_host
+from reconcile.running.record import late_requests
+from reconcile.running.record.tables import create_work_tables, executors, places
+from reconcile.stores import Address
+from reconcile.stores.addresses import Key
+
+_SESSION = sa.text("SELECT pid, backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid()")
+_SESSION_HOLDS = sa.text(
+    "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE locktype = 'advisory' AND granted"
+    " AND objsubid = 2 AND classid = :class AND objid = :id AND pid = :pid AND backend_start::text = :start"
+    " AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+)
+RECENT_SECONDS = 5.0  # that an answer of the database is good for between the files of a batch
+_LOCK_SECONDS = 15
+
+log = get_logger()
+
+
+@define
+class Executor:
+    """This process, as the one that executes. A `Fence` for the stores."""
+
+    catalog: Catalog
+    lock: RunLock
+    token: str
+    session: tuple[int, str] | None = None
+    _unrecorded: int = field(init=False, default=0)  # requests without an answer that could not be put on record
+    _asked: tuple[float, float] = field(init=False, factory=lambda: (0.0, 0.0))
+
+    def guard(self, connection: Connection) -> None:
+        """Raise `SupersededError` unless this is still the executor; keeps it so until the transaction ends."""
+        mine = sa.select(executors.c.token).where(executors.c.token == self.token, executors.c.ended_at.is_(None))
+        locked = connection.execute(mine.with_for_update(read=True)).first() is not None
+        if not (locked and self._holds_lock(connection)):
+            raise SupersededError(
+                "another process took over, or the lock was lost: nothing more is written or deleted by this one",
+                hint="the same command takes the lock again\nreconcile status    shows who executes now",
+            )
+
+    def check(self) -> None:
+        """Raise `SupersededError` unless this is still the executor, as the database says now."""
+        clocks = _clocks()
+        with self.catalog.read() as connection:
+            mine = sa.select(executors.c.ended_at).where(executors.c.token == self.token)
+            row = connection.execute(mine).first()
+            is_ours = row is not None and row.ended_at is None and self._holds_lock(connection)
+        if not is_ours:
+            raise SupersededError(
+                "another process took over, or the lock was lost: nothing more is deleted by this one",
+                hint="the same command takes the lock again\nreconcile status    shows who executes now",
+            )
+        self._asked = clocks
+
+    def _holds_lock(self, connection: Connection) -> bool:
+        """Tell whether the session that took the lock lives and holds it: not in a database that was replaced."""
+        if self.session is None:
+            return True
+        values = {"class": LOCK_CLASS, "id": LOCK_ID, "pid": self.session[0], "start": self.session[1]}
+        return bool(connection.execute(_SESSION_HOLDS, values).scalar_one())
+
+    def check_recent(self) -> None:
+        """Check, unless the database was asked in the last few seconds."""
+        now = _clocks()
+        if max(now[0] - self._asked[0], now[1] - self._asked[1]) > RECENT_SECONDS or now[1] < self._asked[1]:
+            self.check()
+
+    @property
+    def has_unrecorded(self) -> bool:
+        """Whether a request was not answered, and that could not be put on record."""
+        return self._unrecorded > 0
+
+    def has_tables(self, connection: Connection) -> bool:
+        """Tell whether the work tables are there still: forgetting the last run removes them."""
+        return sa.inspect(connection).has_table(executors.name)
+
+    def lives(self, address: Address, seconds: int) -> None:
+        """Put on record that requests to this place may take effect so much later."""
+        with self.catalog.write() as connection:
+            self.guard(connection)
+            connection.execute(
+                sa.update(places)
+                .where(places.c.store == address.identity, places.c.life < seconds)
+                .values(life=seconds)
+            )
+
+    def unanswered(self, address: Address, keys: Sequence[Key]) -> None:
+        """Put on record that these keys may still be deleted by a request that was never answered."""
+        log.warning("a deleting request was not answered", at=address.identity, documents=len(keys))
+        self._unrecorded += 1
+        with self.catalog.write() as connection:
+            late_requests.note(connection, address, keys, answered=False)
+        self._unrecorded -= 1
+
+    @contextmanager
+    def pending(self, address: Address, keys: Sequence[Key]) -> Iterator[None]:
+        """Have it on record for the block that these keys are being deleted."""
+        with self.catalog.write() as connection:
+            self.guard(connection)
+            late_requests.note(connection, address, keys, answered=True)
+        yield
+        with self.catalog.write() as connection:
+            late_requests.settle(connection, address, keys)
+
+
+def _clocks() -> tuple[float, float]:
+    """Return two clocks: one that goes on while the machine sleeps, and the wall's, for what stops the first."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)), time.time()
+
+
+@contextmanager
+def executing(catalog: Catalog, wait: float, check: Callable[[], None] = lambda: None) -> Iterator[Executor]:
+    """Take the lock and the token for the block. Raises `LockedError` after ``wait`` seconds (exit 10)."""
+    with run_lock(catalog, wait, check) as lock:
+        create_work_tables(catalog)
+        executor = _take_over(catalog, lock)
+        try:
+            yield executor
+        except ReconcileError:
+            _end(executor)
+            raise
+        _end(executor)
+
+
+def _end(executor: Executor) -> None:
+    """Record that this process has ended by itself: what it sent was answered, or is on record as unanswered."""
+    if executor.has_unrecorded:
+        return  # whoever comes next treats it as killed
+    mine = sa.update(executors).where(executors.c.token == executor.token, executors.c.ended_at.is_(None))
+    with suppress(ReconcileError), executor.catalog.write() as connection:
+        if executor.has_tables(connection):
+            connection.execute(mine.values(ended_at=database_now(connection)))
+
+
+def _take_over(catalog: Catalog, lock: RunLock) -> Executor:
+    """Write a token. Waits for transactions of an earlier executor, and says so if they do not end."""
+    token, session = secrets.token_hex(16), None
+    with lock.transaction() as connection:  # on the lock's own session: who lost the lock replaces nobody
+        try:
+            if catalog.is_postgresql:
+                connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'")
+            now = database_now(connection)
+            current = sa.update(executors).where(executors.c.ended_at.is_(None)).values(ended_at=now)
+            ended = list(connection.execute(current.returning(executors.c.token)).scalars())
+            if catalog.is_postgresql:
+                connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
+        except DBAPIError as error:
+            if getattr(error.orig, "pgcode", None) != "55P03":
+                raise
+            raise CatalogError(
+                f"an earlier process still has a transaction open on the work tables after {_LOCK_SECONDS} s;"
+                " nothing was done",
+                hint="end its sessions: SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE application_name = 'reconcile' AND pid <> pg_backend_pid(); then run the same command again",
+            ) from None
+        connection.execute(executors.insert(), {"token": token, "who": executor_name(), "taken_at": now})
+        late_requests.note_marked(connection, ended)
+        if catalog.is_postgresql:
+            row = connection.execute(_SESSION).one()
+            session = (int(row[0]), str(row[1]))
+    return Executor(catalog, lock, token, session)
+
+
+def executor_name() -> str:
+    """Return who executes a run: the user of the operating system, host and process."""
+    return f"{user_at_host()}:{os.getpid()}"

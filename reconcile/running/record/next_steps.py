@@ -1,0 +1,108 @@
+"""What to type next about a run, with the configs where they are by now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from reconcile.commands import command_line, undo_run
+from reconcile.planning.model import PlanHeader, Tally
+from reconcile.running.record.configs import path_now
+from reconcile.running.record.records import RunRecord
+from reconcile.running.record.tables import BLOCKED, CHANGED, DONE, FAILED, STAGING, SWITCHED, UNDOING, UNDONE
+from reconcile.wording import count
+
+_PLACEHOLDER = "FILE"
+
+
+def next_step(record: RunRecord, documents: dict[str, Tally]) -> str:
+    """Return what to type next about a run: a command a line, four blanks, and what it does."""
+    return "\n".join(f"{command}    {what}" if command else what for command, what in _steps(record, documents))
+
+
+def _steps(record: RunRecord, documents: dict[str, Tally]) -> Iterator[tuple[str, str]]:
+    is_undo, undo = record.undo_of is not None, undo_command(record, record.undo_of)
+    if is_undo and record.state in (STAGING, SWITCHED):
+        yield undo, "resumes it"
+    elif record.state == STAGING:
+        if CHANGED in documents:
+            yield apply_command(record, refresh=True), "takes in what changed in the catalog"
+        else:
+            yield apply_command(record), "resumes it"
+        if FAILED in documents:
+            yield apply_command(record, leave_failed=True), "switches without those that failed"
+        yield undo, "drops what is staged"
+    elif record.state == SWITCHED:
+        yield apply_command(record), "resumes it"
+    elif record.state == UNDOING:
+        yield undo, "resumes it"
+    else:
+        yield from _steps_of_ended(record, documents, undo)
+
+
+def _steps_of_ended(record: RunRecord, documents: dict[str, Tally], undo: str) -> Iterator[tuple[str, str]]:
+    left = sum(documents[state].documents for state in (BLOCKED, FAILED) if state in documents)
+    if record.state == DONE and left:
+        yield "", f"{count(left, 'document was', 'documents were')} left: remove the causes and make a new plan"
+    else:
+        yield "", "nothing is left to do"
+    if record.state == UNDONE:
+        yield apply_command(record), "does it again"
+    elif record.undo_of is None:
+        yield undo, "takes it back"
+
+
+def apply_command(record: RunRecord, **options: bool) -> str:
+    """Return the command that goes on with a run; an option names what has to be found first."""
+    header = record.header
+    missing = {}
+    if record.switched_at is not None:
+        sides = (("source", header.source), ("dest", header.dest))
+        missing = {side: _PLACEHOLDER for side, reference in sides if path_now(header, reference) is None}
+    return command_line("apply", record.plan_path, **options, **missing)
+
+
+def plan_again(header: PlanHeader, *, overwrite: bool = False) -> str:
+    """Return the command that makes a plan like this one anew, in a file of a new name."""
+    policy, scope = header.policy, header.scope
+    return command_line(
+        "plan",
+        header.source.path,
+        header.dest.path,
+        bucket=scope.get("buckets"),
+        exclude_bucket=scope.get("exclude_buckets"),
+        user=scope.get("users"),
+        limit=max(1, header.summary.moves.documents) if policy.limited else None,
+        keep_source=policy.keep_source,
+        clean_elsewhere=policy.clean_elsewhere,
+        allow_unreadable=policy.allow_unreadable,
+        overwrite=policy.overwrite or overwrite,
+        s3_put=[f"{key}={value}" for key, value in policy.s3_put.items()],
+        probe=header.summary.probed,
+    )
+
+
+def clean_command(record: RunRecord) -> str:
+    """Return the command that deletes the sources that a run kept."""
+    source, dest = _paths(record)
+    return command_line("clean", record.run_id, source=source, dest=dest)
+
+
+def rebind_command(record: RunRecord) -> str:
+    """Return the command that makes the database and the places of now the run's."""
+    source, dest = _paths(record)
+    return command_line("rebind", record.run_id, source=source, dest=dest)
+
+
+def undo_command(record: RunRecord, run_id: str | None = None) -> str:
+    """Return the command that takes a run back, or with ``run_id`` goes on with an undo of that one."""
+    source, dest = _paths(record)
+    return undo_run(run_id, source, dest) if run_id else undo_run(record.run_id, dest, source)
+
+
+def _paths(record: RunRecord) -> tuple[str, str]:
+    """Return where the configs are that a run moves from, and to."""
+    header = record.header
+    if record.switched_at is None:
+        return header.source.path, header.dest.path
+    source, dest = (path_now(header, reference) for reference in (header.source, header.dest))
+    return str(source or _PLACEHOLDER), str(dest or _PLACEHOLDER)

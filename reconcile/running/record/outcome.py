@@ -1,0 +1,59 @@
+"""What a run came to, as its record tells."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import sqlalchemy as sa
+from attrs import frozen
+
+from reconcile.catalog import Catalog
+from reconcile.running.record.records import find_runs
+from reconcile.running.record.tables import BLOCKED, FAILED, KEPT, STAGED, moves
+
+
+@frozen
+class Outcome:
+    """What a run came to. ``kept`` counts sources that stay although the plan would have them deleted.
+
+    ``not_dropped`` names copies that the undo of a run that never switched left alone: no longer its own, or, as many
+    as ``last_copies`` says, the last ones. ``not_intact`` names documents whose sources stay since their copies are not
+    intact.
+    ``unreadable`` counts documents of the whole archive that services with the new config cannot read. ``staged``: the
+    run ended before its switch, as it was asked to, ``clean_later``: right after it. ``changed`` counts rows that are
+    not as the plan saw them any more.
+    """
+
+    run_id: str
+    documents: int = 0
+    staged: bool = False
+    clean_later: bool = False
+    changed: int = 0
+    left: int = 0
+    kept: int = 0
+    unreadable: int = 0
+    not_dropped: tuple[str, ...] = ()
+    last_copies: int = 0
+    not_intact: tuple[str, ...] = ()
+    undo_plan: Path | None = None
+    remark: str | None = None
+    already: str | None = None
+
+
+def outcome_of(catalog: Catalog, run_id: str, *, already: str | None = None) -> Outcome:
+    """Return what a run came to, from its record."""
+    record = find_runs(catalog, run_id=run_id)[0]
+    query = sa.select(sa.func.count()).select_from(moves).where(moves.c.run_id == run_id)
+    with catalog.read() as connection:
+        documents = connection.execute(query.where(moves.c.state == STAGED)).scalar_one()
+        left = connection.execute(query.where(moves.c.state.in_((BLOCKED, FAILED)))).scalar_one()
+        kept = connection.execute(query.where(moves.c.cleaned == KEPT)).scalar_one()
+    return Outcome(
+        run_id=run_id,
+        documents=documents,
+        left=left,
+        kept=kept,
+        undo_plan=Path(record.undo_path) if record.undo_path else None,
+        remark=record.remark,
+        already=already,
+    )

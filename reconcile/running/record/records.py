@@ -1,0 +1,112 @@
+"""What the work tables say of runs: read, never written, by whoever wants to know."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from attrs import frozen
+
+from reconcile.catalog import Catalog
+from reconcile.planning.model import PlanHeader
+from reconcile.running.record.tables import moves, runs
+
+_header = msgspec.json.Decoder(PlanHeader)
+
+
+@frozen
+class RunRecord:
+    """One row of ``reconcile_runs``. Times are in Unix seconds by the database's clock."""
+
+    run_id: str
+    number: int
+    plan_id: str
+    plan_digest: str
+    plan_path: str
+    header: PlanHeader
+    undo_of: str | None
+    state: str
+    keep_source: bool
+    executor: str | None
+    undo_path: str | None
+    undo_digest: str | None
+    remark: str | None
+    created_at: int
+    refreshed_at: int | None
+    staged_at: int | None
+    switched_at: int | None
+    finished_at: int | None
+    database: dict[str, Any]
+    configs: dict[str, Any]
+
+
+def _record(row: Any) -> RunRecord:  # noqa: ANN401 - a SQLAlchemy row of `runs`
+    return RunRecord(
+        run_id=row.run_id,
+        number=row.number,
+        plan_id=row.plan_id,
+        plan_digest=row.plan_digest,
+        plan_path=row.plan_path,
+        header=_header.decode(row.header),
+        undo_of=row.undo_of,
+        state=row.state,
+        keep_source=row.keep_source,
+        executor=row.executor,
+        undo_path=row.undo_path,
+        undo_digest=row.undo_digest,
+        remark=row.remark,
+        created_at=row.created_at,
+        refreshed_at=row.refreshed_at,
+        staged_at=row.staged_at,
+        switched_at=row.switched_at,
+        finished_at=row.finished_at,
+        database=msgspec.json.decode(row.database) if row.database else {},
+        configs=msgspec.json.decode(row.configs) if row.configs else {},
+    )
+
+
+def find_runs(
+    catalog: Catalog, *, run_id: str | None = None, plan_id: str | None = None, undo_of: str | None = None
+) -> list[RunRecord]:
+    """Return matching runs, the newest first; none where there are no work tables."""
+    if not catalog.has_table(runs):
+        return []
+    known = catalog.columns_of(runs)  # an earlier version's table has fewer; reading adds none
+    columns = [c if c.name in known else sa.null().label(c.name) for c in runs.columns]
+    query = sa.select(*columns).order_by(runs.c.number.desc())
+    for column, value in ((runs.c.run_id, run_id), (runs.c.plan_id, plan_id), (runs.c.undo_of, undo_of)):
+        if value is not None:
+            query = query.where(column == value)
+    with catalog.read() as connection:
+        return [_record(row) for row in connection.execute(query)]
+
+
+def count_states(catalog: Catalog, run_id: str) -> dict[str, tuple[int, int]]:
+    """Return documents and bytes of a run by the state of their moves."""
+    query = (
+        sa.select(moves.c.state, sa.func.count(), sa.func.coalesce(sa.func.sum(moves.c.before_size), 0))
+        .where(moves.c.run_id == run_id)
+        .group_by(moves.c.state)
+    )
+    with catalog.snapshot() as connection:
+        return {row[0]: (int(row[1]), int(row[2])) for row in connection.execute(query)}
+
+
+def backend_pairs(catalog: Catalog, run_id: str, *conditions: sa.ColumnElement[bool]) -> list[tuple[str, str]]:
+    """Return from which backends to which a run moves documents, those of moves that meet the conditions."""
+    query = sa.select(moves.c.source, moves.c.dest).where(
+        moves.c.run_id == run_id, moves.c.source.is_not(None), *conditions
+    )
+    with catalog.read(bulk=True) as connection:
+        return [(source, dest) for source, dest in connection.execute(query.distinct())]
+
+
+def count_linked(catalog: Catalog, run_id: str) -> int:
+    """Count the files whose copies are hard links of them: their versions tell, which hold the inode."""
+    both = sa.and_(moves.c.before_url.startswith("file://"), moves.c.after_url.startswith("file://"))
+    query = sa.select(sa.func.count()).where(
+        moves.c.run_id == run_id, both, moves.c.source_version == moves.c.copy_version, moves.c.cleaned.is_(None)
+    )
+    with catalog.read(bulk=True) as connection:
+        return int(connection.execute(query).scalar_one())

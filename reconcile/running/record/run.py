@@ -1,0 +1,254 @@
+"""A run as the database knows it: found or begun, guarded by its epoch, read in batches, recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from attrs import define, evolve
+from sqlalchemy.engine import Connection
+
+from reconcile._version import __version__
+from reconcile.catalog import Catalog
+from reconcile.catalog.services import database_now
+from reconcile.errors import SupersededError
+from reconcile.planning.model import PlanHeader
+from reconcile.planning.planner import new_id
+from reconcile.running.record.executor import Executor, executor_name
+from reconcile.running.record.identity import encoded_record
+from reconcile.running.record.records import RunRecord, backend_pairs, count_states, find_runs
+from reconcile.running.record.tables import (
+    CEDED,
+    CHANGED,
+    FAILED,
+    INTENDED,
+    PLANNED,
+    STAGING,
+    UNDONE,
+    UNFINISHED,
+    WRITTEN,
+    WorkMove,
+    load,
+    moves,
+    runs,
+    work_move,
+)
+
+
+@define
+class Run:
+    """A run in the hands of this process: every write checks that it is still so.
+
+    ``executor`` is None for whoever only reads.
+    """
+
+    catalog: Catalog
+    record: RunRecord
+    epoch: int
+    executor: Executor | None = None
+
+    @property
+    def run_id(self) -> str:
+        """The run's id."""
+        return self.record.run_id
+
+    @contextmanager
+    def writing(self, *, bulk: bool = False) -> Iterator[Connection]:
+        """Open a transaction on the work tables. Raises `SupersededError` if another process took over."""
+        with self.catalog.write(bulk=bulk) as connection:
+            self.guard(connection)
+            yield connection
+
+    def guard(self, connection: Connection) -> None:
+        """Raise `SupersededError` unless we still execute, and the run has our epoch; keeps it so until the commit."""
+        if self.executor is not None:
+            self.executor.guard(connection)
+        query = sa.select(runs.c.state).where(runs.c.run_id == self.run_id, runs.c.epoch == self.epoch)
+        if connection.execute(query.with_for_update(read=True)).first() is None:
+            raise SupersededError(
+                f"run {self.run_id} was taken over by another process, or is being undone",
+                hint=f"reconcile status {self.run_id}    shows its state",
+            )
+
+    def batches(self, state: str, size: int, *extra: sa.ColumnElement[bool]) -> Iterator[list[WorkMove]]:
+        """Yield the moves of a state in batches. Rows of one document stay in one batch."""
+        last, held = -1, list[WorkMove]()
+        while True:
+            query = (
+                sa.select(moves)
+                .where(moves.c.run_id == self.run_id, moves.c.state == state, moves.c.seq > last, *extra)
+                .order_by(moves.c.seq)
+                .limit(size)
+            )
+            with self.catalog.read() as connection:
+                rows = [work_move(row) for row in connection.execute(query).all()]
+            if not rows:
+                break
+            last = rows[-1].seq
+            rows = held + rows
+            tail = rows[-1].move.document
+            held = [row for row in rows if row.move.document == tail]
+            if len(rows) > len(held):
+                yield rows[: len(rows) - len(held)]
+        if held:
+            yield held
+
+    def update_moves(self, connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+        """Write columns of moves, each dict with its ``seq``; all dicts have the same keys."""
+        if not rows:
+            return
+        names = [name for name in rows[0] if name != "seq"]
+        if not self.catalog.is_postgresql:
+            statement = sa.update(moves).where(moves.c.run_id == self.run_id, moves.c.seq == sa.bindparam("b_seq"))
+            values = statement.values({name: sa.bindparam(f"b_{name}") for name in names})
+            connection.execute(values, [{f"b_{k}": v for k, v in row.items()} for row in rows])
+            return
+        types = ", ".join(f"{name} {moves.c[name].type.compile(connection.dialect)}" for name in ("seq", *names))
+        changes = ", ".join(f"{name} = new.{name}" for name in names)
+        connection.exec_driver_sql(
+            f"UPDATE reconcile_moves SET {changes} FROM json_to_recordset(%s::json) AS new({types})"  # noqa: S608 - our own names
+            " WHERE run_id = %s AND reconcile_moves.seq = new.seq",
+            (msgspec.json.encode(rows).decode(), self.run_id),
+        )
+
+    def update(self, connection: Connection, **values: Any) -> None:  # noqa: ANN401
+        """Write columns of the run."""
+        connection.execute(sa.update(runs).where(runs.c.run_id == self.run_id).values(**values))
+
+    def backend_pairs(self, *conditions: sa.ColumnElement[bool]) -> list[tuple[str, str]]:
+        """Return from which backends to which the run moves documents, those of moves that meet the conditions."""
+        return backend_pairs(self.catalog, self.run_id, *conditions)
+
+    def counts(self) -> dict[str, tuple[int, int]]:
+        """Return documents and bytes by the state of their moves."""
+        return count_states(self.catalog, self.run_id)
+
+    def unfinished_others(self) -> list[str]:
+        """Return ids of other runs that have staged and not switched."""
+        query = sa.select(runs.c.run_id).where(runs.c.run_id != self.run_id, runs.c.state.in_(UNFINISHED))
+        with self.catalog.read() as connection:
+            return list(connection.execute(query).scalars())
+
+    def index_places(self) -> None:
+        """Have moves found by their destination, which only matters beside other unfinished runs."""
+        using = " USING hash" if self.catalog.is_postgresql else ""
+        with self.writing(bulk=True) as connection:
+            connection.exec_driver_sql(
+                f"CREATE INDEX IF NOT EXISTS reconcile_moves_by_place ON reconcile_moves{using} (dest_key)"
+            )
+
+    def later_runs(self) -> list[str]:
+        """Return ids of runs that switched after this one and stand: not undone, and no undo of one that is."""
+        number = sa.select(runs.c.number).where(runs.c.run_id == self.run_id).scalar_subquery()
+        undone = sa.select(runs.c.run_id).where(runs.c.state == UNDONE)
+        query = sa.select(runs.c.run_id).where(
+            runs.c.number > number,
+            runs.c.switched_at.is_not(None),
+            runs.c.state != UNDONE,
+            runs.c.undo_of.is_(None) | runs.c.undo_of.not_in(undone),
+        )
+        with self.catalog.read() as connection:
+            return list(connection.execute(query).scalars())
+
+    def take_over(self, connection: Connection, others: Sequence[str], copies: Sequence[WorkMove]) -> set[int]:
+        """Take the ownership of copies that other unfinished runs wrote; return the seqs that are ours now."""
+        ours: dict[tuple[str, str], list[int]] = {}
+        for copy in copies:
+            ours.setdefault((copy.dest_store, copy.dest_key), []).append(copy.seq)
+        query = sa.select(moves.c.run_id, moves.c.seq, moves.c.dest_store, moves.c.dest_key).where(
+            moves.c.run_id.in_(others),
+            moves.c.dest_key.in_({key for _store, key in ours}),
+            moves.c.origin.in_((INTENDED, WRITTEN)),
+        )
+        found = [row for row in connection.execute(query) if (row.dest_store, row.dest_key) in ours]
+        if found:
+            theirs = sa.tuple_(moves.c.run_id, moves.c.seq).in_([(row.run_id, row.seq) for row in found])
+            connection.execute(sa.update(moves).where(theirs).values(origin=CEDED))
+        return {seq for row in found for seq in ours[row.dest_store, row.dest_key]}
+
+    def retry_unstaged(self) -> None:
+        """Make failed and changed moves pending again, for a run that is resumed."""
+        with self.writing(bulk=True) as connection:
+            connection.execute(
+                sa.update(moves)
+                .where(moves.c.run_id == self.run_id, moves.c.state.in_((FAILED, CHANGED)))
+                .values(state=PLANNED, reason=None, detail=None)
+            )
+
+    def named(self, state: str, limit: int) -> list[WorkMove]:
+        """Return the first moves of a state, for messages."""
+        query = (
+            sa.select(moves)
+            .where(moves.c.run_id == self.run_id, moves.c.state == state)
+            .order_by(moves.c.seq)
+            .limit(limit)
+        )
+        with self.catalog.read() as connection:
+            return [work_move(row) for row in connection.execute(query)]
+
+
+def begin_run(
+    executor: Executor,
+    plan_path: Path,
+    plan_digest: str,
+    header: PlanHeader,
+    rows: Callable[[Connection], Iterable[dict[str, Any]]],
+    *,
+    configs: dict[str, Any],
+    keep_source: bool,
+) -> Run:
+    """Record a new run with all its moves, in one transaction: a kill in between leaves nothing.
+
+    ``rows`` is called with the connection, to read what it needs in that very transaction. ``configs`` are both configs
+    without secrets, as JSON takes them.
+    """
+    catalog, run_id = executor.catalog, new_id()
+    with catalog.write(bulk=True) as connection:
+        executor.guard(connection)
+        last = connection.execute(sa.select(sa.func.coalesce(sa.func.max(runs.c.number), 0))).scalar_one()
+        connection.execute(
+            runs.insert(),
+            {
+                "run_id": run_id,
+                "number": last + 1,
+                "plan_id": header.plan_id,
+                "plan_digest": plan_digest,
+                "plan_path": str(plan_path.absolute()),
+                "header": msgspec.json.encode(header).decode(),
+                "undo_of": header.undo_of,
+                "state": STAGING,
+                "epoch": 1,
+                "executor": executor_name(),
+                "token": executor.token,
+                "database": encoded_record(catalog),
+                "configs": msgspec.json.encode(configs).decode(),
+                "tool_version": __version__,
+                "keep_source": keep_source,
+                "created_at": database_now(connection),
+            },
+        )
+        load(connection, run_id, iter(rows(connection)))
+        if catalog.is_postgresql:
+            connection.execute(sa.text("ANALYZE reconcile_moves"))
+    return Run(catalog, find_runs(catalog, run_id=run_id)[0], epoch=1, executor=executor)
+
+
+def resume_run(executor: Executor, record: RunRecord, *, keep_source: bool = False) -> Run:
+    """Take a run over: raises its epoch, so that a paused old executor cannot go on.
+
+    ``keep_source`` keeps its sources from here on; it cannot be taken back.
+    """
+    keep = record.keep_source or keep_source
+    with executor.catalog.write() as connection:
+        executor.guard(connection)
+        epoch = connection.execute(
+            sa.update(runs)
+            .where(runs.c.run_id == record.run_id, runs.c.state != UNDONE)
+            .values(epoch=runs.c.epoch + 1, executor=executor_name(), token=executor.token, keep_source=keep)
+            .returning(runs.c.epoch)
+        ).scalar_one()
+    return Run(executor.catalog, evolve(record, keep_source=keep), epoch, executor)

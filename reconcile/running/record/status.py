@@ -1,0 +1,143 @@
+"""What can be told of a run from outside, while it goes and after: short reads, no lock, nothing written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import sqlalchemy as sa
+from attrs import frozen
+
+from reconcile.catalog import Catalog
+from reconcile.catalog.lock import lock_holder
+from reconcile.catalog.services import database_now
+from reconcile.pace import Rate
+from reconcile.planning.model import Tally
+from reconcile.running.record.next_steps import next_step
+from reconcile.running.record.records import RunRecord, find_runs
+from reconcile.running.record.tables import (
+    BLOCKED,
+    DELETED,
+    DONE,
+    INTENDED,
+    KEPT,
+    PLANNED,
+    STAGED,
+    STAGING,
+    SWITCHED,
+    UNDOING,
+    UNDONE,
+    WRITTEN,
+    moves,
+)
+
+PHASES = {
+    STAGING: "staging; the catalog is untouched",
+    SWITCHED: "the catalog is switched; sources are being cleaned",
+    DONE: "done; the catalog is switched",
+    UNDOING: "being undone",
+    UNDONE: "undone",
+}
+
+
+@frozen
+class Status:
+    """A run at one moment: ``at``, in Unix seconds by the database's clock.
+
+    ``documents`` counts moves by their state, ``sources`` the deleted and kept ones. ``done`` of ``total`` is how far
+    the present phase is. ``holder`` is who holds the lock: whoever it is, nobody else can be at work on this run.
+    """
+
+    record: RunRecord
+    at: int
+    documents: dict[str, Tally]
+    sources: dict[str, int]
+    done: Tally
+    total: Tally
+    holder: str | None
+    others: tuple[RunRecord, ...]
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing of the run is left to do."""
+        return self.record.state in (DONE, UNDONE)
+
+    @property
+    def average(self) -> Rate | None:
+        """The rate of staging since the run was begun; None where nobody is at work on that."""
+        seconds = self.at - self.record.created_at
+        if self.record.state != STAGING or self.holder is None or seconds <= 0:
+            return None
+        return Rate(self.done.documents / seconds, self.done.bytes / seconds)
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether it stopped in the middle of something: nobody is at work, and it is not just staged, as asked for."""
+        only_staged = self.record.state == STAGING and self.record.staged_at is not None
+        return not self.is_finished and self.holder is None and not only_staged
+
+    @property
+    def next_step(self) -> str:
+        """What to type next."""
+        return next_step(self.record, self.documents)
+
+
+@frozen
+class _Group:
+    state: str
+    cleaned: str | None
+    keep: bool
+    origin: str | None
+    documents: int
+    size: int
+
+
+def status_of(catalog: Catalog, record: RunRecord) -> Status:
+    """Return the status of a run whose record was just read."""
+    columns = (moves.c.state, moves.c.cleaned, moves.c.keep, moves.c.origin)
+    query = (
+        sa.select(*columns, sa.func.count(), sa.func.coalesce(sa.func.sum(moves.c.before_size), 0))
+        .where(moves.c.run_id == record.run_id)
+        .group_by(*columns)
+    )
+    with catalog.read(bulk=True) as connection:
+        groups = [_Group(*row) for row in connection.execute(query)]
+        at = database_now(connection)
+    total = [group for group in groups if _counts(record, group)]
+    others = (STAGING, UNDOING)
+    return Status(
+        record=record,
+        at=at,
+        documents={state: _tally(g for g in groups if g.state == state) for state in sorted({g.state for g in groups})},
+        sources={
+            cleaned: _tally(g for g in groups if g.cleaned == cleaned).documents
+            for cleaned in sorted({g.cleaned for g in groups if g.cleaned})
+        },
+        done=_tally(group for group in total if _is_done(record, group)),
+        total=_tally(total),
+        holder=lock_holder(catalog),
+        others=tuple(
+            other
+            for other in find_runs(catalog)
+            if other.state in others and other.run_id not in (record.run_id, record.undo_of)
+        ),
+    )
+
+
+def _counts(record: RunRecord, group: _Group) -> bool:
+    """Tell whether the present phase has anything to do with these moves."""
+    if record.state == SWITCHED:
+        return group.state == STAGED and not (group.keep or record.keep_source)
+    return group.state != BLOCKED
+
+
+def _is_done(record: RunRecord, group: _Group) -> bool:
+    if record.state == STAGING:
+        return group.state != PLANNED
+    if record.state == SWITCHED:
+        return group.cleaned in (DELETED, KEPT)
+    return record.state != UNDOING or group.origin not in (INTENDED, WRITTEN)
+
+
+def _tally(groups: Iterator[_Group] | list[_Group]) -> Tally:
+    held = list(groups)
+    return Tally(sum(group.documents for group in held), int(sum(group.size for group in held)))
