@@ -33,8 +33,8 @@ from reconcile.running.record.outcome import Outcome
 from reconcile.running.record.records import RunRecord, find_runs
 from reconcile.running.record.report import Report
 from reconcile.running.record.reporting import report_of
+from reconcile.running.record.states import RunState
 from reconcile.running.record.status import Status, status_of
-from reconcile.running.record.tables import STAGING, SWITCHED, UNDONE
 from reconcile.running.undo_with_changes import plan_with_changes
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ def undo_plan_of(
         if record.switched_at is not None:
             raise
         desired = configs_of(header, dest, source)  # copies are dropped: either order says which
-    if record.switched_at is None or record.state == UNDONE:
+    if record.switched_at is None or record.state == RunState.UNDONE:
         return Prepared(None, desired, run_id)
     path = out or (Path(record.undo_path) if record.undo_path else undo_path(Path(record.plan_path)))
     if path.exists() and open_plan(path).header.undo_of != run_id:
@@ -229,7 +229,7 @@ def status_of_plan(prepared: Prepared, database: DatabaseOptions | None = None) 
     with opened(database or DatabaseOptions(), prepared.with_database) as catalog:
         key = {"plan_id": header.plan_id} if header.undo_of is None else {"undo_of": header.undo_of}
         found = find_runs(catalog, **key)
-        is_begun = bool(found) and found[0].state in (STAGING, SWITCHED)
+        is_begun = bool(found) and found[0].state in (RunState.STAGING, RunState.SWITCHED)
         return status_of(catalog, found[0]) if is_begun else None
 
 

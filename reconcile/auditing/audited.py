@@ -14,6 +14,7 @@ from reconcile._version import __version__
 from reconcile.auditing.contents import Problem
 from reconcile.auditing.lines import Lines
 from reconcile.config import Config
+from reconcile.running.record.states import RunState
 
 FORMAT_VERSION = "1.0"
 PARTIAL = "a partial switch across schemes would leave an archive that no config can read whole"
@@ -68,7 +69,7 @@ class RunScope:
     """The run whose copies were audited. ``remark``: what makes it partial, None where all documents are staged."""
 
     run_id: str
-    state: str
+    state: RunState
     staged: int
     not_staged: int
     remark: str | None

@@ -13,19 +13,8 @@ from reconcile.catalog.rows import stream_rows, streamed
 from reconcile.catalog.tables import archive_metadata
 from reconcile.planning.desired import DesiredState
 from reconcile.running.phases.references import decode_key, referred_by_other_names
-from reconcile.running.record.tables import (
-    ADOPTED,
-    DELETED,
-    DONE,
-    INTENDED,
-    SWITCHED,
-    UNDOING,
-    UNFINISHED,
-    WRITTEN,
-    moves,
-    runs,
-)
-from reconcile.running.record.tables import STAGED as STAGED_MOVE
+from reconcile.running.record.states import MoveState, Origin, Removal, RunState
+from reconcile.running.record.tables import moves, runs
 from reconcile.stores import Address, Location
 
 _READ_AHEAD = 5000
@@ -63,9 +52,9 @@ def _staged(connection: Connection) -> Iterator[tuple[Location, Claim]]:
         sa.select(moves.c.dest_store, moves.c.dest_key)
         .join(runs, runs.c.run_id == moves.c.run_id)
         .where(
-            runs.c.state.in_((*UNFINISHED, UNDOING)),
+            runs.c.state.in_((RunState.STAGING, RunState.UNDOING)),
             runs.c.switched_at.is_(None),
-            moves.c.origin.in_((INTENDED, WRITTEN, ADOPTED)),
+            moves.c.origin.in_((Origin.INTENDED, Origin.WRITTEN, Origin.ADOPTED)),
         )
     )
     for store, key in connection.execute(query, execution_options=streamed(_READ_AHEAD)):
@@ -82,10 +71,10 @@ def _kept(connection: Connection, desired: DesiredState) -> Iterator[tuple[Locat
         )
         .join(runs, runs.c.run_id == columns.run_id)
         .where(
-            runs.c.state.in_((SWITCHED, DONE, UNDOING)),
+            runs.c.state.in_((RunState.SWITCHED, RunState.DONE, RunState.UNDOING)),
             runs.c.switched_at.is_not(None),
-            columns.state == STAGED_MOVE,
-            columns.cleaned.is_distinct_from(DELETED),
+            columns.state == MoveState.STAGED,
+            columns.cleaned.is_distinct_from(Removal.DELETED),
         )
     )
     for row in connection.execute(query, execution_options=streamed(_READ_AHEAD)):

@@ -18,7 +18,8 @@ from reconcile.running.apply import run_record
 from reconcile.running.phases.references import decode_key
 from reconcile.running.record.records import RunRecord, count_states
 from reconcile.running.record.run import Run
-from reconcile.running.record.tables import STAGED, STAGING, WorkMove, moves, same_row
+from reconcile.running.record.states import MoveState, RunState
+from reconcile.running.record.tables import WorkMove, moves, same_row
 from reconcile.stores import Stat
 from reconcile.stores.addresses import Key
 
@@ -30,13 +31,13 @@ def audit_staged(
 ) -> None:
     """Audit the copies that a run has staged. The config must be the run's destination. Raises `UsageError`."""
     record = run_record(catalog, audited.request.run or "")
-    if record.state != STAGING:
+    if record.state != RunState.STAGING:
         raise UsageError(
             f"run {record.run_id} is {record.state}: it has no copies that wait for a switch",
             hint=f"reconcile verify {desired.dest.path}    audits the archive as the catalog has it now",
         )
     states = count_states(catalog, record.run_id)
-    staged, size = states.get(STAGED, (0, 0))
+    staged, size = states.get(MoveState.STAGED, (0, 0))
     not_staged = sum(documents for documents, _size in states.values()) - staged
     audited.run = RunScope(
         record.run_id, record.state, staged, not_staged, _partial(not_staged, limited=record.header.policy.limited)
@@ -44,7 +45,7 @@ def audit_staged(
     audited.total = staged
     control.progress.phase("verify", staged, size)
     auditor = _Auditor(catalog, desired, stores, record)
-    batches = Run(catalog, record, epoch=0).batches(STAGED, _BATCH_MOVES)
+    batches = Run(catalog, record, epoch=0).batches(MoveState.STAGED, _BATCH_MOVES)
     for found in in_order(PIPELINES, batches, auditor.audit):
         for copy in found:
             backend = copy.work.move.dest.partition(".")[2]

@@ -26,7 +26,7 @@ from reconcile.running.preview import CleanPreview, preview_clean
 from reconcile.running.record.configs import configs_of
 from reconcile.running.record.next_steps import undo_command
 from reconcile.running.record.records import RunRecord
-from reconcile.running.record.tables import STAGING, UNDOING
+from reconcile.running.record.states import RunState
 from reconcile.wording import count, human_bytes
 
 
@@ -78,7 +78,7 @@ def command(context: click.Context, /, run: str, **options: Any) -> None:  # noq
 def _refuse_older(catalog: Catalog, run: str, source: Path | None, dest: Path | None) -> None:
     """Raise `PlaceChangedError` for a run that has got further than this database knows."""
     record = run_record(catalog, run)
-    if record.state not in (STAGING, UNDOING):
+    if record.state not in (RunState.STAGING, RunState.UNDOING):
         return
     older = older_than_stores(catalog, record, configs_of(record.header, source, dest))
     if older is not None:

@@ -30,8 +30,8 @@ from reconcile.running.record.history import status_data
 from reconcile.running.record.next_steps import apply_command, undo_command
 from reconcile.running.record.records import RunRecord
 from reconcile.running.record.samples import speeds
+from reconcile.running.record.states import MoveState
 from reconcile.running.record.status import PHASES, Status
-from reconcile.running.record.tables import PLANNED
 from reconcile.wording import count, human_bytes, time_text
 
 _SHOWN, _SHOWN_ON_PAGE, _SHOWN_ON_SCREEN = 10_000, 50, 8
@@ -180,7 +180,7 @@ def _head(status: Status) -> Iterator[str]:
     yield f"  plan     {record.plan_path}"
     yield from _times(record)
     for state, tally in status.documents.items():
-        name = "to stage" if state == PLANNED else state
+        name = "to stage" if state == MoveState.PLANNED else state
         yield f"  {name:<8} {count(tally.documents)}, {human_bytes(tally.bytes)}"
     for state, documents in status.sources.items():
         yield f"  sources {state}: {documents:,}"

@@ -13,8 +13,8 @@ from reconcile.rendering.html import policy_source
 from reconcile.running.record.history import status_data
 from reconcile.running.record.records import RunRecord
 from reconcile.running.record.samples import Speed
+from reconcile.running.record.states import RunState
 from reconcile.running.record.status import PHASES, Status
-from reconcile.running.record.tables import DONE, STAGING, SWITCHED, UNDONE
 from reconcile.wording import count, time_text
 
 
@@ -58,7 +58,7 @@ def _verdict(status: Status) -> tuple[str, str]:
 
 def _phases(record: RunRecord) -> list[dict[str, Any]]:
     times = (("Stage", record.staged_at), ("Switch", record.switched_at), ("Clean", record.finished_at))
-    reached = {STAGING: 0, SWITCHED: 2, DONE: 3, UNDONE: 3}.get(record.state, 0)
+    reached = {RunState.STAGING: 0, RunState.SWITCHED: 2, RunState.DONE: 3, RunState.UNDONE: 3}.get(record.state, 0)
     told = [{"name": "Begun", "is_over": True, "is_now": False, "said": time_text(record.created_at)}]
     for number, (name, ended) in enumerate(times):
         is_over = ended is not None and number < reached

@@ -24,17 +24,17 @@ from reconcile.rendering.pages import (
     Verdict,
 )
 from reconcile.running.record.report import Report, is_switched
-from reconcile.running.record.tables import DELETED, DONE, KEPT, PLANNED, STAGING, SWITCHED, UNDOING, UNDONE
+from reconcile.running.record.states import MoveState, Removal, RunState
 from reconcile.wording import count, human_bytes, human_seconds, time_text
 
 _STATES = {
-    STAGING: "unfinished: the catalog is untouched",
-    SWITCHED: "switched, and its sources are not all cleaned yet",
-    DONE: "done",
-    UNDOING: "being undone",
-    UNDONE: "undone",
+    RunState.STAGING: "unfinished: the catalog is untouched",
+    RunState.SWITCHED: "switched, and its sources are not all cleaned yet",
+    RunState.DONE: "done",
+    RunState.UNDOING: "being undone",
+    RunState.UNDONE: "undone",
 }
-_MOVE_STATES = {PLANNED: "to stage"}
+_MOVE_STATES = {MoveState.PLANNED: "to stage"}
 
 
 def report_page(report: Report) -> Page:
@@ -70,8 +70,8 @@ def _verdict(report: Report) -> Verdict:
         reasons.append(f"Switched at {time_text(switched)}.")
     if left:
         reasons.append(f"{count(left, 'document was', 'documents were')} left where they were.")
-    kind = {DONE: "good", UNDONE: "good"}.get(report.state, "attention")
-    if left and report.state == DONE:
+    kind = {RunState.DONE: "good", RunState.UNDONE: "good"}.get(report.state, "attention")
+    if left and report.state == RunState.DONE:
         kind = "attention"
     state = _STATES[report.state]
     return Verdict(kind, f"{state[:1].upper()}{state[1:]}", tuple(reasons))
@@ -83,14 +83,14 @@ def _title(report: Report) -> str:
     froms, tos = ({getattr(row, side) for row in report.moved} for side in ("source", "dest"))
     where = f" from {drivers_of(froms, places)} to {drivers_of(tos, places)}" if report.moved else ""
     amount = f"{count(documents)}, {human_bytes(size)}"
-    if report.state == STAGING:
+    if report.state == RunState.STAGING:
         return f"unfinished: {amount} staged{where}, nothing switched"
-    if report.state == UNDONE and report.phases[1].ended_at is None:
+    if report.state == RunState.UNDONE and report.phases[1].ended_at is None:
         return "undone before anything was switched: its copies were dropped"
-    if report.state in (UNDONE, UNDOING):
+    if report.state in (RunState.UNDONE, RunState.UNDOING):
         return f"{_STATES[report.state]}: {amount}, that were moved{where}"
     verb = "taken back" if report.undo_of else "moved"
-    return f"{amount} {verb}{where}" + (", not all sources cleaned yet" if report.state == SWITCHED else "")
+    return f"{amount} {verb}{where}" + (", not all sources cleaned yet" if report.state == RunState.SWITCHED else "")
 
 
 def _facts(report: Report) -> Iterator[tuple[str, str]]:
@@ -123,13 +123,15 @@ def _tiles(report: Report) -> Iterator[Tile]:
     documents, size = _moved(report)
     adopted = sum(row.adopted for row in report.moved)
     detail = human_bytes(size) + (f", {adopted:,} of them adopted" if adopted else "")
-    undone = report.state in (UNDONE, UNDOING)
+    undone = report.state in (RunState.UNDONE, RunState.UNDOING)
     label = "Moved" if is_switched(report) else "Taken back" if undone else "Staged"
     yield Tile(label, f"{documents:,}", detail)
     left = sum(row.documents for row in report.left)
     if left:
         yield Tile("Left", f"{left:,}", "named below", is_warning=True)
-    deleted, kept = (sum(s.documents for s in report.sources if s.fate == fate) for fate in (DELETED, KEPT))
+    deleted, kept = (
+        sum(s.documents for s in report.sources if s.fate == fate) for fate in (Removal.DELETED, Removal.KEPT)
+    )
     what = "Copies deleted" if report.undo_of else "Sources deleted"
     yield Tile(what, f"{deleted:,}", f"{kept:,} kept" if kept else "")
     seconds = report.downtime.seconds
@@ -140,7 +142,7 @@ def _tiles(report: Report) -> Iterator[Tile]:
     if report.undo is not None:
         yield Tile("Undo", "possible", "at any time, until reconcile forget")
     else:
-        yield Tile("Undo", "none", "it is undone" if report.state == UNDONE else "it is an undo itself")
+        yield Tile("Undo", "none", "it is undone" if report.state == RunState.UNDONE else "it is an undo itself")
 
 
 def _moved(report: Report) -> tuple[int, int]:
@@ -198,7 +200,7 @@ def _space(report: Report) -> Section:
         *(Column("To be had back", BYTES), Column("Indexes", BYTES)),
     )
     text = ["An estimate: what the table takes, TOAST included, against what its rows take as they are stored."]
-    if report.state != DONE or any(s.fate != DELETED for s in report.sources):
+    if report.state != RunState.DONE or any(s.fate != Removal.DELETED for s in report.sources):
         text.append("Not all sources of this run are deleted: more will be free once they are.")
     table = Table("space", columns, lambda: rows, len(rows), "")
     return Section("Space to be had back in the database", tuple(text), table=table)
@@ -212,13 +214,13 @@ def _space_commands(report: Report) -> Iterator[Section]:
 
 def _next(report: Report) -> Section:
     commands = []
-    if report.state in (STAGING, SWITCHED) and report.undo_of is None:
+    if report.state in (RunState.STAGING, RunState.SWITCHED) and report.undo_of is None:
         commands.append(("Go on with it", command_line("apply", report.plan_path)))
     if report.undo is not None:
         what = "Take it back" if report.phases[1].ended_at is not None else "Drop what is staged"
         commands.append((what, report.undo.command))
         return Section("What can be done now", commands=tuple(commands))
-    said = "It is undone" if report.state == UNDONE else "It is an undo"
+    said = "It is undone" if report.state == RunState.UNDONE else "It is an undo"
     apply = "Applying the plan again goes forward again, as a new run."
     return Section("What can be done now", (f"{said}: there is nothing to take back. {apply}",))
 

@@ -35,20 +35,8 @@ from reconcile.running.record.next_steps import undo_command
 from reconcile.running.record.outcome import Outcome, outcome_of
 from reconcile.running.record.records import RunRecord, count_linked, find_runs
 from reconcile.running.record.run import Run, begin_run, resume_run
-from reconcile.running.record.tables import (
-    DONE,
-    INTENDED,
-    STAGING,
-    SWITCHED,
-    UNDOING,
-    UNDONE,
-    WRITTEN,
-    blocker_row,
-    move_row,
-    moves,
-    places,
-    runs,
-)
+from reconcile.running.record.states import Origin, RunState
+from reconcile.running.record.tables import blocker_row, move_row, moves, places, runs
 from reconcile.stores import open_store
 from reconcile.wording import count
 
@@ -72,7 +60,7 @@ def check_plan(catalog: Catalog, plan: PlanFile) -> None:
 def is_switched(catalog: Catalog, header: PlanHeader) -> bool:
     """Tell whether the catalog is as the run of a plan switched it, or the one that an undo plan takes back."""
     record = _latest(catalog, header.plan_id) if header.undo_of is None else _found(catalog, header.undo_of)
-    return record is not None and record.switched_at is not None and record.state != UNDONE
+    return record is not None and record.switched_at is not None and record.state != RunState.UNDONE
 
 
 def apply(catalog: Catalog, plan: PlanFile, desired: DesiredState, options: RunOptions, control: Control) -> Outcome:
@@ -98,7 +86,7 @@ def apply(catalog: Catalog, plan: PlanFile, desired: DesiredState, options: RunO
         ended = None if record is None else _ended(catalog, record, plan, digest, options)
         if ended is not None:
             return ended
-        if record is not None and record.state != UNDONE:
+        if record is not None and record.state != RunState.UNDONE:
             if options.keep_source and not record.keep_source:
                 _refuse_linked(catalog, record)
             run = resume_run(executor, record, keep_source=options.keep_source)
@@ -121,14 +109,14 @@ def _ended(catalog: Catalog, record: RunRecord, plan: PlanFile, digest: str, opt
             f"{plan.path}: it has the id of the plan that run {record.run_id} was begun with, and other content",
             hint=f"reconcile status {record.run_id}    names the file of that plan; a new plan has an id of its own",
         )
-    if record.state == UNDOING:
+    if record.state == RunState.UNDOING:
         raise ReconcileError(f"run {record.run_id} of this plan is being undone", hint=undo_command(record))
     already = None
-    if record.state == DONE:
+    if record.state == RunState.DONE:
         already = "the plan is applied already"
-    elif record.state == SWITCHED and options.clean_later:
+    elif record.state == RunState.SWITCHED and options.clean_later:
         already = "the run is switched already; reconcile clean deletes its sources"
-    elif record.state == SWITCHED and options.stage_only:
+    elif record.state == RunState.SWITCHED and options.stage_only:
         already = "the run is switched already; without --stage-only its sources are cleaned"
     return outcome_of(catalog, record.run_id, already=already) if already else None
 
@@ -244,17 +232,17 @@ def undo(
     check_database(catalog, run_record(catalog, run_id))
     with calm_collector(), executing(catalog, options.lock_wait, control.check) as executor:
         record = run_record(catalog, run_id)
-        if record.state == UNDONE:
+        if record.state == RunState.UNDONE:
             return outcome_of(catalog, run_id, already="the run is undone already")
         refuse_undo_of_undo(record)
-        if record.state in (STAGING, UNDOING) and record.switched_at is None:
+        if record.state in (RunState.STAGING, RunState.UNDOING) and record.switched_at is None:
             return _drop(executor, record, desired, options, control)
         if plan is not None:
             _make_destinations(catalog, plan, desired)
             with catalog.snapshot() as connection:
                 for _row in undo_rows(connection, record, plan, desired):
                     pass  # refuses a plan that is not the run's before anything is marked
-        if record.state in (SWITCHED, DONE):
+        if record.state in (RunState.SWITCHED, RunState.DONE):
             mark_undoing(executor, record)
         run = _undo_run(executor, record, plan, desired, options, control)
         return Phases(run, desired, options, control).execute()
@@ -262,7 +250,7 @@ def undo(
 
 def refuse_undo_of_undo(record: RunRecord) -> None:
     """Raise `ReconcileError` for a run that is an undo itself, and switched."""
-    if record.undo_of is not None and record.state not in (STAGING, UNDOING, UNDONE):
+    if record.undo_of is not None and record.state not in (RunState.STAGING, RunState.UNDOING, RunState.UNDONE):
         raise ReconcileError(
             f"run {record.run_id} is an undo itself, and it is done", hint="to go forward again, apply the plan again"
         )
@@ -305,9 +293,9 @@ def _undo_run(
 ) -> Run:
     """Resume the undo run that was interrupted, or begin one; an attempt by another plan is dropped."""
     for attempt in find_runs(executor.catalog, undo_of=record.run_id):
-        if attempt.state == SWITCHED or (attempt.state == STAGING and _is_of_plan(attempt, plan)):
+        if attempt.state == RunState.SWITCHED or (attempt.state == RunState.STAGING and _is_of_plan(attempt, plan)):
             return resume_run(executor, attempt)
-        if attempt.state in (STAGING, UNDOING) and attempt.switched_at is None:
+        if attempt.state in (RunState.STAGING, RunState.UNDOING) and attempt.switched_at is None:
             _drop(executor, attempt, DesiredState(desired.dest, desired.source), options, control, give_back=False)
     if plan is None:
         raise ReconcileError(f"run {record.run_id} has no undo plan")
@@ -331,13 +319,13 @@ def _drop(
 ) -> Outcome:
     """Delete the copies of a run that never switched. One that only its copies are left of stays staged (R1)."""
     catalog, forward = executor.catalog, DesiredState(desired.dest, desired.source)
-    own = moves.c.origin.in_((INTENDED, WRITTEN))
+    own = moves.c.origin.in_((Origin.INTENDED, Origin.WRITTEN))
     stores = open_stores(Run(catalog, record, 0, executor), forward, options, own, create=False)
     run = resume_run(executor, record)
     owner = Owner(run, stores)
     owner.open()
     with run.writing() as connection:
-        run.update(connection, state=UNDOING)  # from here on its own apply refuses
+        run.update(connection, state=RunState.UNDOING)  # from here on its own apply refuses
     rehearse(run, stores)
     late_requests.wait(catalog, run.run_id, stores, control, options.takeover_wait, late_requests.concerns_sources)
     dropper = Dropper(run, forward, stores, owner, control, options.pipelines)
@@ -345,14 +333,14 @@ def _drop(
         dropper.drop()
     except PlaceChangedError:
         with run.writing() as connection:
-            run.update(connection, state=STAGING, phase=None)  # it is still to be applied, and may be
+            run.update(connection, state=RunState.STAGING, phase=None)  # it is still to be applied, and may be
         raise
     remove_markers(record.run_id, stores)
     if not dropper.last:
         owner.release()
     with run.writing() as connection:
         if dropper.last:
-            run.update(connection, state=STAGING, phase=None)
+            run.update(connection, state=RunState.STAGING, phase=None)
         else:
             owner.forget(connection)
             mark_undone(connection, record.run_id)
@@ -368,10 +356,12 @@ def _give_back(connection: Connection, run_id: str) -> None:
     without = {"mark_before": places.c.mark, "mark": None}
     connection.execute(sa.update(places).where(places.c.run_id == run_id, places.c.mark.is_not(None)).values(**without))
     finished = runs.c.finished_at.is_not(None)
-    others = sa.select(runs.c.run_id).where(runs.c.undo_of == run_id, runs.c.state.in_((STAGING, SWITCHED, UNDOING)))
+    others = sa.select(runs.c.run_id).where(
+        runs.c.undo_of == run_id, runs.c.state.in_((RunState.STAGING, RunState.SWITCHED, RunState.UNDOING))
+    )
     if connection.execute(others).first() is None:
         connection.execute(
             sa.update(runs)
-            .where(runs.c.run_id == run_id, runs.c.state == UNDOING)
-            .values(state=sa.case((finished, DONE), else_=SWITCHED))
+            .where(runs.c.run_id == run_id, runs.c.state == RunState.UNDOING)
+            .values(state=sa.case((finished, RunState.DONE), else_=RunState.SWITCHED))
         )

@@ -24,7 +24,8 @@ from reconcile.running.record.identity import check_database
 from reconcile.running.record.next_steps import next_step
 from reconcile.running.record.records import RunRecord
 from reconcile.running.record.run import Run
-from reconcile.running.record.tables import DELETED, DONE, KEPT, STAGED, SWITCHED, moves, runs
+from reconcile.running.record.states import MoveState, Removal, RunState
+from reconcile.running.record.tables import moves, runs
 
 _DAY_SECONDS = 86400
 
@@ -58,7 +59,7 @@ class Cleaned:
 def kept_sources(catalog: Catalog, run_id: str) -> Kept:
     """Return what a run kept. Raises `ReconcileError` for a run that has nothing to clean by its state."""
     record = run_record(catalog, run_id)
-    if record.state not in (SWITCHED, DONE):
+    if record.state not in (RunState.SWITCHED, RunState.DONE):
         raise ReconcileError(
             f"run {run_id} is {record.state}: only the sources of a run that is done are its to delete",
             hint=next_step(record, {}),
@@ -106,7 +107,7 @@ def clean(
 
 def nothing_to_do(catalog: Catalog, kept: Kept, older_than: int | None) -> str | None:
     """Return why nothing is to be deleted; None where something is."""
-    if not kept.documents and kept.record.state == DONE:
+    if not kept.documents and kept.record.state == RunState.DONE:
         return "the run has no source left that it may delete"
     ended = kept.record.finished_at or kept.record.switched_at or 0
     with catalog.read() as connection:
@@ -125,7 +126,7 @@ def _reopened(executor: Executor, record: RunRecord) -> Run:
             sa.update(runs)
             .where(runs.c.run_id == record.run_id, runs.c.state == record.state)
             .values(
-                state=SWITCHED,
+                state=RunState.SWITCHED,
                 keep_source=False,
                 finished_at=None,
                 epoch=runs.c.epoch + 1,
@@ -136,18 +137,20 @@ def _reopened(executor: Executor, record: RunRecord) -> Run:
         ).scalar_one()
         connection.execute(
             sa.update(moves)
-            .where(moves.c.run_id == record.run_id, moves.c.state == STAGED, moves.c.cleaned == KEPT)
+            .where(moves.c.run_id == record.run_id, moves.c.state == MoveState.STAGED, moves.c.cleaned == Removal.KEPT)
             .values(cleaned=None, detail=None)
         )
-    return Run(catalog, evolve(record, state=SWITCHED, keep_source=False, finished_at=None), epoch, executor)
+    return Run(catalog, evolve(record, state=RunState.SWITCHED, keep_source=False, finished_at=None), epoch, executor)
 
 
 def _left(run_id: str) -> sa.ColumnElement[bool]:
     """Return the condition of a run's moves whose sources are not deleted."""
-    return sa.and_(moves.c.run_id == run_id, moves.c.state == STAGED, moves.c.cleaned.is_distinct_from(DELETED))
+    return sa.and_(
+        moves.c.run_id == run_id, moves.c.state == MoveState.STAGED, moves.c.cleaned.is_distinct_from(Removal.DELETED)
+    )
 
 
 def _deleted(catalog: Catalog, run_id: str) -> int:
-    query = sa.select(sa.func.count()).where(moves.c.run_id == run_id, moves.c.cleaned == DELETED)
+    query = sa.select(sa.func.count()).where(moves.c.run_id == run_id, moves.c.cleaned == Removal.DELETED)
     with catalog.read() as connection:
         return int(connection.execute(query).scalar_one())

@@ -20,20 +20,8 @@ from reconcile.running.record.executor import executing
 from reconcile.running.record.identity import check_database
 from reconcile.running.record.next_steps import next_step
 from reconcile.running.record.records import RunRecord, find_runs
-from reconcile.running.record.tables import (
-    DELETED,
-    DONE,
-    INTENDED,
-    STAGED,
-    UNDONE,
-    WORK,
-    WRITTEN,
-    marks,
-    moves,
-    places,
-    runs,
-    samples,
-)
+from reconcile.running.record.states import MoveState, Origin, Removal, RunState
+from reconcile.running.record.tables import WORK, marks, moves, places, runs, samples
 
 
 @frozen
@@ -57,7 +45,7 @@ def forgettable(catalog: Catalog, run_id: str) -> Forgettable:
     first = record if record.undo_of is None else run_record(catalog, record.undo_of)
     together = [first, *find_runs(catalog, undo_of=first.run_id)]
     for other in together:
-        if other.state not in (DONE, UNDONE):
+        if other.state not in (RunState.DONE, RunState.UNDONE):
             raise ReconcileError(
                 f"run {other.run_id} is not finished ({other.state}): its records are what it goes on from",
                 hint=next_step(other, {}),
@@ -68,9 +56,9 @@ def forgettable(catalog: Catalog, run_id: str) -> Forgettable:
         total = connection.execute(sa.select(sa.func.count()).select_from(runs)).scalar_one()
         return Forgettable(
             records=tuple(together),
-            undoable=tuple(r.run_id for r in together if r.state == DONE and r.undo_of is None),
+            undoable=tuple(r.run_id for r in together if r.state == RunState.DONE and r.undo_of is None),
             ownerless=_ownerless(connection, ids),
-            same_url=_same_url(connection, ids) if first.state == DONE else 0,
+            same_url=_same_url(connection, ids) if first.state == RunState.DONE else 0,
             last=total == len(together),
         )
 
@@ -93,7 +81,7 @@ def forget(catalog: Catalog, run_id: str, *, force: bool = False, lock_wait: flo
                 connection.execute(sa.delete(moves).where(moves.c.run_id.in_(ids)))
                 # The words of owner marks stay known where an unfinished run has the place in hand.
                 others = sa.select(places.c.store).join(runs, runs.c.run_id == places.c.run_id)
-                in_hand = others.where(runs.c.state.not_in((DONE, UNDONE)))
+                in_hand = others.where(runs.c.state.not_in((RunState.DONE, RunState.UNDONE)))
                 gone = places.c.run_id.in_(ids) & places.c.store.not_in(in_hand)
                 connection.execute(sa.delete(places).where(gone))
                 connection.execute(sa.delete(samples).where(samples.c.run_id.in_(ids)))
@@ -118,8 +106,17 @@ def _ownerless(connection: Connection, ids: Sequence[str]) -> int:
     A run that was taken back has nothing of its own any more; what is left is its undo's to tell.
     """
     referred = sa.exists().where(archive_metadata.c.content_url == moves.c.before_url)
-    sources = (runs.c.state == DONE, moves.c.state == STAGED, moves.c.cleaned.is_distinct_from(DELETED), ~referred)
-    copies = (runs.c.state == UNDONE, runs.c.switched_at.is_(None), moves.c.origin.in_((INTENDED, WRITTEN)))
+    sources = (
+        runs.c.state == RunState.DONE,
+        moves.c.state == MoveState.STAGED,
+        moves.c.cleaned.is_distinct_from(Removal.DELETED),
+        ~referred,
+    )
+    copies = (
+        runs.c.state == RunState.UNDONE,
+        runs.c.switched_at.is_(None),
+        moves.c.origin.in_((Origin.INTENDED, Origin.WRITTEN)),
+    )
     theirs = sa.select(sa.func.count()).join_from(moves, runs, runs.c.run_id == moves.c.run_id)
     queries = [theirs.where(moves.c.run_id.in_(ids), *conditions) for conditions in (sources, copies)]  # one anti-join
     return sum(int(connection.execute(query).scalar_one()) for query in queries)
@@ -127,6 +124,6 @@ def _ownerless(connection: Connection, ids: Sequence[str]) -> int:
 
 def _same_url(connection: Connection, ids: Sequence[str]) -> int:
     query = sa.select(sa.func.count()).where(
-        moves.c.run_id.in_(ids), moves.c.state == STAGED, moves.c.before_url == moves.c.after_url
+        moves.c.run_id.in_(ids), moves.c.state == MoveState.STAGED, moves.c.before_url == moves.c.after_url
     )
     return int(connection.execute(query).scalar_one())

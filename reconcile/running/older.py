@@ -17,7 +17,8 @@ from reconcile.running.phases.order import open_stores
 from reconcile.running.record.configs import configs_of
 from reconcile.running.record.records import RunRecord
 from reconcile.running.record.run import Run
-from reconcile.running.record.tables import STAGED, STAGING, UNDOING, moves, work_move
+from reconcile.running.record.states import MoveState, RunState
+from reconcile.running.record.tables import moves, work_move
 from reconcile.wording import count
 
 _SAMPLE = 20
@@ -29,12 +30,12 @@ def older_than_stores(catalog: Catalog, record: RunRecord, desired: DesiredState
     ``desired`` are the run's configs, by default those at the paths on record. None, too, where nothing can be found
     out. Writes nothing and takes no lock.
     """
-    if record.state not in (STAGING, UNDOING) or record.switched_at is not None:
+    if record.state not in (RunState.STAGING, RunState.UNDOING) or record.switched_at is not None:
         return None
     run = Run(catalog, record, epoch=0)
     query = (
         sa.select(moves)
-        .where(moves.c.run_id == record.run_id, moves.c.state == STAGED)
+        .where(moves.c.run_id == record.run_id, moves.c.state == MoveState.STAGED)
         .order_by(moves.c.seq)
         .limit(_SAMPLE)
     )

@@ -29,17 +29,8 @@ from reconcile.running.phases.references import (
 from reconcile.running.record.identity import check_database
 from reconcile.running.record.records import RunRecord
 from reconcile.running.record.run import Run
-from reconcile.running.record.tables import (
-    DELETED,
-    INTENDED,
-    STAGED,
-    UNDONE,
-    WRITTEN,
-    WorkMove,
-    as_after,
-    moves,
-    same_row,
-)
+from reconcile.running.record.states import MoveState, Origin, Removal, RunState
+from reconcile.running.record.tables import WorkMove, as_after, moves, same_row
 from reconcile.stores import Stat, Store
 from reconcile.stores.addresses import Key
 
@@ -90,7 +81,7 @@ def preview_clean(
             deleted += 1
         else:
             stays[why_one] += 1
-    pairs = run.backend_pairs(moves.c.state == STAGED)
+    pairs = run.backend_pairs(moves.c.state == MoveState.STAGED)
     unsure = tuple((source, dest) for source, dest in pairs if _may_be_one(stores[source], stores[dest]))
     return CleanPreview(run_id, deleted, dict(sorted(stays.items())), same_place=unsure)
 
@@ -104,8 +95,8 @@ def _reasons(run: Run, desired: DesiredState, stores: Mapping[str, Store]) -> It
     sources = {source for source, _dest in run.backend_pairs()}
     others = referred_by_other_names(run.catalog, [desired.places[name].address for name in sources])
     staged, later = staged_by_others(run), run.later_runs()
-    left = (moves.c.cleaned.is_distinct_from(DELETED), ~moves.c.keep)
-    for batch in run.batches(STAGED, _BATCH_DOCUMENTS, *left):
+    left = (moves.c.cleaned.is_distinct_from(Removal.DELETED), ~moves.c.keep)
+    for batch in run.batches(MoveState.STAGED, _BATCH_DOCUMENTS, *left):
         by_rows = _told_by_rows(run, batch, later)
         broken = look_at_copies(run, desired, stores, batch).broken
         keys = {work.seq: _source_key(work, desired) for work in batch}
@@ -152,16 +143,16 @@ def _looked_at(store: Store, keys: list[Key]) -> dict[Key, Stat]:
 
 def preview_undo(catalog: Catalog, record: RunRecord) -> UndoPreview:
     """Return what a plain undo of a run would come to, from its record and the catalog."""
-    if record.state == UNDONE:
+    if record.state == RunState.UNDONE:
         return UndoPreview(record.run_id, already="the run is undone already")
     check_database(catalog, record)
     mine = moves.c.run_id == record.run_id
     count = sa.select(sa.func.count()).select_from(moves)
     if record.switched_at is None:
-        own = count.where(mine, moves.c.origin.in_((INTENDED, WRITTEN)))
+        own = count.where(mine, moves.c.origin.in_((Origin.INTENDED, Origin.WRITTEN)))
         with catalog.read(bulk=True) as connection:
             return UndoPreview(record.run_id, copies=int(connection.execute(own).scalar_one()))
-    switched = sa.and_(mine, moves.c.state == STAGED)
+    switched = sa.and_(mine, moves.c.state == MoveState.STAGED)
     as_left = sa.exists().where(same_row(archive_metadata), as_after(archive_metadata))
     with catalog.read(bulk=True) as connection:
         catalog.favour_hash_joins(connection)

@@ -22,7 +22,8 @@ from reconcile.planning.summary import Counts
 from reconcile.running.phases.undo_plan import CLOCK_SKEW_SECONDS, reverse, staged_moves, undo_header
 from reconcile.running.record.in_place import not_of_run
 from reconcile.running.record.records import RunRecord
-from reconcile.running.record.tables import STAGED, moves, same_row
+from reconcile.running.record.states import MoveState
+from reconcile.running.record.tables import moves, same_row
 
 
 def plan_with_changes(catalog: Catalog, record: RunRecord, desired: DesiredState, undo_plan: Path) -> PlanFile:
@@ -47,7 +48,9 @@ def _decisions(connection: Connection, record: RunRecord, desired: DesiredState)
     scope = Scope.of(record.header.scope)
     recorded = staged_moves(connection, record)
     work = next(recorded, None)
-    mine = sa.exists().where(moves.c.run_id == record.run_id, moves.c.state == STAGED, same_row(archive_metadata))
+    mine = sa.exists().where(
+        moves.c.run_id == record.run_id, moves.c.state == MoveState.STAGED, same_row(archive_metadata)
+    )
     condition = sa.and_(
         scope.condition(), archive_metadata.c.content_url.is_not(None), sa.or_(mine, ~not_of_run(record))
     )

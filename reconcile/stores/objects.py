@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, ClassVar, TypeVar
 
+from reconcile.control import in_batches
 from reconcile.errors import BackendError, DocumentError, TransientError
 from reconcile.stores.addresses import Key, ObjectAddress
 from reconcile.stores.base import Known, Stat
@@ -120,8 +121,7 @@ class ObjectStore(DocumentStore):
                 doomed.append(str(content.key))
             else:
                 answer[content.key] = DocumentError("content_changed", "the ETag is not that of the content copied")
-        for start in range(0, len(doomed), self.delete_page):
-            page = doomed[start : start + self.delete_page]
+        for page in self._pages(doomed):
             if self._deletes_many:
                 try:
                     answer |= self._again(partial(self._answered, self._delete_many, page), page)
@@ -132,6 +132,10 @@ class ObjectStore(DocumentStore):
             one_by_one = [(key, versions[key]) for key in page]
             answer |= dict(zip(page, self.each(partial(self.outcome, self._delete_one), one_by_one), strict=True))
         return answer
+
+    def _pages(self, keys: list[str]) -> list[list[str]]:
+        """Cut keys into those of one deleting request each."""
+        return list(in_batches(keys, self.delete_page))
 
     def _delete_one(self, key_and_version: tuple[str, str]) -> None:
         self._answered(self._delete_version, [key_and_version[0]], key_and_version)

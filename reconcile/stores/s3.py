@@ -375,6 +375,11 @@ class S3Store(ObjectStore):
                 raise DocumentError("content_changed", "the ETag is not that of the content copied") from None
             raise
 
+    def _pages(self, keys: list[str]) -> list[list[str]]:
+        from reconcile.stores.s3_whole import pages  # noqa: PLC0415 - with botocore
+
+        return pages(keys, self.delete_page)
+
     def _delete_many(self, keys: list[str]) -> dict[Key, DocumentError | None]:
         with translated(self._where):
             errors = self._deletes.delete_many(keys)

@@ -171,6 +171,8 @@ class S3Clients:
         return session
 
     def _make_boto(self) -> Any:  # noqa: ANN401
+        from reconcile.stores.s3_whole import write_whole  # noqa: PLC0415 - with botocore
+
         config = _only_given(
             retries={"total_max_attempts": 1},
             connect_timeout=10,
@@ -184,6 +186,7 @@ class S3Clients:
         region = self.region if url or self._region else None
         client = self._session.client("s3", region, endpoint_url=url, config=config)
         client.meta.events.register_first("needs-retry.s3", self._judge_answer)
+        write_whole(client)
         return client
 
     def _judge_answer(self, response: tuple[Any, dict[str, Any]] | None, **_more: object) -> None:

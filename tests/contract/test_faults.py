@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import stamina
 
-from reconcile.errors import BackendError, DeniedError, TransientError
+from reconcile.errors import BackendError, DeniedError, DocumentError, TransientError
 from reconcile.payload import md5
 from reconcile.stores import Content, Known, Stat, Store, Write, documents, open_store
 from reconcile.stores.addresses import Document, Key
@@ -103,6 +103,16 @@ def test_transient_errors_are_tried_again(store: tuple[Store, FaultProxy], fault
     assert set(subject.delete(known).values()) == {None}
     proxy.rule = None
     assert not list(subject.listing())
+
+
+def test_what_is_never_served_fails_alone(store: tuple[Store, FaultProxy]) -> None:
+    """One key that the server fails on, whatever is tried; the others are served."""
+    subject, proxy = store
+    keys = [subject.address.key(name) for name in DOCUMENTS]
+    proxy.rule = lambda request, forward: busy(request, forward) if "/07" in request.path else forward(request)
+    for answers in (subject.write(writes(subject)), subject.read(keys)):
+        failed = {key: answer for key, answer in answers.items() if isinstance(answer, DocumentError)}
+        assert {key: error.reason for key, error in failed.items()} == {keys[7]: "unserved"}
 
 
 @pytest.mark.parametrize("verb", ["read", "write", "look", "delete", "list"])

@@ -20,12 +20,14 @@ from reconcile import secret
 from reconcile.catalog.tables import archive_metadata
 from reconcile.errors import ReconcileError
 from reconcile.planning.model import Pinned
-from reconcile.running.phases.order import Phases, order, undo_plan
+from reconcile.running.phases import order, undo_plan
+from reconcile.running.phases.order import Phases
 from reconcile.running.phases.stage import Stager
 from reconcile.running.phases.switch import Switcher
 from reconcile.running.record.outcome import Outcome
 from reconcile.running.record.run import Run
-from reconcile.running.record.tables import STAGED, moves, same_row
+from reconcile.running.record.states import MoveState
+from reconcile.running.record.tables import moves, same_row
 from reconcile.stores.documents import DocumentStore
 from reconcile.stores.localfs import FileStore
 from tests.archives import new_sqlite
@@ -174,7 +176,7 @@ def switch_row_by_row(patch: Patch) -> None:
     """Repoint one row a transaction."""
 
     def broken(self: Switcher, connection: sa.Connection) -> int:
-        mine = sa.select(moves).where(moves.c.run_id == self.run.run_id, moves.c.state == STAGED)
+        mine = sa.select(moves).where(moves.c.run_id == self.run.run_id, moves.c.state == MoveState.STAGED)
         for row in connection.execute(mine).all():
             connection.execute(
                 sa.update(archive_metadata)

@@ -15,7 +15,7 @@ import pytest
 from attrs import frozen
 
 from reconcile.planning.planfile import undo_path
-from reconcile.running.phases.order import copy, stage
+from reconcile.running.phases import copy, stage
 from reconcile.stores.documents import DocumentStore
 from reconcile.stores.localfs import FileStore
 from reconcile.stores.tables import TableStore

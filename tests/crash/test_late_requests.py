@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from reconcile.errors import Interrupted, LockedError
+from reconcile.running.record import late_requests
 from reconcile.stores import s3_delete
 from tests.archives import Place
 from tests.cli.runner import reconcile
@@ -58,6 +59,7 @@ def killed(
 ) -> Iterator[tuple[World, LoadBalancer]]:
     """An archive in S3 whose move to the database was killed while a request to delete its sources waits."""
     monkeypatch.setattr(s3_delete, "LIFE_SECONDS", LIFE)
+    monkeypatch.setattr(late_requests, "HANDLING_SECONDS", 2)
     world = World(folder, database)
     world.fill(DOCUMENTS)
     place = Place(folder, world.url, None)
@@ -98,8 +100,6 @@ def test_a_request_that_arrives_in_time_costs_nothing_either(killed: tuple[World
     world, balancer = killed
     source, truth = world.folder / "config.yaml", world.read(world.folder / "dest.yaml")
     with pytest.MonkeyPatch.context() as patch:
-        from reconcile.running.record import late_requests
-
         original = late_requests._wait_for
 
         def arrives(*args: object) -> None:
@@ -132,7 +132,6 @@ def test_the_wait_can_be_left_and_taken_up_again(killed: tuple[World, LoadBalanc
 def test_the_wait_can_be_interrupted(killed: tuple[World, LoadBalancer], monkeypatch: pytest.MonkeyPatch) -> None:
     from reconcile import verbs
     from reconcile.control import Control
-    from reconcile.running.record import late_requests
 
     world, _balancer = killed
     control = Control()
@@ -154,7 +153,6 @@ def test_the_wait_can_be_interrupted(killed: tuple[World, LoadBalancer], monkeyp
 def test_a_run_without_such_deletes_does_not_wait(
     folder: Path, database: str, swift: SwiftServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from reconcile.running.record import late_requests
 
     monkeypatch.setattr(late_requests, "_wait_for", lambda *_: pytest.fail("it waited"))
     world = World(folder, database)
@@ -171,8 +169,7 @@ def test_a_clean_that_ended_by_itself_leaves_nothing_to_wait_for(
     """Interrupted after a batch: all that it sent was answered."""
     from reconcile import verbs
     from reconcile.control import Control
-    from reconcile.running.phases.order import clean
-    from reconcile.running.record import late_requests
+    from reconcile.running.phases import clean
 
     world = World(folder, database)
     world.fill(DOCUMENTS)

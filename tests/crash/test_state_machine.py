@@ -20,8 +20,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from examples.service_reader import read_all
 from reconcile import verbs
 from reconcile.errors import ReconcileError
+from reconcile.running.phases import clean, order, rollback, stage, switch
 from reconcile.running.phases.options import RunOptions
-from reconcile.running.phases.order import clean, order, rollback, stage, switch
 from reconcile.running.record.records import find_runs
 from reconcile.secret import Secret
 from reconcile.stores.localfs import FileStore

@@ -17,6 +17,7 @@ from reconcile import verbs
 from reconcile.errors import LockedError
 from reconcile.running.phases.options import RunOptions
 from reconcile.running.phases.owner_mark import Mark
+from reconcile.running.record import late_requests
 from reconcile.stores import s3_delete
 from tests.archives import Place
 from tests.cli.desk import last_run
@@ -88,6 +89,7 @@ WAYS: dict[str, Callable[[World, Any], Way]] = {
 @pytest.fixture
 def way(request: pytest.FixtureRequest, folder: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> Way:
     monkeypatch.setattr(s3_delete, "LIFE_SECONDS", LIFE)
+    monkeypatch.setattr(late_requests, "HANDLING_SECONDS", 2)
     needs_server = request.param != "db_to_db2"
     server = request.getfixturevalue("swift") if needs_server else None
     return WAYS[request.param](World(folder, database), server)

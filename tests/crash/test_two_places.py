@@ -25,8 +25,8 @@ from reconcile import verbs
 from reconcile.control import Control
 from reconcile.errors import ReconcileError
 from reconcile.running.clean_kept import clean as clean_kept
+from reconcile.running.phases import clean, order, rollback, stage, switch
 from reconcile.running.phases.options import RunOptions
-from reconcile.running.phases.order import clean, order, rollback, stage, switch
 from reconcile.running.record.records import find_runs
 from reconcile.secret import Secret
 from reconcile.stores.localfs import FileStore

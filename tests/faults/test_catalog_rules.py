@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from reconcile.errors import CatalogError, StaleError
-from reconcile.running.phases.order import order
+from reconcile.running.phases import order
 from tests.archives import new_sqlite
 from tests.cli.runner import here
 from tests.world import COMPRESSED, DB, DB2, World, localfs

@@ -17,8 +17,9 @@ import pytest
 
 from reconcile.catalog import lock
 from reconcile.errors import CatalogError, LockedError, PlaceChangedError, ReconcileError
+from reconcile.running.phases import order, stage
 from reconcile.running.phases.clean import Cleaner
-from reconcile.running.phases.order import Phases, order, stage
+from reconcile.running.phases.order import Phases
 from reconcile.running.phases.stage import Stager
 from reconcile.running.phases.switch import Switcher
 from tests.archives import connect, new_sqlite

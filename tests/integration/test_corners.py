@@ -21,7 +21,7 @@ from reconcile.errors import (
     UnconfirmedError,
 )
 from reconcile.planning.planfile import open_plan
-from reconcile.running.phases.order import order
+from reconcile.running.phases import order
 from reconcile.running.record.outcome import Outcome
 from reconcile.running.record.records import find_runs
 from reconcile.secret import Secret

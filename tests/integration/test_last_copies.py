@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reconcile.running.phases.order import counterparts
+from reconcile.running.phases import counterparts
 from reconcile.stores.localfs import FileStore
 from tests.archives import Place, new_sqlite
 from tests.cli.desk import last_run
@@ -78,7 +78,7 @@ def test_clean_ends_where_not_one_copy_is_intact(lite: World) -> None:
 
 
 def test_an_apply_that_resumes_long_after_its_switch_looks_too(lite: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    from reconcile.running.phases.order import clean as cleaning
+    from reconcile.running.phases import clean as cleaning
     from tests.crash.test_broken_builds import Killed, kill_at
 
     plan = lite.plan(lite.folder / "config.yaml", lite.folder / "dest.yaml")

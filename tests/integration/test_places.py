@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from reconcile.running.phases.order import aliases
+from reconcile.running.phases import aliases
 from reconcile.running.record.records import find_runs
 from reconcile.stores import Store, Write, identities
 from reconcile.stores.addresses import FileAddress

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from reconcile.errors import PlaceChangedError
-from reconcile.running.phases.order import switch
+from reconcile.running.phases import switch
 from reconcile.running.phases.stage import Stager
 from tests.archives import Place, new_sqlite
 from tests.cli.desk import last_run

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from reconcile.errors import StaleError
+from reconcile.errors import StageFailedError, StaleError
 from tests.archives import md5
 from tests.cli.desk import last_run
 from tests.cli.runner import here
-from tests.world import DB, DB2, World
+from tests.world import COMPRESSED, DB, DB2, World, localfs
 
 
 @pytest.fixture
@@ -90,3 +90,23 @@ def test_what_a_service_added_since_is_still_told(moved: World) -> None:
     )
     with pytest.raises(StaleError, match="sha256:0001: added since"):
         moved.undo()
+
+
+def test_what_another_zlib_would_encode_otherwise_is_not_restored(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R5: the library was another one when the source was compressed; nothing is switched back to other bytes."""
+    world.fill(6)
+    world.apply(world.plan(world.config("config", DB), world.config("packed", DB2 | COMPRESSED), "p1.json"))
+    packed = world.tables()
+    world.apply(
+        world.plan(world.folder / "packed.yaml", world.config("dest", localfs(world.folder / "data")), "p2.json")
+    )
+    switched = world.tables()
+    with monkeypatch.context() as another:
+        another.setattr("reconcile.payload.ZLIB_LEVEL", 9)
+        with pytest.raises(StageFailedError, match="not_reproducible"):
+            world.undo("p2.undo.json")
+    assert world.tables()["archive_metadata"] == switched["archive_metadata"]
+    world.undo("p2.undo.json")
+    assert world.tables() == packed

@@ -117,7 +117,7 @@ class SwiftServer:
     """The all-in-one server: ``url`` is the S3 endpoint, ``auth_url`` the one of Swift's v1 auth."""
 
     def __init__(self) -> None:
-        from tests.servers.ports import free_port
+        from tests.servers.ports import free_port, wait_for
 
         port = free_port(4)
         self.url = f"http://127.0.0.1:{port}"
@@ -130,7 +130,9 @@ class SwiftServer:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
+        for service in range(1, len(SERVICES) + 1):
+            wait_for(port + service, 60)
         while True:
             try:
                 urllib.request.urlopen(f"{self.url}/healthcheck", timeout=1).close()

@@ -8,7 +8,8 @@ from reconcile.control import Control, RateLimit, at_rate
 from reconcile.errors import Interrupted
 from reconcile.planning.model import After, Before, Move
 from reconcile.running.phases.budget import Budget
-from reconcile.running.record.tables import PLANNED, WorkMove
+from reconcile.running.record.states import MoveState
+from reconcile.running.record.tables import WorkMove
 
 
 def work(seq: int, size: int | None = 10, document: str | None = None) -> WorkMove:
@@ -16,7 +17,7 @@ def work(seq: int, size: int | None = 10, document: str | None = None) -> WorkMo
     move = Move(
         "u", "b", document or str(seq), f"{seq}.json", "source.object_store", "dest.object_store", before, after
     )
-    return WorkMove(seq, move, "s", "k", PLANNED, None, False, *[None] * 9)
+    return WorkMove(seq, move, "s", "k", MoveState.PLANNED, None, False, *[None] * 9)
 
 
 def spent(budget: Budget, *sizes: int | None) -> list[int]:

@@ -21,6 +21,26 @@ def test_every_reason_is_in_the_docs() -> None:
         assert f"| `{code}` | {meaning} |" in text
 
 
+def test_every_reason_is_produced_by_a_test() -> None:
+    tests = Path(__file__).parents[1]
+    text = "".join(file.read_text() for file in tests.rglob("test_*.py"))
+    assert not [code for code in REASONS if not re.search(rf"[\"' :=]{code}\b", text)]
+
+
+def test_safety_names_tests_for_each_rule_and_they_are_there() -> None:
+    text = (DOCS / "safety.md").read_text()
+    rules = re.split(r"\n\*\*(R\d) ", text.partition("## The rules")[2].partition("\n## ")[0])
+    assert rules[1::2] == [f"R{number}" for number in range(1, 9)]
+    for rule, section in zip(rules[1::2], rules[2::2], strict=True):
+        assert "*Tests:*" in section, rule
+    root = DOCS.parent
+    for file in re.findall(r"`(tests/[^`]+)`", text):
+        assert (root / file).exists(), file
+    written = "".join(file.read_text() for file in (root / "tests").rglob("test_*.py"))
+    for name in re.findall(r"`(test_[a-z_0-9]+)`", text):
+        assert f"def {name}(" in written, name
+
+
 def test_every_exit_code_is_in_the_docs() -> None:
     text = (DOCS / "exit-codes.md").read_text()
     codes = {

@@ -19,7 +19,7 @@ from reconcile.planning.model import Duration, Forecast
 from reconcile.planning.planfile import PlanFile, open_plan
 from reconcile.planning.rates import read_rates
 from reconcile.rendering.output import FORMS, rendered_plan
-from reconcile.running.phases.order import clean, stage, switch
+from reconcile.running.phases import clean, stage, switch
 from reconcile.stores import objects
 from reconcile.stores.costs import COSTS
 from reconcile.stores.s3 import S3Store

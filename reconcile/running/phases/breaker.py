@@ -8,8 +8,8 @@ from attrs import define, field
 
 from reconcile.errors import BackendError, UnconfirmedError
 from reconcile.planning.desired import DesiredState
-from reconcile.running.phases.copy import Outcome
-from reconcile.running.record.tables import STAGED
+from reconcile.running.phases.copy import CopyOutcome
+from reconcile.running.record.states import MoveState
 
 _ALL_MISSING = 20  # so many documents missing and none there: it is the store, not the documents
 _ALL_UNCONFIRMED = 5
@@ -25,10 +25,10 @@ class Health:
     _missing: Counter[str] = field(factory=Counter)
     _unconfirmed: Counter[str] = field(factory=Counter)
 
-    def count(self, outcome: Outcome) -> None:
+    def count(self, outcome: CopyOutcome) -> None:
         """Count one document."""
         move = outcome.copy.work.move
-        if outcome.state == STAGED:
+        if outcome.state == MoveState.STAGED:
             self._sound |= {move.source, move.dest}
         elif outcome.error is not None and outcome.error.reason == "source_missing":
             self._missing[move.source] += 1

@@ -29,18 +29,8 @@ from reconcile.running.phases.references import (
 )
 from reconcile.running.record.next_steps import undo_command
 from reconcile.running.record.run import Run
-from reconcile.running.record.tables import (
-    CLEANING,
-    DELETED,
-    KEPT,
-    MARKED,
-    STAGED,
-    SWITCHED,
-    WorkMove,
-    moves,
-    runs,
-    same_row,
-)
+from reconcile.running.record.states import Deleting, MoveState, Removal, RunState
+from reconcile.running.record.tables import WorkMove, moves, runs, same_row
 from reconcile.stores import Known, Location, Store
 from reconcile.wording import count
 
@@ -82,14 +72,14 @@ class Cleaner:
             self.run.catalog, [self.desired.places[name].address for name in sources]
         )
         self._staged = staged_by_others(self.run)
-        to_do = (moves.c.cleaned.is_(None) | (moves.c.cleaned == MARKED), ~moves.c.keep)
+        to_do = (moves.c.cleaned.is_(None) | (moves.c.cleaned == Removal.MARKED), ~moves.c.keep)
         documents, size = self._count(*to_do)
         if not documents:
             return
         self._find_same_places()
-        self.owner.begin_phase(CLEANING)
+        self.owner.begin_phase(Deleting.CLEANING)
         self.control.progress.phase("clean", documents, size)
-        batches = self.run.batches(STAGED, self.rate.batch(_BATCH_DOCUMENTS), *to_do)
+        batches = self.run.batches(MoveState.STAGED, self.rate.batch(_BATCH_DOCUMENTS), *to_do)
         in_parallel(
             self.control, self.pipelines, at_rate(self.control, self.rate, batches), self._clean_batch, self._report
         )
@@ -102,7 +92,7 @@ class Cleaner:
 
     def _count(self, *conditions: sa.ColumnElement[bool]) -> tuple[int, int]:
         query = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(moves.c.before_size), 0)).where(
-            moves.c.run_id == self.run.run_id, moves.c.state == STAGED, *conditions
+            moves.c.run_id == self.run.run_id, moves.c.state == MoveState.STAGED, *conditions
         )
         with self.run.catalog.read() as connection:
             count, size = connection.execute(query).one()
@@ -123,18 +113,20 @@ class Cleaner:
         """Keep the sources that one of the conditions holds for."""
         still_to_clean = sa.and_(
             moves.c.run_id == self.run.run_id,
-            moves.c.state == STAGED,
-            moves.c.cleaned.is_(None) | (moves.c.cleaned == MARKED),
+            moves.c.state == MoveState.STAGED,
+            moves.c.cleaned.is_(None) | (moves.c.cleaned == Removal.MARKED),
         )
         with self.run.writing(bulk=True) as connection:
             self.run.catalog.favour_hash_joins(connection)
             for condition in conditions:
-                connection.execute(sa.update(moves).where(still_to_clean, condition).values(cleaned=KEPT, detail=why))
+                connection.execute(
+                    sa.update(moves).where(still_to_clean, condition).values(cleaned=Removal.KEPT, detail=why)
+                )
 
     def _find_same_places(self) -> None:
         """Find stores that are one place under two names: a marker written at one is seen at the other."""
         self._same_place = SamePlace(self.run.run_id, self.stores)
-        for source, dest in self.run.backend_pairs(moves.c.state == STAGED):
+        for source, dest in self.run.backend_pairs(moves.c.state == MoveState.STAGED):
             if self._same_place(source, dest):
                 why = f"{source} and {dest} are one place under two names; nothing is deleted there"
                 self.control.progress.say(why)
@@ -152,13 +144,13 @@ class Cleaner:
             if work.move.before.content_url in back:
                 why = "its catalog row refers to it again"
             if why:
-                results.append((work, KEPT, why))
+                results.append((work, Removal.KEPT, why))
             else:
                 doomed.append((key, work))
         last = self._last_copies([work for _key, work in doomed])
         for key, work in doomed:
             if work.seq in last:
-                results.append((work, KEPT, NOT_INTACT))
+                results.append((work, Removal.KEPT, NOT_INTACT))
             else:
                 by_source.setdefault(work.move.source, {}).setdefault(key, []).append(work)
         for source, keys in by_source.items():
@@ -199,10 +191,10 @@ class Cleaner:
             present = store.look(list(keys))
             if present:
                 self.owner.check(source)  # which raises: the place is not certain
-            return [(work, KEPT, NOT_FOUND) for works in keys.values() for work in works]
+            return [(work, Removal.KEPT, NOT_FOUND) for works in keys.values() for work in works]
         shared = self.owner.why_not_delete(source)
         if shared:
-            return [(work, KEPT, shared) for works in keys.values() for work in works]
+            return [(work, Removal.KEPT, shared) for works in keys.values() for work in works]
         self.owner.check(source)
         for dest in {work.move.dest for works in keys.values() for work in works}:
             self.owner.check(dest, deletes=False)
@@ -214,9 +206,9 @@ class Cleaner:
         self._mark([work for works in keys.values() for work in works])
         known = [Known(key, works[0].source_version or "") for key, works in keys.items()]
         for key, error in store.delete(known).items():
-            state, why = (KEPT, error.detail) if error else (DELETED, None)
+            state, why = (Removal.KEPT, error.detail) if error else (Removal.DELETED, None)
             if error and error.reason in ("refused", "unserved"):  # the store's trouble: to be tried again
-                state = MARKED
+                state = Removal.MARKED
                 self._refused.append(f"{'/'.join(keys[key][0].move.document)}: {error.detail}")
             results += [(work, state, why) for work in keys[key]]
         return results
@@ -254,16 +246,16 @@ class Cleaner:
         """
         with self.run.writing() as connection:
             state = connection.execute(sa.select(runs.c.state).where(runs.c.run_id == self.run.run_id)).scalar_one()
-            if state != SWITCHED:
+            if state != RunState.SWITCHED:
                 raise SupersededError(f"run {self.run.run_id} is {state}: it may not clean any more")
-            self.run.update_moves(connection, [{"seq": work.seq, "cleaned": MARKED} for work in works])
+            self.run.update_moves(connection, [{"seq": work.seq, "cleaned": Removal.MARKED} for work in works])
 
     def _report(self, results: list[tuple[WorkMove, str, str | None]]) -> None:
-        deleted = sum(state == DELETED for _work, state, _why in results)
+        deleted = sum(state == Removal.DELETED for _work, state, _why in results)
         for work, state, why in results:
             move = work.move
             fields = {"phase": "clean", "user": move.userId, "bucket": move.bucket, "archiveId": move.archiveId}
-            if state != DELETED:
+            if state != Removal.DELETED:
                 log.warning("source kept", reason=why, source=move.before.content_url, **fields)
             else:
                 log.debug("source deleted", source=move.before.content_url, **fields)

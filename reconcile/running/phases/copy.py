@@ -8,7 +8,8 @@ from reconcile.errors import DocumentError
 from reconcile.payload import LARGEST, md5
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.evidence import check_content, encode, found_copy
-from reconcile.running.record.tables import ADOPTED, FAILED, INTENDED, STAGED, WRITTEN, WorkMove
+from reconcile.running.record.states import MoveState, Origin
+from reconcile.running.record.tables import WorkMove
 from reconcile.stores import Content, Shortcut, Stat, Store, Transfer, Transferred, Write
 from reconcile.stores.addresses import Key
 
@@ -34,12 +35,12 @@ class Copy:
 
 
 @frozen
-class Outcome:
+class CopyOutcome:
     """What came of one move. ``stat`` is the confirmed copy's."""
 
     copy: Copy
-    state: str
-    origin: str | None = None
+    state: MoveState
+    origin: Origin | None = None
     stat: Stat | None = None
     error: DocumentError | None = None
 
@@ -60,13 +61,16 @@ def transfer_of(copy: Copy, way: Shortcut) -> Transfer | None:
     return Transfer(copy.source_key, copy.dest_key, before.digest or "", restore.attributes if restore else {})
 
 
-def transferred(copy: Copy, done: Transferred | DocumentError) -> Outcome:
+def transferred(copy: Copy, done: Transferred | DocumentError) -> CopyOutcome:
     """Return what came of a copy that did not come through us."""
     if isinstance(done, DocumentError):
-        return Outcome(copy, FAILED, INTENDED, error=done)
+        return CopyOutcome(copy, MoveState.FAILED, Origin.INTENDED, error=done)
     compressed = bool(copy.work.move.before.is_compressed)
-    return Outcome(
-        Copy(copy.work, copy.source_key, copy.dest_key, done, compressed=compressed), STAGED, WRITTEN, done.stat
+    return CopyOutcome(
+        Copy(copy.work, copy.source_key, copy.dest_key, done, compressed=compressed),
+        MoveState.STAGED,
+        Origin.WRITTEN,
+        done.stat,
     )
 
 
@@ -91,15 +95,15 @@ def check_reproduced(copy: Copy) -> None:
         )
 
 
-def found_there(copy: Copy, stat: Stat, dest: Store) -> Outcome:
+def found_there(copy: Copy, stat: Stat, dest: Store) -> CopyOutcome:
     """Decide about content that was at the destination before us: adopt it, or leave it alone and say so."""
-    origin = WRITTEN if copy.work.origin in (INTENDED, WRITTEN) else ADOPTED
+    origin = Origin.WRITTEN if copy.work.origin in (Origin.INTENDED, Origin.WRITTEN) else Origin.ADOPTED
     any_zlib = copy.compressed and copy.work.restore is None and copy.write is not None
     found = found_copy(dest, copy.dest_key, stat, copy.expected, copy.write.data if any_zlib and copy.write else None)
-    is_theirs = origin == ADOPTED and copy.work.restore is None  # what an undo finds is what was there before
+    is_theirs = origin == Origin.ADOPTED and copy.work.restore is None  # what an undo finds is what was there before
     expiry = dest.expiry_of(copy.dest_key) if found is not None and is_theirs else None
     if found is not None and expiry is None:
-        return Outcome(copy, STAGED, origin, found)
+        return CopyOutcome(copy, MoveState.STAGED, origin, found)
     what = f"the same content, but {expiry}," if expiry else "other content"
     error = DocumentError("destination_occupied", f"{what} is at {copy.work.move.after.content_url}")
-    return Outcome(copy, FAILED, copy.work.origin, error=error)
+    return CopyOutcome(copy, MoveState.FAILED, copy.work.origin, error=error)

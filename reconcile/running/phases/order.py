@@ -47,18 +47,8 @@ from reconcile.running.record.outcome import Outcome, outcome_of
 from reconcile.running.record.records import find_runs
 from reconcile.running.record.run import Run
 from reconcile.running.record.samples import Sampled
-from reconcile.running.record.tables import (
-    ADOPTED,
-    BLOCKED,
-    CHANGED,
-    DONE,
-    FAILED,
-    PLANNED,
-    STAGED,
-    STAGING,
-    moves,
-    work_move,
-)
+from reconcile.running.record.states import MoveState, Origin, RunState
+from reconcile.running.record.tables import moves, work_move
 from reconcile.secret import scrub
 from reconcile.stores import Store, open_store
 from reconcile.wording import count, time_text
@@ -91,7 +81,7 @@ class Phases:
             self.control.progress.step("opening the stores")
             self._open_stores()
             rehearse(self.run, self._stores)
-            if self.run.record.state == STAGING:
+            if self.run.record.state == RunState.STAGING:
                 self._stage()
                 if self.options.stage_only:
                     return self._staged()
@@ -132,7 +122,9 @@ class Phases:
 
     def _open_stores(self) -> None:
         """Open the stores in use; make what the destination's config asks to be made."""
-        self._stores = open_stores(self.run, self.desired, self.options, create=self.run.record.state == STAGING)
+        self._stores = open_stores(
+            self.run, self.desired, self.options, create=self.run.record.state == RunState.STAGING
+        )
         self._owner = Owner(self.run, self._stores, share=self.options.share_destination)
         self._owner.open()
 
@@ -184,9 +176,9 @@ class Phases:
     def _refuse_unfinished(self) -> None:
         """Raise `LimitReachedError` if the budget ended the staging before its end."""
         budget, counts = self.options.budget, self.run.counts()
-        if PLANNED not in counts:
+        if MoveState.PLANNED not in counts:
             return
-        staged, left = counts.get(STAGED, (0, 0))[0], counts[PLANNED][0]
+        staged, left = counts.get(MoveState.STAGED, (0, 0))[0], counts[MoveState.PLANNED][0]
         ended = f"staging was ended by {budget.reached or 'a limit'}"
         raise LimitReachedError(
             f"{ended}: {count(staged)} staged, which stay so, and {left:,} still to be staged; nothing was switched",
@@ -197,9 +189,9 @@ class Phases:
     def _staged(self) -> Outcome:
         """End after staging; rows that changed meanwhile are for a refresh to include."""
         counts = self.run.counts()
-        log.info("staged", phase="stage", documents=counts.get(STAGED, (0, 0))[0])
+        log.info("staged", phase="stage", documents=counts.get(MoveState.STAGED, (0, 0))[0])
         outcome = outcome_of(self.catalog, self.run.run_id)
-        return evolve(outcome, staged=True, changed=counts.get(CHANGED, (0, 0))[0])
+        return evolve(outcome, staged=True, changed=counts.get(MoveState.CHANGED, (0, 0))[0])
 
     def _switch(self) -> None:
         switcher = Switcher(self.run, self.desired, self._stores, self.control, self.options.pipelines)
@@ -263,7 +255,7 @@ class Phases:
         known = sa.exists().where(
             other.c.run_id != moves.c.run_id, (other.c.after_url == url) | (other.c.before_url == url)
         )
-        mine = (moves.c.run_id == self.run.run_id, moves.c.state == STAGED, moves.c.origin == ADOPTED)
+        mine = (moves.c.run_id == self.run.run_id, moves.c.state == MoveState.STAGED, moves.c.origin == Origin.ADOPTED)
         query = sa.select(moves.c.dest).distinct().where(*mine, ~known)
         with self.catalog.read(bulk=True) as connection:
             names = set(connection.execute(query).scalars())
@@ -272,16 +264,16 @@ class Phases:
     def _judge(self) -> None:
         """Raise unless every move is staged, or those that failed may be left."""
         counts = self.run.counts()
-        if CHANGED in counts and not self.options.stage_only:
+        if MoveState.CHANGED in counts and not self.options.stage_only:
             with self.catalog.read() as connection:
                 raise stale(self.run, connection)
-        if FAILED in counts and not (self.options.leave_failed and not self.options.stage_only):
-            raise self._stage_failed(f"{count(counts[FAILED][0])} could not be staged")
+        if MoveState.FAILED in counts and not (self.options.leave_failed and not self.options.stage_only):
+            raise self._stage_failed(f"{count(counts[MoveState.FAILED][0])} could not be staged")
         with self.run.writing() as connection:
             self.run.update(connection, staged_at=database_now(connection))
 
     def _limits(self) -> Limits:
-        total = sum(count for state, (count, _size) in self.run.counts().items() if state != BLOCKED)
+        total = sum(count for state, (count, _size) in self.run.counts().items() if state != MoveState.BLOCKED)
         failures = self.options.max_failures.of(total) if self.options.max_failures else None
         options = self.options
         return Limits(
@@ -294,7 +286,7 @@ class Phases:
         )
 
     def _stage_failed(self, what: str, hint: str | None = None) -> StageFailedError:
-        staged = self.run.counts().get(STAGED, (0, 0))[0]
+        staged = self.run.counts().get(MoveState.STAGED, (0, 0))[0]
         lines = list(self._failed_by_reason())
         if hint is None and self._is_occupied():
             hint = (
@@ -309,8 +301,8 @@ class Phases:
 
     def _failed_by_reason(self) -> Iterator[str]:
         """Yield each reason once, with how many documents failed for it and the first of them."""
-        works = self.run.named(FAILED, _SHOWN)
-        failed = sa.and_(moves.c.run_id == self.run.run_id, moves.c.state == FAILED)
+        works = self.run.named(MoveState.FAILED, _SHOWN)
+        failed = sa.and_(moves.c.run_id == self.run.run_id, moves.c.state == MoveState.FAILED)
         number = sa.func.count()
         query = sa.select(moves.c.reason, number).where(failed).group_by(moves.c.reason).order_by(number.desc())
         with self.catalog.read() as connection:
@@ -330,7 +322,9 @@ class Phases:
         if self.run.record.undo_of is not None or self.run.record.header.policy.overwrite:
             return False
         occupied = sa.select(moves.c.seq).where(
-            moves.c.run_id == self.run.run_id, moves.c.state == FAILED, moves.c.reason == "destination_occupied"
+            moves.c.run_id == self.run.run_id,
+            moves.c.state == MoveState.FAILED,
+            moves.c.reason == "destination_occupied",
         )
         with self.catalog.read() as connection:
             return connection.execute(occupied.limit(1)).first() is not None
@@ -370,7 +364,7 @@ class Phases:
         self._owner.release()
         with self.run.writing() as connection:
             self._owner.forget(connection)
-            self.run.update(connection, state=DONE, finished_at=database_now(connection))
+            self.run.update(connection, state=RunState.DONE, finished_at=database_now(connection))
             if self.run.record.undo_of is not None:
                 mark_undone(connection, self.run.record.undo_of)
         log.info("run finished", phase="done")

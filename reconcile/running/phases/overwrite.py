@@ -13,7 +13,8 @@ from reconcile.running.phases.aliases import SamePlace
 from reconcile.running.phases.copy import Copy
 from reconcile.running.phases.references import referred_by_other_names, staged_by_others
 from reconcile.running.record.run import Run
-from reconcile.running.record.tables import WRITTEN, moves
+from reconcile.running.record.states import Origin
+from reconcile.running.record.tables import moves
 from reconcile.stores import Address, Known, Location, Stat, Store
 from reconcile.stores.addresses import Key
 
@@ -68,7 +69,7 @@ class Room:
         theirs = sa.select(moves.c.dest_store, moves.c.dest_key, moves.c.copy_version).where(
             moves.c.run_id.in_(self.others),
             moves.c.dest_key.in_([copy.work.dest_key for copy in occupied]),
-            moves.c.origin == WRITTEN,
+            moves.c.origin == Origin.WRITTEN,
             moves.c.copy_version.is_not(None),
         )
         with self.run.catalog.read() as connection:

@@ -28,20 +28,8 @@ from reconcile.running.record.executor import executor_name
 from reconcile.running.record.identity import database_record, database_text, same_database
 from reconcile.running.record.next_steps import rebind_command
 from reconcile.running.record.run import Run
-from reconcile.running.record.tables import (
-    ADOPTED,
-    DONE,
-    MARKED,
-    STAGED,
-    UNDONE,
-    executors,
-    late_deletes,
-    marks,
-    moves,
-    places,
-    runs,
-    work_move,
-)
+from reconcile.running.record.states import MoveState, Origin, Removal, RunState
+from reconcile.running.record.tables import executors, late_deletes, marks, moves, places, runs, work_move
 from reconcile.stores import Store
 from reconcile.stores.addresses import Key
 
@@ -346,7 +334,7 @@ class Owner:
             sa.select(moves, is_clean.label("is_clean"))
             .join_from(moves, runs, runs.c.run_id == moves.c.run_id)
             .join(places, sa.and_(places.c.run_id == moves.c.run_id, places.c.name == name))
-            .where(places.c.store == store.address.identity, moves.c.cleaned == MARKED)
+            .where(places.c.store == store.address.identity, moves.c.cleaned == Removal.MARKED)
         )
         with self.run.catalog.read(bulk=True) as connection:
             for *row, of_source in connection.execute(query):
@@ -361,7 +349,7 @@ class Owner:
             .where(
                 places.c.store == store.address.identity,
                 places.c.run_id != self.run.run_id,
-                runs.c.state.not_in((DONE, UNDONE)),
+                runs.c.state.not_in((RunState.DONE, RunState.UNDONE)),
                 runs.c.run_id != (self.run.record.undo_of or ""),
             )
         )
@@ -378,10 +366,10 @@ class Owner:
             .join(runs, runs.c.run_id == moves.c.run_id)
             .where(
                 moves.c.dest_store == store.address.identity,
-                moves.c.state == STAGED,
-                moves.c.origin == ADOPTED,
+                moves.c.state == MoveState.STAGED,
+                moves.c.origin == Origin.ADOPTED,
                 runs.c.undo_of.is_(None),
-                runs.c.state != UNDONE,
+                runs.c.state != RunState.UNDONE,
                 runs.c.run_id.not_in([ends, self.run.record.undo_of or ""]),
             )
             .limit(1)

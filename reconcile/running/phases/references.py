@@ -13,7 +13,8 @@ from reconcile.catalog import Catalog, CatalogRow
 from reconcile.catalog.rows import row_columns, streamed
 from reconcile.catalog.tables import archive_metadata
 from reconcile.running.record.run import Run
-from reconcile.running.record.tables import ADOPTED, INTENDED, STAGED, WRITTEN, moves
+from reconcile.running.record.states import MoveState, Origin
+from reconcile.running.record.tables import moves
 from reconcile.stores import Address, Location
 from reconcile.stores.addresses import FileAddress, Key
 
@@ -80,7 +81,7 @@ def is_referred_source() -> sa.ColumnElement[bool]:
 def has_moved_on(later: Sequence[str]) -> list[sa.ColumnElement[bool]]:
     """Return the conditions that later runs moved a move's document, or have to do with its source."""
     theirs = moves.alias("theirs")
-    named = sa.and_(theirs.c.run_id.in_(later), theirs.c.state == STAGED)
+    named = sa.and_(theirs.c.run_id.in_(later), theirs.c.state == MoveState.STAGED)
     key = ("user_id", "bucket", "archive_id", "document_name")
     return [
         sa.exists().where(named, *(theirs.c[name] == moves.c[name] for name in key)),
@@ -95,7 +96,7 @@ def staged_by_others(run: Run) -> set[Location]:
     if not others:
         return set()
     query = sa.select(moves.c.dest_store, moves.c.dest_key).where(
-        moves.c.run_id.in_(others), moves.c.origin.in_((INTENDED, WRITTEN, ADOPTED))
+        moves.c.run_id.in_(others), moves.c.origin.in_((Origin.INTENDED, Origin.WRITTEN, Origin.ADOPTED))
     )
     with run.catalog.snapshot() as connection:
         rows = connection.execute(query, execution_options=streamed(_READ_AHEAD))

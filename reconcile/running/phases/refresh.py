@@ -26,19 +26,8 @@ from reconcile.planning.reach import Reach
 from reconcile.running.phases.owner_mark import Owner
 from reconcile.running.phases.rollback import Dropper
 from reconcile.running.record.run import Run
-from reconcile.running.record.tables import (
-    BLOCKED,
-    CHANGED,
-    FAILED,
-    PLANNED,
-    STAGED,
-    as_before,
-    blocker_row,
-    load,
-    move_row,
-    moves,
-    same_row,
-)
+from reconcile.running.record.states import MoveState
+from reconcile.running.record.tables import as_before, blocker_row, load, move_row, moves, same_row
 from reconcile.stores import Store, open_store
 
 log = get_logger()
@@ -80,11 +69,13 @@ class Refresher:
         changed, gone = self._give_up()
         dropper = Dropper(self.run, self.desired, self.stores, self.owner, self.control, self.pipelines)
         if changed or gone:
-            dropper.drop((CHANGED,))
+            dropper.drop((MoveState.CHANGED,))
         found = Found(changed=changed, gone=gone, left=dropper.left)
         with self.run.writing(bulk=True) as connection:
             # What was blocked is decided anew: its cause may be fixed, and if not it is refused again.
-            given_up = sa.and_(moves.c.run_id == self.run.run_id, moves.c.state.in_((CHANGED, BLOCKED)))
+            given_up = sa.and_(
+                moves.c.run_id == self.run.run_id, moves.c.state.in_((MoveState.CHANGED, MoveState.BLOCKED))
+            )
             connection.execute(sa.delete(moves).where(given_up))
             taken = self._take(connection, scope, found)
             now = database_now(connection)
@@ -112,13 +103,13 @@ class Refresher:
         mine = moves.c.run_id == self.run.run_id
         unchanged = sa.exists().where(same_row(archive_metadata), as_before(archive_metadata))
         there = sa.exists().where(same_row(archive_metadata))
-        marked = sa.select(sa.func.count()).select_from(moves).where(mine, moves.c.state == CHANGED)
+        marked = sa.select(sa.func.count()).select_from(moves).where(mine, moves.c.state == MoveState.CHANGED)
         with self.run.writing(bulk=True) as connection:
             self.run.catalog.favour_hash_joins(connection)
             connection.execute(
                 sa.update(moves)
-                .where(mine, moves.c.state.in_((PLANNED, STAGED, FAILED)), ~unchanged)
-                .values(state=CHANGED)
+                .where(mine, moves.c.state.in_((MoveState.PLANNED, MoveState.STAGED, MoveState.FAILED)), ~unchanged)
+                .values(state=MoveState.CHANGED)
             )
             total = int(connection.execute(marked).scalar_one())
             changed = int(connection.execute(marked.where(there)).scalar_one()) if total else 0

@@ -17,17 +17,8 @@ from reconcile.catalog.rules import Rule, fire_deferred, meddled, row_sum, rules
 from reconcile.catalog.tables import archive_metadata
 from reconcile.logs import get_logger
 from reconcile.running.record.run import Run
-from reconcile.running.record.tables import (
-    DELETED,
-    PLANNED,
-    STAGED,
-    STAGING,
-    WorkMove,
-    as_before,
-    moves,
-    same_row,
-    work_move,
-)
+from reconcile.running.record.states import MoveState, Removal, RunState
+from reconcile.running.record.tables import WorkMove, as_before, moves, same_row, work_move
 from reconcile.secret import scrub
 from reconcile.stores import Store
 from reconcile.stores.addresses import Key
@@ -72,7 +63,7 @@ def _rehearse(connection: Connection, run: Run, stores: Mapping[str, Store], rul
     sample = _sample(connection, run)
     tried = sa.and_(moves.c.run_id == run.run_id, moves.c.seq.in_([work.seq for work in sample]))
     rest = _rest(connection, tried)
-    if run.record.state == STAGING:
+    if run.record.state == RunState.STAGING:
         _switch(connection, tried, rules)
         if _rest(connection, tried) != rest:
             raise meddled(rules, "a switch changes other columns or rows too, in a trial that was rolled back")
@@ -95,8 +86,8 @@ def _places(work: WorkMove, stores: Mapping[str, Store]) -> list[tuple[str, Key]
 def _sample(connection: Connection, run: Run) -> list[WorkMove]:
     query = (
         sa.select(moves)
-        .where(moves.c.run_id == run.run_id, moves.c.state.in_((PLANNED, STAGED)))
-        .where(moves.c.cleaned.is_distinct_from(DELETED), sa.func.coalesce(moves.c.before_size, 0) <= _LARGEST)
+        .where(moves.c.run_id == run.run_id, moves.c.state.in_((MoveState.PLANNED, MoveState.STAGED)))
+        .where(moves.c.cleaned.is_distinct_from(Removal.DELETED), sa.func.coalesce(moves.c.before_size, 0) <= _LARGEST)
         .order_by(moves.c.seq)
         .limit(_ROWS)
     )

@@ -24,23 +24,8 @@ from reconcile.running.phases.owner_mark import Owner
 from reconcile.running.phases.references import referred_by_other_names, staged_by_others
 from reconcile.running.record.next_steps import apply_command
 from reconcile.running.record.run import Run
-from reconcile.running.record.tables import (
-    CEDED,
-    CHANGED,
-    DROPPING,
-    FAILED,
-    INTENDED,
-    MARKED,
-    PLANNED,
-    STAGED,
-    STAGING,
-    UNDOING,
-    WRITTEN,
-    WorkMove,
-    moves,
-    runs,
-    same_row,
-)
+from reconcile.running.record.states import Deleting, MoveState, Origin, Removal, RunState
+from reconcile.running.record.tables import WorkMove, moves, runs, same_row
 from reconcile.stores import Content, Known, Location, Stat, Store
 from reconcile.stores.addresses import Key
 from reconcile.wording import count
@@ -73,7 +58,9 @@ class Dropper:
     last: list[str] = field(factory=list)
     _not_ours: set[Location] = field(factory=set)
 
-    def drop(self, states: Sequence[str] = (STAGED, PLANNED, FAILED, CHANGED)) -> None:
+    def drop(
+        self, states: Sequence[MoveState] = (MoveState.STAGED, MoveState.PLANNED, MoveState.FAILED, MoveState.CHANGED)
+    ) -> None:
         """Delete the run's own copies, those of moves in these states.
 
         ``left`` names those that are no longer what was written, ``last`` those whose sources are not intact: both
@@ -82,21 +69,21 @@ class Dropper:
         self._give_up_referred(states)
         addresses = [self.desired.places[name].address for name in self.stores]
         self._not_ours = referred_by_other_names(self.run.catalog, addresses) | staged_by_others(self.run)
-        ours = moves.c.origin.in_((INTENDED, WRITTEN))
+        ours = moves.c.origin.in_((Origin.INTENDED, Origin.WRITTEN))
         counts = self.run.counts()
         documents, size = (sum(counts.get(state, (0, 0))[part] for state in states) for part in (0, 1))
-        self.owner.begin_phase(DROPPING)
+        self.owner.begin_phase(Deleting.DROPPING)
         self.control.progress.phase("drop copies", documents, size)
         for state in states:
             batches = self.run.batches(state, _BATCH_DOCUMENTS, ours)
             in_parallel(self.control, self.pipelines, batches, self._drop_batch, self._report)
 
-    def _give_up_referred(self, states: Sequence[str]) -> None:
+    def _give_up_referred(self, states: Sequence[MoveState]) -> None:
         """Let go of copies that are not ours to delete (R3): a row refers to them by now, or another move of this run.
 
         Where a move keeps its URL, at another endpoint, its own row means the source: the run never switched.
         """
-        ours = sa.and_(moves.c.state.in_(states), moves.c.origin.in_((INTENDED, WRITTEN)))
+        ours = sa.and_(moves.c.state.in_(states), moves.c.origin.in_((Origin.INTENDED, Origin.WRITTEN)))
         mine = sa.and_(moves.c.run_id == self.run.run_id, ours)
         keeps_url = moves.c.before_url == moves.c.after_url
         theirs, another = archive_metadata.c.content_url == moves.c.after_url, moves.alias("another")
@@ -113,7 +100,7 @@ class Dropper:
         with self.run.writing(bulk=True) as connection:
             self.run.catalog.favour_hash_joins(connection)
             for condition in conditions:
-                connection.execute(sa.update(moves).where(mine, condition).values(origin=CEDED))
+                connection.execute(sa.update(moves).where(mine, condition).values(origin=Origin.CEDED))
 
     def _drop_batch(self, batch: list[WorkMove]) -> _Dropped:
         last = self._last_copies(batch)
@@ -130,7 +117,12 @@ class Dropper:
             self.run.update_moves(
                 connection,
                 [
-                    {"seq": w.seq, "state": CHANGED if w.state == CHANGED else PLANNED, "origin": None, "cleaned": None}
+                    {
+                        "seq": w.seq,
+                        "state": MoveState.CHANGED if w.state == MoveState.CHANGED else MoveState.PLANNED,
+                        "origin": None,
+                        "cleaned": None,
+                    }
                     for w in dropped.gone
                 ],
             )
@@ -191,15 +183,15 @@ class Dropper:
         """Mark before deleting: whoever takes over waits for what may still arrive at these keys."""
         with self.run.writing() as connection:
             state = connection.execute(sa.select(runs.c.state).where(runs.c.run_id == self.run.run_id)).scalar_one()
-            if state not in (STAGING, UNDOING):
+            if state not in (RunState.STAGING, RunState.UNDOING):
                 raise SupersededError(f"run {self.run.run_id} is {state}: its copies may not be dropped any more")
-            self.run.update_moves(connection, [{"seq": work.seq, "cleaned": MARKED} for work in works])
+            self.run.update_moves(connection, [{"seq": work.seq, "cleaned": Removal.MARKED} for work in works])
 
     def _is_ours(self, work: WorkMove, stat: Stat, source: str) -> bool:
         """Tell whether what is there is what we wrote, or would have written."""
         if self._is_linked(work, source):
             return True
-        if work.origin == WRITTEN and work.after_digest is not None:
+        if work.origin == Origin.WRITTEN and work.after_digest is not None:
             return self._holds(work, stat, work.after_digest)
         return self._is_the_planned_document(work) or self._is_the_source_encoded(work, stat, source)
 

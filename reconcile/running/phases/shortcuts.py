@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from attrs import frozen
 
 from reconcile.planning.desired import DesiredState
-from reconcile.running.phases.copy import Copy, Outcome, transfer_of, transferred
+from reconcile.running.phases.copy import Copy, CopyOutcome, transfer_of, transferred
 from reconcile.running.phases.references import referred_more_than_once
 from reconcile.running.record.run import Run
 from reconcile.stores import Location, Shortcut, Store
@@ -36,7 +36,7 @@ class Ways:
             referred = referred_more_than_once(run, [store.address for store in stores.values()])
         return cls(desired, run.record.keep_source, between, referred)
 
-    def take(self, source: str, dest: str, copies: Sequence[Copy]) -> dict[int, Outcome]:
+    def take(self, source: str, dest: str, copies: Sequence[Copy]) -> dict[int, CopyOutcome]:
         """Copy what a shortcut takes, and return that by seq; the rest is for the ordinary way."""
         way = self.between.get((source, dest))
         if way is None:

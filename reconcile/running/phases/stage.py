@@ -24,26 +24,13 @@ from reconcile.payload import LARGEST, SPOOL_BYTES, md5, recode
 from reconcile.planning.desired import DesiredState
 from reconcile.running.phases.breaker import Health
 from reconcile.running.phases.budget import Budget
-from reconcile.running.phases.copy import Copy, Outcome, check_reproduced, encoded, found_there
+from reconcile.running.phases.copy import Copy, CopyOutcome, check_reproduced, encoded, found_there
 from reconcile.running.phases.options import MEMORY_BYTES
 from reconcile.running.phases.overwrite import Room, make_room
 from reconcile.running.phases.shortcuts import Ways
 from reconcile.running.record.run import Run
-from reconcile.running.record.tables import (
-    ADOPTED,
-    CHANGED,
-    FAILED,
-    INTENDED,
-    PLANNED,
-    STAGED,
-    WRITTEN,
-    Original,
-    WorkMove,
-    as_before,
-    encode_original,
-    moves,
-    same_row,
-)
+from reconcile.running.record.states import MoveState, Origin
+from reconcile.running.record.tables import Original, WorkMove, as_before, encode_original, moves, same_row
 from reconcile.stores import Content, Stat, Store, Transferred
 from reconcile.stores.addresses import Key
 from reconcile.wording import count
@@ -98,8 +85,8 @@ class Stager:
             self.run.index_places()
         self._room = Room.around(self.run, self._others, self.stores)
         counts = self.run.counts()
-        documents, size = counts.get(PLANNED, (0, 0))
-        done, done_size = counts.get(STAGED, (0, 0))
+        documents, size = counts.get(MoveState.PLANNED, (0, 0))
+        done, done_size = counts.get(MoveState.STAGED, (0, 0))
         self._health = Health(self.desired, self._sound())
         if not documents:
             return
@@ -107,7 +94,7 @@ class Stager:
         self.control.progress.phase("stage", documents + done, size + done_size)
         if done:
             self.control.progress.advance(done, done_size)
-        planned = self.run.batches(PLANNED, self.limits.rate.batch(BATCH_DOCUMENTS))
+        planned = self.run.batches(MoveState.PLANNED, self.limits.rate.batch(BATCH_DOCUMENTS))
         parts = (part for batch in self.limits.budget.spend(planned) for part in self._by_size(batch))
         batches = at_rate(self.control, self.limits.rate, parts)
         in_parallel(self.control, self.pipelines, batches, self._stage_batch, self._report)
@@ -115,10 +102,10 @@ class Stager:
 
     def _sound(self) -> set[str]:
         """Return the backends that documents of this run were staged from and to already."""
-        return {name for pair in self.run.backend_pairs(moves.c.state == STAGED) for name in pair}
+        return {name for pair in self.run.backend_pairs(moves.c.state == MoveState.STAGED) for name in pair}
 
-    def _report(self, outcomes: list[Outcome]) -> None:
-        counts = {STAGED: 0, FAILED: 0, CHANGED: 0}
+    def _report(self, outcomes: list[CopyOutcome]) -> None:
+        counts = {MoveState.STAGED: 0, MoveState.FAILED: 0, MoveState.CHANGED: 0}
         size, logger = 0, log.bind(phase="stage")
         for outcome in outcomes:
             counts[outcome.state] += 1
@@ -128,7 +115,7 @@ class Stager:
         log.info("batch staged", phase="stage", documents=len(outcomes), bytes=size, **counts)
         self.control.progress.advance(len(outcomes), size)
         self._health.check()
-        self._failures += counts[FAILED]
+        self._failures += counts[MoveState.FAILED]
         if self.limits.failures is not None and self._failures > self.limits.failures:
             raise TooManyFailuresError(f"{count(self._failures)} could not be staged, --max-failures allows fewer")
 
@@ -147,7 +134,7 @@ class Stager:
         if part:
             yield part
 
-    def _stage_batch(self, batch: Sequence[WorkMove]) -> list[Outcome]:
+    def _stage_batch(self, batch: Sequence[WorkMove]) -> list[CopyOutcome]:
         unchanged = self._unchanged(batch)
         outcomes = []
         groups: dict[tuple[str, str], list[Copy]] = {}
@@ -183,24 +170,25 @@ class Stager:
         with self.run.catalog.read() as connection:
             return set(connection.execute(query).scalars())
 
-    def _overtaken(self, batch: Sequence[WorkMove], outcomes: list[Outcome]) -> list[Outcome]:
+    def _overtaken(self, batch: Sequence[WorkMove], outcomes: list[CopyOutcome]) -> list[CopyOutcome]:
         """Tell what services wrote or removed while it was read from what is damaged: by its row, which changes too."""
         if not any(outcome.error and outcome.error.reason in _BY_SERVICES_TOO for outcome in outcomes):
             return outcomes
         time.sleep(GRACE_SECONDS)
         unchanged = self._unchanged(batch)
         return [
-            o if o.state != FAILED or o.copy.work.seq in unchanged else _changed(o.copy, o.origin) for o in outcomes
+            o if o.state != MoveState.FAILED or o.copy.work.seq in unchanged else _changed(o.copy, o.origin)
+            for o in outcomes
         ]
 
-    def _stage_group(self, source_name: str, dest_name: str, copies: list[Copy]) -> list[Outcome]:
+    def _stage_group(self, source_name: str, dest_name: str, copies: list[Copy]) -> list[CopyOutcome]:
         """Copy what goes from one store to one other. Several rows of one destination are one copy."""
         source, dest = self.stores[source_name], self.stores[dest_name]
         source.check_place()
         dest.check_place()
-        dest.tidy([copy.dest_key for copy in copies if copy.work.origin == INTENDED])
+        dest.tidy([copy.dest_key for copy in copies if copy.work.origin == Origin.INTENDED])
         present = dest.glance(list({copy.dest_key for copy in copies}))
-        self._record_intent([c for c in copies if c.dest_key not in present and c.work.origin != INTENDED])
+        self._record_intent([c for c in copies if c.dest_key not in present and c.work.origin != Origin.INTENDED])
         short = self._ways.take(source_name, dest_name, [copy for copy in copies if copy.dest_key not in present])
         short |= _already_restored(copies, present)
         outcomes = self._through_us(source, dest, [c for c in copies if c.work.seq not in short], present)
@@ -212,12 +200,14 @@ class Stager:
             outcomes = [judged.get(outcome.copy.work.seq, outcome) for outcome in outcomes]
             present |= seen
         outcomes += short.values()
-        adopted = {o.copy.dest_key for o in outcomes if o.state == STAGED and o.copy.dest_key in present}
+        adopted = {o.copy.dest_key for o in outcomes if o.state == MoveState.STAGED and o.copy.dest_key in present}
         if adopted:  # whoever wrote it may have been killed before it was durable
             dest.make_durable(sorted(adopted, key=str))
         return outcomes
 
-    def _through_us(self, source: Store, dest: Store, copies: list[Copy], present: dict[Key, Stat]) -> list[Outcome]:
+    def _through_us(
+        self, source: Store, dest: Store, copies: list[Copy], present: dict[Key, Stat]
+    ) -> list[CopyOutcome]:
         """Read, verify, encode and write what no shortcut took."""
         if not copies:
             return []
@@ -230,14 +220,16 @@ class Stager:
                     check_reproduced(filled)
                 ready.append(filled)
             except DocumentError as error:
-                origin = copy.work.origin or (None if copy.dest_key in present else INTENDED)
-                failed = Outcome(copy, FAILED, origin, error=error)
+                origin = copy.work.origin or (None if copy.dest_key in present else Origin.INTENDED)
+                failed = CopyOutcome(copy, MoveState.FAILED, origin, error=error)
                 is_gone = error.reason == "source_missing" and copy.dest_key in present
                 outcomes.append(self._only_the_copy(copy, present, dest) or failed if is_gone else failed)
         found = {c.work.seq: self._found(c, present, source, dest) for c in ready if c.dest_key in present}
-        in_the_way = [copy for copy in ready if copy.work.seq in found and found[copy.work.seq].state == FAILED]
+        in_the_way = [
+            copy for copy in ready if copy.work.seq in found and found[copy.work.seq].state == MoveState.FAILED
+        ]
         replaceable = self._room.replaceable(in_the_way, present)
-        self._record_intent([c for c in in_the_way if c.dest_key in replaceable and c.work.origin != INTENDED])
+        self._record_intent([c for c in in_the_way if c.dest_key in replaceable and c.work.origin != Origin.INTENDED])
         if replaceable and not self.may_overwrite(copies[0].work.move.dest):
             replaceable = {}
         free = make_room(dest, replaceable)
@@ -249,16 +241,20 @@ class Stager:
                 outcomes.append(found[copy.work.seq])
             elif isinstance(answer, DocumentError):
                 theirs = answer.reason == "destination_occupied"
-                outcomes.append(Outcome(copy, FAILED, copy.work.origin if theirs else INTENDED, error=answer))
+                outcomes.append(
+                    CopyOutcome(copy, MoveState.FAILED, copy.work.origin if theirs else Origin.INTENDED, error=answer)
+                )
             elif answer.md5 != copy.expected:  # another row's content went there in this very batch
                 taken = DocumentError("destination_occupied", "another row has its content there")
-                outcomes.append(Outcome(copy, FAILED, copy.work.origin, error=taken))
+                outcomes.append(CopyOutcome(copy, MoveState.FAILED, copy.work.origin, error=taken))
             else:  # a glance may have missed what is there; found by a resumed run it is what that run wrote
-                adopted = answer.found and copy.work.origin != INTENDED and copy.dest_key not in free
-                outcomes.append(Outcome(copy, STAGED, ADOPTED if adopted else WRITTEN, answer))
+                adopted = answer.found and copy.work.origin != Origin.INTENDED and copy.dest_key not in free
+                outcomes.append(
+                    CopyOutcome(copy, MoveState.STAGED, Origin.ADOPTED if adopted else Origin.WRITTEN, answer)
+                )
         return outcomes
 
-    def _only_the_copy(self, copy: Copy, present: Mapping[Key, Stat], dest: Store) -> Outcome | None:
+    def _only_the_copy(self, copy: Copy, present: Mapping[Key, Stat], dest: Store) -> CopyOutcome | None:
         """Return the copy as staged where its source is gone, if it gives the document by the catalog's digest.
 
         So it is where the database was restored, and is older than its stores: the run had got further than it says.
@@ -273,19 +269,21 @@ class Stager:
                 if before.digest is not None and md5(back) == before.digest:
                     stat = evolve(present[copy.dest_key], md5=content.md5, size=len(content.data))
                     known = Transferred(stat, before.digest, None)
-                    origin = WRITTEN if copy.work.origin in (INTENDED, WRITTEN) else ADOPTED
-                    return Outcome(evolve(copy, content=known, compressed=compressed), STAGED, origin, stat)
+                    origin = Origin.WRITTEN if copy.work.origin in (Origin.INTENDED, Origin.WRITTEN) else Origin.ADOPTED
+                    return CopyOutcome(
+                        evolve(copy, content=known, compressed=compressed), MoveState.STAGED, origin, stat
+                    )
         return None
 
-    def _found(self, copy: Copy, present: Mapping[Key, Stat], source: Store, dest: Store) -> Outcome:
+    def _found(self, copy: Copy, present: Mapping[Key, Stat], source: Store, dest: Store) -> CopyOutcome:
         """Decide about what is at the destination. A hard link of a source that stays is no copy of it."""
         found = found_there(copy, present[copy.dest_key], dest)
-        if found.state != STAGED or not self._ways.stays(copy):
+        if found.state != MoveState.STAGED or not self._ways.stays(copy):
             return found
         if not dest.shares_bytes(copy.dest_key, source, copy.source_key):
             return found
         why = "it is a hard link of the source, which is to be kept; undo the run that made it, or keep no sources"
-        return Outcome(copy, FAILED, copy.work.origin, error=DocumentError("destination_occupied", why))
+        return CopyOutcome(copy, MoveState.FAILED, copy.work.origin, error=DocumentError("destination_occupied", why))
 
     def _encoded(self, copy: Copy, content: Content | DocumentError, source: Store) -> Copy:
         """Verify and encode; what seems damaged is read once more, since the damage may be the network's."""
@@ -299,13 +297,15 @@ class Stager:
     def _record_intent(self, copies: list[Copy]) -> None:
         """Write down where we are about to write: what turns up there afterwards is ours (R3, undo)."""
         with self.run.writing() as connection:
-            self.run.update_moves(connection, [{"seq": c.work.seq, "origin": INTENDED} for c in copies])
+            self.run.update_moves(connection, [{"seq": c.work.seq, "origin": Origin.INTENDED} for c in copies])
 
-    def _record(self, outcomes: list[Outcome]) -> None:
+    def _record(self, outcomes: list[CopyOutcome]) -> None:
         with self.run.writing() as connection:
-            ours = [o.copy.work for o in outcomes if o.state == STAGED]  # also where old content gave way
+            ours = [o.copy.work for o in outcomes if o.state == MoveState.STAGED]  # also where old content gave way
             taken = self.run.take_over(connection, self._others, ours) if self._others else set()
-            staged = [self._staged_row(o, taken=o.copy.work.seq in taken) for o in outcomes if o.state == STAGED]
+            staged = [
+                self._staged_row(o, taken=o.copy.work.seq in taken) for o in outcomes if o.state == MoveState.STAGED
+            ]
             unpinned = [row for row in staged if "after_digest" in row]
             self.run.update_moves(connection, unpinned)
             self.run.update_moves(connection, [row for row in staged if "after_digest" not in row])
@@ -320,20 +320,20 @@ class Stager:
                         "detail": o.error.detail if o.error else None,
                     }
                     for o in outcomes
-                    if o.state != STAGED
+                    if o.state != MoveState.STAGED
                 ],
             )
 
-    def _staged_row(self, outcome: Outcome, *, taken: bool) -> dict[str, Any]:
+    def _staged_row(self, outcome: CopyOutcome, *, taken: bool) -> dict[str, Any]:
         copy, content, stat = outcome.copy, outcome.copy.content, outcome.stat
         assert content is not None  # noqa: S101 - staged means read
         assert stat is not None  # noqa: S101
         row = {
             "seq": copy.work.seq,
-            "state": STAGED,
+            "state": MoveState.STAGED,
             "reason": None,
             "detail": None,
-            "origin": WRITTEN if taken else outcome.origin,
+            "origin": Origin.WRITTEN if taken else outcome.origin,
             "keep": copy.work.keep or self._must_keep(copy, content, stat),
             "source_version": content.version,
             "copy_version": stat.version,
@@ -360,7 +360,7 @@ class Stager:
         return md5(back) != content.md5
 
 
-def _already_restored(copies: Sequence[Copy], present: Mapping[Key, Stat]) -> dict[int, Outcome]:
+def _already_restored(copies: Sequence[Copy], present: Mapping[Key, Stat]) -> dict[int, CopyOutcome]:
     """Take for staged what an undo would restore and what is there already, byte for byte: the kept source.
 
     Nothing has to be read for it, and the copy may be gone. What deleting the copy needs to know of it is on record
@@ -371,16 +371,16 @@ def _already_restored(copies: Sequence[Copy], present: Mapping[Key, Stat]) -> di
         stat, restore = present.get(copy.dest_key), copy.work.restore
         if stat is not None and restore is not None and stat.md5 == restore.md5 and copy.work.origin is None:
             known = Transferred(stat, copy.work.move.before.digest or "", copy.work.source_version)
-            found[copy.work.seq] = Outcome(evolve(copy, content=known), STAGED, ADOPTED, stat)
+            found[copy.work.seq] = CopyOutcome(evolve(copy, content=known), MoveState.STAGED, Origin.ADOPTED, stat)
     return found
 
 
-def _changed(copy: Copy, origin: str | None) -> Outcome:
+def _changed(copy: Copy, origin: Origin | None) -> CopyOutcome:
     error = DocumentError("row_changed", "the catalog row is no longer as the plan saw it")
-    return Outcome(copy, CHANGED, origin, error=error)
+    return CopyOutcome(copy, MoveState.CHANGED, origin, error=error)
 
 
-def _log_document(logger: Any, outcome: Outcome) -> None:  # noqa: ANN401 - structlog's
+def _log_document(logger: Any, outcome: CopyOutcome) -> None:  # noqa: ANN401 - structlog's
     move = outcome.copy.work.move
     fields = {"user": move.userId, "bucket": move.bucket, "archiveId": move.archiveId}
     if outcome.error is None:

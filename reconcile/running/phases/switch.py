@@ -34,20 +34,8 @@ from reconcile.running.record import late_requests
 from reconcile.running.record.in_place import not_of_run
 from reconcile.running.record.records import find_runs
 from reconcile.running.record.run import Run
-from reconcile.running.record.tables import (
-    CHANGED,
-    FAILED,
-    INTENDED,
-    PLANNED,
-    STAGED,
-    SWITCHED,
-    WorkMove,
-    as_after,
-    as_before,
-    late_deletes,
-    moves,
-    same_row,
-)
+from reconcile.running.record.states import MoveState, Origin, RunState
+from reconcile.running.record.tables import WorkMove, as_after, as_before, late_deletes, moves, same_row
 from reconcile.stores import Store
 from reconcile.wording import count
 
@@ -75,7 +63,7 @@ class Switcher:
 
         Raises `UnconfirmedError` if copies keep vanishing.
         """
-        failed = self.run.counts().get(FAILED)
+        failed = self.run.counts().get(MoveState.FAILED)
         for _round in range(_LOOK_ROUNDS):
             gone = self._look()
             if not gone:
@@ -83,7 +71,9 @@ class Switcher:
             self.control.progress.say(f"{gone} staged copies are gone from the destination; they are staged anew")
             stager.stage()
             counts = self.run.counts()
-            if counts.get(FAILED) != failed or STAGED not in counts:  # other content is in their place
+            if (
+                counts.get(MoveState.FAILED) != failed or MoveState.STAGED not in counts
+            ):  # other content is in their place
                 break
         raise UnconfirmedError(
             f"the destination does not keep copies that it had confirmed: {gone} were gone or altered at the last look",
@@ -91,7 +81,7 @@ class Switcher:
         )
 
     def _look(self) -> int:
-        documents, size = self.run.counts().get(STAGED, (0, 0))
+        documents, size = self.run.counts().get(MoveState.STAGED, (0, 0))
         self.control.progress.phase("look again", documents, size)
         gone = 0
 
@@ -100,7 +90,9 @@ class Switcher:
             gone += result[2]
             self.control.progress.advance(result[0], result[1])
 
-        in_parallel(self.control, self.pipelines, self.run.batches(STAGED, _LOOK_DOCUMENTS), self._look_at, report)
+        in_parallel(
+            self.control, self.pipelines, self.run.batches(MoveState.STAGED, _LOOK_DOCUMENTS), self._look_at, report
+        )
         return gone
 
     def _look_at(self, batch: list[WorkMove]) -> tuple[int, int, int]:
@@ -121,7 +113,11 @@ class Switcher:
         if missing:
             with self.run.writing() as connection:
                 rows = [
-                    {"seq": w.seq, "state": PLANNED, "origin": INTENDED if w.origin == "written" else w.origin}
+                    {
+                        "seq": w.seq,
+                        "state": MoveState.PLANNED,
+                        "origin": Origin.INTENDED if w.origin == "written" else w.origin,
+                    }
                     for w in missing
                 ]
                 self.run.update_moves(connection, rows)
@@ -144,7 +140,7 @@ class Switcher:
             switched = self._repoint(connection)
             if has_tasks:
                 self._record_tasks(connection)
-            self.run.update(connection, state=SWITCHED, switched_at=database_now(connection))
+            self.run.update(connection, state=RunState.SWITCHED, switched_at=database_now(connection))
         log.info("switched", phase="switch", documents=switched)
 
     def _refuse_another_place(self, connection: Connection) -> None:
@@ -197,10 +193,10 @@ class Switcher:
             )
 
     def _repoint(self, connection: Connection) -> int:
-        mine = sa.and_(moves.c.run_id == self.run.run_id, moves.c.state == STAGED)
+        mine = sa.and_(moves.c.run_id == self.run.run_id, moves.c.state == MoveState.STAGED)
         count = sa.select(sa.func.count()).select_from(moves)
         expected = connection.execute(count.where(mine)).scalar_one()
-        undone = sa.and_(moves.c.run_id == self.run.run_id, moves.c.state.in_((PLANNED, CHANGED)))
+        undone = sa.and_(moves.c.run_id == self.run.run_id, moves.c.state.in_((MoveState.PLANNED, MoveState.CHANGED)))
         if connection.execute(count.where(undone)).scalar_one():  # R2: all that the run has, or nothing
             raise ReconcileError(
                 "not every document is staged; nothing was switched", hint="the same command stages the rest"
@@ -234,7 +230,7 @@ class Switcher:
     def _record_tasks(self, connection: Connection) -> None:
         query = (
             sa.select(moves.c.source, moves.c.dest, sa.func.count())
-            .where(moves.c.run_id == self.run.run_id, moves.c.state == STAGED)
+            .where(moves.c.run_id == self.run.run_id, moves.c.state == MoveState.STAGED)
             .group_by(moves.c.source, moves.c.dest)
             .order_by(moves.c.source, moves.c.dest)
         )
@@ -265,7 +261,7 @@ def _changed(run: Run, connection: Connection) -> list[str]:
     query = (
         sa.select(moves, archive_metadata.c.content_url, archive_metadata.c.digest, archive_metadata.c.last_updated)
         .outerjoin(archive_metadata, same_row(archive_metadata))
-        .where(moves.c.run_id == run.run_id, moves.c.state.in_((STAGED, CHANGED)), otherwise)
+        .where(moves.c.run_id == run.run_id, moves.c.state.in_((MoveState.STAGED, MoveState.CHANGED)), otherwise)
         .order_by(moves.c.seq)
     )
     lines = []

@@ -36,19 +36,8 @@ from reconcile.planning.summary import Counts
 from reconcile.running.record.executor import Executor
 from reconcile.running.record.next_steps import undo_command
 from reconcile.running.record.records import RunRecord
-from reconcile.running.record.tables import (
-    ADOPTED,
-    STAGED,
-    UNDOING,
-    UNDONE,
-    WorkMove,
-    blocker_row,
-    encode_original,
-    move_row,
-    moves,
-    runs,
-    work_move,
-)
+from reconcile.running.record.states import MoveState, Origin, RunState
+from reconcile.running.record.tables import WorkMove, blocker_row, encode_original, move_row, moves, runs, work_move
 
 _READ_AHEAD = 2000
 
@@ -87,7 +76,7 @@ def _other_side(place: str) -> str:
 
 def staged_moves(connection: Connection, record: RunRecord) -> Iterator[WorkMove]:
     """Yield the moves that a run switched or is about to, in the order that plans have."""
-    query = sa.select(moves).where(moves.c.run_id == record.run_id, moves.c.state == STAGED)
+    query = sa.select(moves).where(moves.c.run_id == record.run_id, moves.c.state == MoveState.STAGED)
     if record.refreshed_at is None:
         query = query.order_by(moves.c.seq)
     else:  # what a refresh took along is behind the rest
@@ -148,7 +137,7 @@ def undo_rows(
         row = move_row(move, desired.target(move))
         same_row = work is not None and work.move.row_key == move.row_key
         if move.after.pinned is not None and work is not None and reverse(work) == move:
-            row["keep"] = work.origin == ADOPTED or move.before.content_url == move.after.content_url
+            row["keep"] = work.origin == Origin.ADOPTED or move.before.content_url == move.after.content_url
             row["restore"] = encode_original(work.original) if work.original else None
             row["source_version"] = work.copy_version  # of what this run would delete, where it need not be read
         elif plan.header.policy.with_changes and move.after.pinned is None and desired.decide(move.row()) == move:
@@ -178,7 +167,7 @@ def mark_undoing(executor: Executor, record: RunRecord) -> None:
         changed = connection.execute(
             sa.update(runs)
             .where(runs.c.run_id == record.run_id, runs.c.state == record.state)
-            .values(state=UNDOING, epoch=runs.c.epoch + 1)
+            .values(state=RunState.UNDOING, epoch=runs.c.epoch + 1)
         )
         if changed.rowcount != 1:
             raise SupersededError(f"run {record.run_id} changed its state just now", hint="run the same command again")
@@ -187,5 +176,7 @@ def mark_undoing(executor: Executor, record: RunRecord) -> None:
 def mark_undone(connection: Connection, run_id: str) -> None:
     """Mark a run as undone."""
     connection.execute(
-        sa.update(runs).where(runs.c.run_id == run_id).values(state=UNDONE, finished_at=database_now(connection))
+        sa.update(runs)
+        .where(runs.c.run_id == run_id)
+        .values(state=RunState.UNDONE, finished_at=database_now(connection))
     )

@@ -6,14 +6,14 @@ from reconcile.catalog import Catalog
 from reconcile.catalog.tasks import migrations
 from reconcile.config import Config
 from reconcile.running.record.records import find_runs
-from reconcile.running.record.tables import DONE, SWITCHED
+from reconcile.running.record.states import RunState
 
 
 def how_they_came(catalog: Catalog, config: Config) -> str | None:
     """Return what led the catalog to where a config says, in words; None if nothing on record did."""
     fingerprint = config.fingerprint()
     for record in find_runs(catalog):
-        if record.state in (SWITCHED, DONE) and record.header.dest.fingerprint == fingerprint:
+        if record.state in (RunState.SWITCHED, RunState.DONE) and record.header.dest.fingerprint == fingerprint:
             return f"run {record.run_id}"
     drivers = {backend.driver for backend in config.backends()}
     for task in migrations(catalog):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from reconcile.catalog import Catalog
-from reconcile.running.record.tables import BLOCKED, CHANGED, DELETED, FAILED, KEPT, STAGED, moves
+from reconcile.running.record.states import MoveState, Removal
+from reconcile.running.record.tables import moves
 
 _SAME_URL = "the document kept its URL, and only the recorded runs tell the two endpoints apart"
 _ELSEWHERE = "the source config does not name its bucket, prefix or data dir, and the plan has no --clean-elsewhere"
@@ -27,7 +28,8 @@ def troubles(catalog: Catalog, run_id: str, limit: int) -> list[tuple[str, str]]
         sa.select(moves)
         .where(
             moves.c.run_id == run_id,
-            moves.c.state.in_((FAILED, CHANGED, BLOCKED)) | (moves.c.cleaned == KEPT),
+            moves.c.state.in_((MoveState.FAILED, MoveState.CHANGED, MoveState.BLOCKED))
+            | (moves.c.cleaned == Removal.KEPT),
         )
         .order_by(moves.c.seq)
         .limit(limit)
@@ -36,7 +38,9 @@ def troubles(catalog: Catalog, run_id: str, limit: int) -> list[tuple[str, str]]
         return [
             (
                 f"{row.user_id}/{row.bucket}/{row.archive_id}",
-                f"source kept: {row.detail}" if row.cleaned == KEPT else f"{row.state}: {row.reason}: {row.detail}",
+                f"source kept: {row.detail}"
+                if row.cleaned == Removal.KEPT
+                else f"{row.state}: {row.reason}: {row.detail}",
             )
             for row in connection.execute(query)
         ]
@@ -45,10 +49,15 @@ def troubles(catalog: Catalog, run_id: str, limit: int) -> list[tuple[str, str]]
 def why_kept(catalog: Catalog, run_id: str, *, only_lasting: bool = False) -> dict[str, int]:
     """Return how many sources a run keeps, by reason; ``only_lasting``: for reasons that no later clean judges anew."""
     reason = sa.case((moves.c.keep, why_kept_for_good()), else_=moves.c.detail)
-    kept = moves.c.keep if only_lasting else moves.c.keep | (moves.c.cleaned == KEPT)
+    kept = moves.c.keep if only_lasting else moves.c.keep | (moves.c.cleaned == Removal.KEPT)
     query = (
         sa.select(reason.label("reason"), sa.func.count())
-        .where(moves.c.run_id == run_id, moves.c.state == STAGED, moves.c.cleaned.is_distinct_from(DELETED), kept)
+        .where(
+            moves.c.run_id == run_id,
+            moves.c.state == MoveState.STAGED,
+            moves.c.cleaned.is_distinct_from(Removal.DELETED),
+            kept,
+        )
         .group_by(reason)
         .order_by(reason)
     )

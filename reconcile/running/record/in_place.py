@@ -9,7 +9,8 @@ from sqlalchemy.engine import Connection
 
 from reconcile.catalog.tables import archive_metadata
 from reconcile.running.record.records import RunRecord
-from reconcile.running.record.tables import DONE, STAGED, SWITCHED, in_place, moves, runs, same_row
+from reconcile.running.record.states import MoveState, RunState
+from reconcile.running.record.tables import in_place, moves, runs, same_row
 
 
 def record_in_place(connection: Connection, run_id: str, heads: Iterable[str]) -> None:
@@ -52,10 +53,10 @@ def _moved_by_runs(which: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
     row = archive_metadata.c
     return sa.exists().where(
         theirs.c.run_id == runs.c.run_id,
-        runs.c.state.in_((SWITCHED, DONE)),
+        runs.c.state.in_((RunState.SWITCHED, RunState.DONE)),
         runs.c.undo_of.is_(None),
         which,
-        theirs.c.state == STAGED,
+        theirs.c.state == MoveState.STAGED,
         theirs.c.user_id == row.userId,
         theirs.c.bucket == row.bucket,
         theirs.c.archive_id == row.archiveId,

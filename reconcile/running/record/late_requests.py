@@ -20,28 +20,15 @@ from reconcile.catalog.services import database_now
 from reconcile.control import Control
 from reconcile.errors import LockedError
 from reconcile.logs import get_logger
-from reconcile.running.record.tables import (
-    CLEANING,
-    DROPPING,
-    INTENDED,
-    MARKED,
-    STAGED,
-    STAGING,
-    SWITCHED,
-    UNDOING,
-    WRITTEN,
-    late_deletes,
-    moves,
-    places,
-    runs,
-)
+from reconcile.running.record.states import Deleting, MoveState, Origin, Removal, RunState
+from reconcile.running.record.tables import late_deletes, moves, places, runs
 from reconcile.stores import Address, Store
 from reconcile.stores.addresses import Key
 from reconcile.wording import count
 
 _POLL_SECONDS = 0.5
 _SAY_SECONDS = 10
-_MARGIN_SECONDS = 2  # servers tell their time in whole seconds, and round a life as they like
+HANDLING_SECONDS = 30  # that a server may take for a request which arrived in time; it tells time in whole seconds
 _KEPT_SECONDS = 86400  # no request lives so long: a note this old is of no use
 
 log = get_logger()
@@ -77,8 +64,10 @@ def note_marked(connection: Connection, ended: Sequence[str]) -> None:
     is_clean = runs.c.switched_at.is_not(None)
     url = sa.case((is_clean, moves.c.before_url), else_=moves.c.after_url)
     name = sa.case((is_clean, moves.c.source), else_=moves.c.dest)
-    not_cleaned = sa.and_(runs.c.phase == CLEANING, moves.c.state == STAGED, moves.c.cleaned.is_(None))
-    not_dropped = sa.and_(runs.c.phase == DROPPING, moves.c.origin.in_((INTENDED, WRITTEN)))
+    not_cleaned = sa.and_(
+        runs.c.phase == Deleting.CLEANING, moves.c.state == MoveState.STAGED, moves.c.cleaned.is_(None)
+    )
+    not_dropped = sa.and_(runs.c.phase == Deleting.DROPPING, moves.c.origin.in_((Origin.INTENDED, Origin.WRITTEN)))
     unrecorded = not_cleaned | not_dropped
     columns = (_random(url), places.c.store, url, places.c.life, sa.literal(now, sa.BigInteger), sa.false())
     marked = (
@@ -87,8 +76,8 @@ def note_marked(connection: Connection, ended: Sequence[str]) -> None:
         .join(places, sa.and_(places.c.run_id == moves.c.run_id, places.c.name == name))
         .where(
             runs.c.token.in_(ended),
-            runs.c.state.in_((STAGING, SWITCHED, UNDOING)),
-            (moves.c.cleaned == MARKED) | unrecorded,
+            runs.c.state.in_((RunState.STAGING, RunState.SWITCHED, RunState.UNDOING)),
+            (moves.c.cleaned == Removal.MARKED) | unrecorded,
             places.c.life > 0,
         )
     )
@@ -117,7 +106,7 @@ def note_all(connection: Connection, run_id: str) -> None:
 
 def concerns(run_id: str, store: str) -> sa.ColumnElement[bool]:
     """Return the condition that a note is of one of the run's copies there, which rows are about to be pointed at."""
-    here = sa.and_(moves.c.run_id == run_id, moves.c.state == STAGED, moves.c.dest_store == store)
+    here = sa.and_(moves.c.run_id == run_id, moves.c.state == MoveState.STAGED, moves.c.dest_store == store)
     return (late_deletes.c.store == store) & late_deletes.c.url.in_(sa.select(moves.c.after_url).where(here))
 
 
@@ -206,7 +195,7 @@ def _until(catalog: Catalog, store: Store, concerned: sa.ColumnElement[bool]) ->
     now = int(_now(store)) + 1
     with catalog.write(bulk=True) as connection:
         expires = sa.update(late_deletes).where(here, late_deletes.c.until.is_(None))
-        connection.execute(expires.values(until=now + late_deletes.c.life + _MARGIN_SECONDS))
+        connection.execute(expires.values(until=now + late_deletes.c.life + HANDLING_SECONDS))
         last = sa.select(sa.func.max(late_deletes.c.until)).where(here, concerned)
         return int(connection.execute(last).scalar_one())
 

@@ -8,7 +8,7 @@ from reconcile.commands import command_line, undo_run
 from reconcile.planning.model import PlanHeader, Tally
 from reconcile.running.record.configs import path_now
 from reconcile.running.record.records import RunRecord
-from reconcile.running.record.tables import BLOCKED, CHANGED, DONE, FAILED, STAGING, SWITCHED, UNDOING, UNDONE
+from reconcile.running.record.states import MoveState, RunState
 from reconcile.wording import count
 
 _PLACEHOLDER = "FILE"
@@ -21,31 +21,31 @@ def next_step(record: RunRecord, documents: dict[str, Tally]) -> str:
 
 def _steps(record: RunRecord, documents: dict[str, Tally]) -> Iterator[tuple[str, str]]:
     is_undo, undo = record.undo_of is not None, undo_command(record, record.undo_of)
-    if is_undo and record.state in (STAGING, SWITCHED):
+    if is_undo and record.state in (RunState.STAGING, RunState.SWITCHED):
         yield undo, "resumes it"
-    elif record.state == STAGING:
-        if CHANGED in documents:
+    elif record.state == RunState.STAGING:
+        if MoveState.CHANGED in documents:
             yield apply_command(record, refresh=True), "takes in what changed in the catalog"
         else:
             yield apply_command(record), "resumes it"
-        if FAILED in documents:
+        if MoveState.FAILED in documents:
             yield apply_command(record, leave_failed=True), "switches without those that failed"
         yield undo, "drops what is staged"
-    elif record.state == SWITCHED:
+    elif record.state == RunState.SWITCHED:
         yield apply_command(record), "resumes it"
-    elif record.state == UNDOING:
+    elif record.state == RunState.UNDOING:
         yield undo, "resumes it"
     else:
         yield from _steps_of_ended(record, documents, undo)
 
 
 def _steps_of_ended(record: RunRecord, documents: dict[str, Tally], undo: str) -> Iterator[tuple[str, str]]:
-    left = sum(documents[state].documents for state in (BLOCKED, FAILED) if state in documents)
-    if record.state == DONE and left:
+    left = sum(documents[state].documents for state in (MoveState.BLOCKED, MoveState.FAILED) if state in documents)
+    if record.state == RunState.DONE and left:
         yield "", f"{count(left, 'document was', 'documents were')} left: remove the causes and make a new plan"
     else:
         yield "", "nothing is left to do"
-    if record.state == UNDONE:
+    if record.state == RunState.UNDONE:
         yield apply_command(record), "does it again"
     elif record.undo_of is None:
         yield undo, "takes it back"

@@ -9,7 +9,8 @@ from attrs import frozen
 
 from reconcile.catalog import Catalog
 from reconcile.running.record.records import find_runs
-from reconcile.running.record.tables import BLOCKED, FAILED, KEPT, STAGED, moves
+from reconcile.running.record.states import MoveState, Removal
+from reconcile.running.record.tables import moves
 
 
 @frozen
@@ -45,9 +46,9 @@ def outcome_of(catalog: Catalog, run_id: str, *, already: str | None = None) -> 
     record = find_runs(catalog, run_id=run_id)[0]
     query = sa.select(sa.func.count()).select_from(moves).where(moves.c.run_id == run_id)
     with catalog.read() as connection:
-        documents = connection.execute(query.where(moves.c.state == STAGED)).scalar_one()
-        left = connection.execute(query.where(moves.c.state.in_((BLOCKED, FAILED)))).scalar_one()
-        kept = connection.execute(query.where(moves.c.cleaned == KEPT)).scalar_one()
+        documents = connection.execute(query.where(moves.c.state == MoveState.STAGED)).scalar_one()
+        left = connection.execute(query.where(moves.c.state.in_((MoveState.BLOCKED, MoveState.FAILED)))).scalar_one()
+        kept = connection.execute(query.where(moves.c.cleaned == Removal.KEPT)).scalar_one()
     return Outcome(
         run_id=run_id,
         documents=documents,

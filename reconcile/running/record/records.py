@@ -6,10 +6,11 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
-from attrs import frozen
+from attrs import fields, frozen
 
 from reconcile.catalog import Catalog
 from reconcile.planning.model import PlanHeader
+from reconcile.running.record.states import MoveState, RunState
 from reconcile.running.record.tables import moves, runs
 
 _header = msgspec.json.Decoder(PlanHeader)
@@ -26,7 +27,7 @@ class RunRecord:
     plan_path: str
     header: PlanHeader
     undo_of: str | None
-    state: str
+    state: RunState
     keep_source: bool
     executor: str | None
     undo_path: str | None
@@ -41,29 +42,17 @@ class RunRecord:
     configs: dict[str, Any]
 
 
+_FIELDS = [field.name for field in fields(RunRecord)]
+
+
 def _record(row: Any) -> RunRecord:  # noqa: ANN401 - a SQLAlchemy row of `runs`
-    return RunRecord(
-        run_id=row.run_id,
-        number=row.number,
-        plan_id=row.plan_id,
-        plan_digest=row.plan_digest,
-        plan_path=row.plan_path,
-        header=_header.decode(row.header),
-        undo_of=row.undo_of,
-        state=row.state,
-        keep_source=row.keep_source,
-        executor=row.executor,
-        undo_path=row.undo_path,
-        undo_digest=row.undo_digest,
-        remark=row.remark,
-        created_at=row.created_at,
-        refreshed_at=row.refreshed_at,
-        staged_at=row.staged_at,
-        switched_at=row.switched_at,
-        finished_at=row.finished_at,
-        database=msgspec.json.decode(row.database) if row.database else {},
-        configs=msgspec.json.decode(row.configs) if row.configs else {},
-    )
+    decoded = {
+        "header": _header.decode(row.header),
+        "state": RunState(row.state),
+        "database": msgspec.json.decode(row.database) if row.database else {},
+        "configs": msgspec.json.decode(row.configs) if row.configs else {},
+    }
+    return RunRecord(**{name: getattr(row, name) for name in _FIELDS if name not in decoded}, **decoded)
 
 
 def find_runs(
@@ -82,7 +71,7 @@ def find_runs(
         return [_record(row) for row in connection.execute(query)]
 
 
-def count_states(catalog: Catalog, run_id: str) -> dict[str, tuple[int, int]]:
+def count_states(catalog: Catalog, run_id: str) -> dict[MoveState, tuple[int, int]]:
     """Return documents and bytes of a run by the state of their moves."""
     query = (
         sa.select(moves.c.state, sa.func.count(), sa.func.coalesce(sa.func.sum(moves.c.before_size), 0))
@@ -90,7 +79,7 @@ def count_states(catalog: Catalog, run_id: str) -> dict[str, tuple[int, int]]:
         .group_by(moves.c.state)
     )
     with catalog.snapshot() as connection:
-        return {row[0]: (int(row[1]), int(row[2])) for row in connection.execute(query)}
+        return {MoveState(row[0]): (int(row[1]), int(row[2])) for row in connection.execute(query)}
 
 
 def backend_pairs(catalog: Catalog, run_id: str, *conditions: sa.ColumnElement[bool]) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ from attrs import frozen
 from reconcile.catalog.space import Space
 from reconcile.planning.model import ConfigReference
 from reconcile.running.record.samples import Speed
-from reconcile.running.record.tables import UNDOING, UNDONE
+from reconcile.running.record.states import MoveState, RunState
 
 FORMAT_VERSION = "1.0"
 
@@ -59,7 +59,7 @@ class Sources:
 class Left:
     """Documents that were not moved, by what they are (blocked, failed, changed) and why."""
 
-    state: str
+    state: MoveState
     reason: str
     documents: int
 
@@ -69,7 +69,7 @@ class LeftDocument:
     """One document that was not moved."""
 
     document: str
-    state: str
+    state: MoveState
     reason: str
     detail: str | None
     url: str | None
@@ -91,7 +91,7 @@ class Report:
 
     format_version: str
     run_id: str
-    state: str
+    state: RunState
     plan_id: str
     plan_path: str
     plan_digest: str
@@ -106,7 +106,7 @@ class Report:
     begun_at: int
     phases: list[Phase]
     downtime: Downtime
-    states: dict[str, int]
+    states: dict[MoveState, int]
     moved: list[Moved]
     sources: list[Sources]
     left: list[Left]
@@ -119,4 +119,4 @@ class Report:
 
 def is_switched(report: Report) -> bool:
     """Tell whether the catalog points at the copies."""
-    return report.phases[1].ended_at is not None and report.state not in (UNDONE, UNDOING)
+    return report.phases[1].ended_at is not None and report.state not in (RunState.UNDONE, RunState.UNDOING)

@@ -29,19 +29,8 @@ from reconcile.running.record.report import (
     Undo,
 )
 from reconcile.running.record.samples import speeds
-from reconcile.running.record.tables import (
-    ADOPTED,
-    BLOCKED,
-    CHANGED,
-    DELETED,
-    FAILED,
-    KEPT,
-    STAGED,
-    UNDOING,
-    UNDONE,
-    moves,
-    runs,
-)
+from reconcile.running.record.states import MoveState, Origin, Removal, RunState
+from reconcile.running.record.tables import moves, runs
 
 _NAMED = 200  # documents that were left, by name
 _REASONS = 50  # different reasons to keep a source
@@ -98,7 +87,7 @@ def _driver(source: ConfigReference, place: str) -> str:
 
 def _phases(record: RunRecord) -> list[Phase]:
     # What undid a run wrote its own end into the run's record: when the run itself had ended is not known any more.
-    ended = None if record.state in (UNDONE, UNDOING) else record.finished_at
+    ended = None if record.state in (RunState.UNDONE, RunState.UNDOING) else record.finished_at
     times = [record.created_at, record.staged_at, record.switched_at, ended]
     return [
         Phase(name, end, None if begun is None or end is None else end - begun)
@@ -124,11 +113,11 @@ def _downtime(record: RunRecord, services: str | None) -> Downtime:
 
 
 def _moved(connection: Connection, run_id: str) -> list[Moved]:
-    adopted = sa.func.sum(sa.case((moves.c.origin == ADOPTED, 1), else_=0))
+    adopted = sa.func.sum(sa.case((moves.c.origin == Origin.ADOPTED, 1), else_=0))
     key = (moves.c.source, moves.c.dest, moves.c.bucket)
     query = (
         sa.select(*key, sa.func.count(), _total(moves.c.before_size), _total(moves.c.after_size), adopted)
-        .where(moves.c.run_id == run_id, moves.c.state == STAGED)
+        .where(moves.c.run_id == run_id, moves.c.state == MoveState.STAGED)
         .group_by(*key)
         .order_by(*key)
     )
@@ -141,20 +130,20 @@ def _sources(connection: Connection, record: RunRecord) -> list[Sources]:
         return []
     policy = "the run keeps its sources"
     reason = sa.case(
-        (moves.c.cleaned == KEPT, moves.c.detail),
-        (moves.c.cleaned == DELETED, None),
+        (moves.c.cleaned == Removal.KEPT, moves.c.detail),
+        (moves.c.cleaned == Removal.DELETED, None),
         (sa.literal(record.keep_source), policy),
         (moves.c.keep, why_kept_for_good()),
         else_=None,
     )
     fate = sa.case(
-        (moves.c.cleaned.in_((DELETED, KEPT)), moves.c.cleaned),
-        (sa.or_(moves.c.keep, sa.literal(record.keep_source)), KEPT),
+        (moves.c.cleaned.in_((Removal.DELETED, Removal.KEPT)), moves.c.cleaned),
+        (sa.or_(moves.c.keep, sa.literal(record.keep_source)), Removal.KEPT),
         else_="left so far",
     )
     per_row = (
         sa.select(fate.label("fate"), reason.label("reason"), moves.c.before_size)
-        .where(moves.c.run_id == record.run_id, moves.c.state == STAGED)
+        .where(moves.c.run_id == record.run_id, moves.c.state == MoveState.STAGED)
         .subquery()
     )
     query = (
@@ -169,17 +158,17 @@ def _sources(connection: Connection, record: RunRecord) -> list[Sources]:
 def _left(connection: Connection, run_id: str) -> list[Left]:
     query = (
         sa.select(moves.c.state, moves.c.reason, sa.func.count())
-        .where(moves.c.run_id == run_id, moves.c.state.in_((BLOCKED, FAILED, CHANGED)))
+        .where(moves.c.run_id == run_id, moves.c.state.in_((MoveState.BLOCKED, MoveState.FAILED, MoveState.CHANGED)))
         .group_by(moves.c.state, moves.c.reason)
         .order_by(sa.func.count().desc(), moves.c.state, moves.c.reason)
     )
-    return [Left(row[0], row[1] or "", int(row[2])) for row in connection.execute(query)]
+    return [Left(MoveState(row[0]), row[1] or "", int(row[2])) for row in connection.execute(query)]
 
 
 def _left_named(connection: Connection, run_id: str) -> list[LeftDocument]:
     query = (
         sa.select(moves)
-        .where(moves.c.run_id == run_id, moves.c.state.in_((BLOCKED, FAILED, CHANGED)))
+        .where(moves.c.run_id == run_id, moves.c.state.in_((MoveState.BLOCKED, MoveState.FAILED, MoveState.CHANGED)))
         .order_by(moves.c.seq)
         .limit(_NAMED)
     )
@@ -198,7 +187,7 @@ def _left_named(connection: Connection, run_id: str) -> list[LeftDocument]:
 
 def _undo(record: RunRecord) -> Undo | None:
     """Return how to take the run back. What an undo did is not taken back but by applying the plan again."""
-    if record.state == UNDONE or (record.undo_of is not None and record.switched_at is not None):
+    if record.state == RunState.UNDONE or (record.undo_of is not None and record.switched_at is not None):
         return None
     return Undo(undo_command(record), record.undo_path, record.undo_digest)
 

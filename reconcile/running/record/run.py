@@ -21,22 +21,8 @@ from reconcile.planning.planner import new_id
 from reconcile.running.record.executor import Executor, executor_name
 from reconcile.running.record.identity import encoded_record
 from reconcile.running.record.records import RunRecord, backend_pairs, count_states, find_runs
-from reconcile.running.record.tables import (
-    CEDED,
-    CHANGED,
-    FAILED,
-    INTENDED,
-    PLANNED,
-    STAGING,
-    UNDONE,
-    UNFINISHED,
-    WRITTEN,
-    WorkMove,
-    load,
-    moves,
-    runs,
-    work_move,
-)
+from reconcile.running.record.states import MoveState, Origin, RunState
+from reconcile.running.record.tables import WorkMove, load, moves, runs, work_move
 
 
 @define
@@ -74,7 +60,7 @@ class Run:
                 hint=f"reconcile status {self.run_id}    shows its state",
             )
 
-    def batches(self, state: str, size: int, *extra: sa.ColumnElement[bool]) -> Iterator[list[WorkMove]]:
+    def batches(self, state: MoveState, size: int, *extra: sa.ColumnElement[bool]) -> Iterator[list[WorkMove]]:
         """Yield the moves of a state in batches. Rows of one document stay in one batch."""
         last, held = -1, list[WorkMove]()
         while True:
@@ -123,13 +109,13 @@ class Run:
         """Return from which backends to which the run moves documents, those of moves that meet the conditions."""
         return backend_pairs(self.catalog, self.run_id, *conditions)
 
-    def counts(self) -> dict[str, tuple[int, int]]:
+    def counts(self) -> dict[MoveState, tuple[int, int]]:
         """Return documents and bytes by the state of their moves."""
         return count_states(self.catalog, self.run_id)
 
     def unfinished_others(self) -> list[str]:
         """Return ids of other runs that have staged and not switched."""
-        query = sa.select(runs.c.run_id).where(runs.c.run_id != self.run_id, runs.c.state.in_(UNFINISHED))
+        query = sa.select(runs.c.run_id).where(runs.c.run_id != self.run_id, runs.c.state == RunState.STAGING)
         with self.catalog.read() as connection:
             return list(connection.execute(query).scalars())
 
@@ -144,11 +130,11 @@ class Run:
     def later_runs(self) -> list[str]:
         """Return ids of runs that switched after this one and stand: not undone, and no undo of one that is."""
         number = sa.select(runs.c.number).where(runs.c.run_id == self.run_id).scalar_subquery()
-        undone = sa.select(runs.c.run_id).where(runs.c.state == UNDONE)
+        undone = sa.select(runs.c.run_id).where(runs.c.state == RunState.UNDONE)
         query = sa.select(runs.c.run_id).where(
             runs.c.number > number,
             runs.c.switched_at.is_not(None),
-            runs.c.state != UNDONE,
+            runs.c.state != RunState.UNDONE,
             runs.c.undo_of.is_(None) | runs.c.undo_of.not_in(undone),
         )
         with self.catalog.read() as connection:
@@ -162,12 +148,12 @@ class Run:
         query = sa.select(moves.c.run_id, moves.c.seq, moves.c.dest_store, moves.c.dest_key).where(
             moves.c.run_id.in_(others),
             moves.c.dest_key.in_({key for _store, key in ours}),
-            moves.c.origin.in_((INTENDED, WRITTEN)),
+            moves.c.origin.in_((Origin.INTENDED, Origin.WRITTEN)),
         )
         found = [row for row in connection.execute(query) if (row.dest_store, row.dest_key) in ours]
         if found:
             theirs = sa.tuple_(moves.c.run_id, moves.c.seq).in_([(row.run_id, row.seq) for row in found])
-            connection.execute(sa.update(moves).where(theirs).values(origin=CEDED))
+            connection.execute(sa.update(moves).where(theirs).values(origin=Origin.CEDED))
         return {seq for row in found for seq in ours[row.dest_store, row.dest_key]}
 
     def retry_unstaged(self) -> None:
@@ -175,11 +161,11 @@ class Run:
         with self.writing(bulk=True) as connection:
             connection.execute(
                 sa.update(moves)
-                .where(moves.c.run_id == self.run_id, moves.c.state.in_((FAILED, CHANGED)))
-                .values(state=PLANNED, reason=None, detail=None)
+                .where(moves.c.run_id == self.run_id, moves.c.state.in_((MoveState.FAILED, MoveState.CHANGED)))
+                .values(state=MoveState.PLANNED, reason=None, detail=None)
             )
 
-    def named(self, state: str, limit: int) -> list[WorkMove]:
+    def named(self, state: MoveState, limit: int) -> list[WorkMove]:
         """Return the first moves of a state, for messages."""
         query = (
             sa.select(moves)
@@ -220,7 +206,7 @@ def begin_run(
                 "plan_path": str(plan_path.absolute()),
                 "header": msgspec.json.encode(header).decode(),
                 "undo_of": header.undo_of,
-                "state": STAGING,
+                "state": RunState.STAGING,
                 "epoch": 1,
                 "executor": executor_name(),
                 "token": executor.token,
@@ -247,7 +233,7 @@ def resume_run(executor: Executor, record: RunRecord, *, keep_source: bool = Fal
         executor.guard(connection)
         epoch = connection.execute(
             sa.update(runs)
-            .where(runs.c.run_id == record.run_id, runs.c.state != UNDONE)
+            .where(runs.c.run_id == record.run_id, runs.c.state != RunState.UNDONE)
             .values(epoch=runs.c.epoch + 1, executor=executor_name(), token=executor.token, keep_source=keep)
             .returning(runs.c.epoch)
         ).scalar_one()

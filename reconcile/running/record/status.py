@@ -14,28 +14,15 @@ from reconcile.pace import Rate
 from reconcile.planning.model import Tally
 from reconcile.running.record.next_steps import next_step
 from reconcile.running.record.records import RunRecord, find_runs
-from reconcile.running.record.tables import (
-    BLOCKED,
-    DELETED,
-    DONE,
-    INTENDED,
-    KEPT,
-    PLANNED,
-    STAGED,
-    STAGING,
-    SWITCHED,
-    UNDOING,
-    UNDONE,
-    WRITTEN,
-    moves,
-)
+from reconcile.running.record.states import MoveState, Origin, Removal, RunState
+from reconcile.running.record.tables import moves
 
 PHASES = {
-    STAGING: "staging; the catalog is untouched",
-    SWITCHED: "the catalog is switched; sources are being cleaned",
-    DONE: "done; the catalog is switched",
-    UNDOING: "being undone",
-    UNDONE: "undone",
+    RunState.STAGING: "staging; the catalog is untouched",
+    RunState.SWITCHED: "the catalog is switched; sources are being cleaned",
+    RunState.DONE: "done; the catalog is switched",
+    RunState.UNDOING: "being undone",
+    RunState.UNDONE: "undone",
 }
 
 
@@ -59,20 +46,20 @@ class Status:
     @property
     def is_finished(self) -> bool:
         """Whether nothing of the run is left to do."""
-        return self.record.state in (DONE, UNDONE)
+        return self.record.state in (RunState.DONE, RunState.UNDONE)
 
     @property
     def average(self) -> Rate | None:
         """The rate of staging since the run was begun; None where nobody is at work on that."""
         seconds = self.at - self.record.created_at
-        if self.record.state != STAGING or self.holder is None or seconds <= 0:
+        if self.record.state != RunState.STAGING or self.holder is None or seconds <= 0:
             return None
         return Rate(self.done.documents / seconds, self.done.bytes / seconds)
 
     @property
     def is_interrupted(self) -> bool:
         """Whether it stopped in the middle of something: nobody is at work, and it is not just staged, as asked for."""
-        only_staged = self.record.state == STAGING and self.record.staged_at is not None
+        only_staged = self.record.state == RunState.STAGING and self.record.staged_at is not None
         return not self.is_finished and self.holder is None and not only_staged
 
     @property
@@ -83,10 +70,10 @@ class Status:
 
 @frozen
 class _Group:
-    state: str
-    cleaned: str | None
+    state: MoveState
+    cleaned: Removal | None
     keep: bool
-    origin: str | None
+    origin: Origin | None
     documents: int
     size: int
 
@@ -103,7 +90,7 @@ def status_of(catalog: Catalog, record: RunRecord) -> Status:
         groups = [_Group(*row) for row in connection.execute(query)]
         at = database_now(connection)
     total = [group for group in groups if _counts(record, group)]
-    others = (STAGING, UNDOING)
+    others = (RunState.STAGING, RunState.UNDOING)
     return Status(
         record=record,
         at=at,
@@ -125,17 +112,17 @@ def status_of(catalog: Catalog, record: RunRecord) -> Status:
 
 def _counts(record: RunRecord, group: _Group) -> bool:
     """Tell whether the present phase has anything to do with these moves."""
-    if record.state == SWITCHED:
-        return group.state == STAGED and not (group.keep or record.keep_source)
-    return group.state != BLOCKED
+    if record.state == RunState.SWITCHED:
+        return group.state == MoveState.STAGED and not (group.keep or record.keep_source)
+    return group.state != MoveState.BLOCKED
 
 
 def _is_done(record: RunRecord, group: _Group) -> bool:
-    if record.state == STAGING:
-        return group.state != PLANNED
-    if record.state == SWITCHED:
-        return group.cleaned in (DELETED, KEPT)
-    return record.state != UNDOING or group.origin not in (INTENDED, WRITTEN)
+    if record.state == RunState.STAGING:
+        return group.state != MoveState.PLANNED
+    if record.state == RunState.SWITCHED:
+        return group.cleaned in (Removal.DELETED, Removal.KEPT)
+    return record.state != RunState.UNDOING or group.origin not in (Origin.INTENDED, Origin.WRITTEN)
 
 
 def _tally(groups: Iterator[_Group] | list[_Group]) -> Tally:

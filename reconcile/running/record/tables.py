@@ -6,17 +6,19 @@ machine need nothing else but the configs. No credential goes in.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from operator import itemgetter
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
-from attrs import frozen
+from attrs import fields, frozen
 from sqlalchemy.engine import Connection
 
 from reconcile.catalog import Catalog
 from reconcile.control import in_batches
 from reconcile.planning.model import After, Before, Blocker, Move, Pinned
+from reconcile.running.record.states import MoveState, Origin
 from reconcile.stores import Location
 from reconcile.stores.binary_copy import copy_in
 
@@ -171,18 +173,6 @@ sa.Index(
     "reconcile_moves_by_row", moves.c.run_id, moves.c.user_id, moves.c.bucket, moves.c.archive_id, moves.c.document_name
 ).ddl_if(dialect="sqlite")
 
-# moves.state
-PLANNED, STAGED, FAILED, CHANGED, BLOCKED = "planned", "staged", "failed", "changed", "blocked"
-# moves.origin: whose is the copy at the destination
-INTENDED, WRITTEN, ADOPTED, CEDED = "intended", "written", "adopted", "ceded"
-# moves.cleaned: what became of the source; of the copy, where a run that never switched is undone
-MARKED, DELETED, KEPT = "marked", "deleted", "kept"
-# runs.phase
-CLEANING, DROPPING = "cleaning", "dropping"
-# runs.state
-STAGING, SWITCHED, DONE, UNDOING, UNDONE = "staging", "switched", "done", "undoing", "undone"
-UNFINISHED = (STAGING,)
-
 _LOAD_ROWS = 5000
 
 
@@ -202,8 +192,8 @@ class WorkMove:
     move: Move
     dest_store: str
     dest_key: str
-    state: str
-    origin: str | None
+    state: MoveState
+    origin: Origin | None
     keep: bool
     after_is_compressed: bool | None
     after_digest: str | None
@@ -289,7 +279,7 @@ def move_row(move: Move, dest: Location, *, keep: bool = False) -> dict[str, Any
         "after_digest": pinned.digest if pinned else None,
         "after_size": pinned.size if pinned else None,
         "keep": keep,
-        "state": PLANNED,
+        "state": MoveState.PLANNED,
     }
 
 
@@ -303,7 +293,7 @@ def blocker_row(blocker: Blocker) -> dict[str, Any]:
         "document_name": blocker.documentName,
         "before_url": blocker.content_url,
         "before_size": blocker.size,
-        "state": BLOCKED,
+        "state": MoveState.BLOCKED,
         "reason": blocker.reason,
         "detail": blocker.detail,
     }
@@ -317,37 +307,37 @@ _NO_MOVE: dict[str, Any] = dict.fromkeys(
 ) | {"pinned": False, "keep": False}
 
 
+_INDEX = {column.name: index for index, column in enumerate(moves.columns)} | {
+    "original": list(moves.columns.keys()).index("read_back")  # of what was read at the source
+}
+_OWN = [field.name for field in fields(WorkMove) if field.name != "move"]
+
+
+def _columns(*names: str) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
+    return itemgetter(*(_INDEX[name] for name in names))
+
+
+_move = _columns("user_id", "bucket", "archive_id", "document_name", "source", "dest", "action")
+_before = _columns("before_url", "before_is_compressed", "before_digest", "before_size", "before_last_updated")
+_after = _columns("after_url", "compressed", "pinned")
+_after_columns = _columns("after_is_compressed", "after_digest", "after_size")
+_own = _columns(*_OWN)
+
+
 def work_move(row: Sequence[Any]) -> WorkMove:
     """Return a move from a row of the work table: the columns of `moves` in their order."""
-    (
-        _run_id, seq, user_id, bucket, archive_id, document_name, source, dest, action, dest_store, dest_key,
-        before_url, before_is_compressed, before_digest, before_size, before_last_updated,
-        after_url, compressed, pinned, after_is_compressed, after_digest, after_size,
-        state, reason, detail, origin, keep, source_version, copy_version, copy_mark, read_back, restore, replaces,
-        _cleaned,
-    ) = row  # fmt: skip
-    before = Before(before_url, before_is_compressed, before_digest, before_size, before_last_updated)
-    after = After(after_url, compressed, Pinned(after_is_compressed, after_digest, after_size) if pinned else None)
-    return WorkMove(
-        seq=seq,
-        move=Move(user_id, bucket, archive_id, document_name, source, dest, before, after, action),
-        dest_store=dest_store,
-        dest_key=dest_key,
-        state=state,
-        origin=origin,
-        keep=keep,
-        after_is_compressed=after_is_compressed,
-        after_digest=after_digest,
-        after_size=after_size,
-        source_version=source_version,
-        copy_version=copy_version,
-        copy_mark=copy_mark,
-        original=_original.decode(read_back) if read_back else None,
-        restore=_original.decode(restore) if restore else None,
-        replaces=replaces,
-        reason=reason,
-        detail=detail,
-    )
+    before = Before(*_before(row))
+    after_url, compressed, is_pinned = _after(row)
+    pinned = Pinned(*_after_columns(row)) if is_pinned else None
+    rest = dict(zip(_OWN, _own(row), strict=True))
+    for name in ("original", "restore"):
+        rest[name] = _original.decode(rest[name]) if rest[name] else None
+    rest["state"] = MoveState(rest["state"])
+    rest["origin"] = Origin(rest["origin"]) if rest["origin"] else None
+    user_id, bucket, archive_id, document_name, source, dest, action = _move(row)
+    after = After(after_url, compressed, pinned)
+    move = Move(user_id, bucket, archive_id, document_name, source, dest, before, after, action)
+    return WorkMove(move=move, **rest)
 
 
 def same_row(archive: sa.Table) -> sa.ColumnElement[bool]:
