@@ -29,7 +29,7 @@ from reconcile.running.phases.options import RunOptions
 from reconcile.running.phases.undo_plan import write_undo_plan
 from reconcile.running.preview import UndoPreview, preview_undo
 from reconcile.running.record.configs import configs_of
-from reconcile.running.record.outcome import Outcome
+from reconcile.running.record.outcome import APPLIED, Outcome, outcome_of
 from reconcile.running.record.records import RunRecord, find_runs
 from reconcile.running.record.report import Report
 from reconcile.running.record.reporting import report_of
@@ -222,15 +222,35 @@ def last_run(catalog: Catalog, run_id: str | None = None) -> RunRecord | None:
 
 
 def status_of_plan(prepared: Prepared, database: DatabaseOptions | None = None) -> Status | None:
-    """Return how far the run of a plan is that applying it would go on with; None where a new run would begin."""
+    """Return how far the run of a plan is that applying it would resume; None where a new run would begin."""
     if prepared.plan is None:
         return None
     header = prepared.plan.header
     with opened(database or DatabaseOptions(), prepared.with_database) as catalog:
-        key = {"plan_id": header.plan_id} if header.undo_of is None else {"undo_of": header.undo_of}
-        found = find_runs(catalog, **key)
-        is_begun = bool(found) and found[0].state in (RunState.STAGING, RunState.SWITCHED)
-        return status_of(catalog, found[0]) if is_begun else None
+        if header.undo_of is not None:
+            return begun_undo(catalog, header.undo_of)
+        return _begun(catalog, find_runs(catalog, plan_id=header.plan_id))
+
+
+def begun_undo(catalog: Catalog, run_id: str) -> Status | None:
+    """Return how far the undo of a run is that was begun and not ended."""
+    return _begun(catalog, find_runs(catalog, undo_of=run_id))
+
+
+def _begun(catalog: Catalog, found: list[RunRecord]) -> Status | None:
+    is_begun = bool(found) and found[0].state in (RunState.STAGING, RunState.SWITCHED)
+    return status_of(catalog, found[0]) if is_begun else None
+
+
+def applied_already(prepared: Prepared, database: DatabaseOptions | None = None) -> Outcome | None:
+    """Return what the run of a plan came to, if it is done and nothing is left for `apply` to do."""
+    if prepared.plan is None:
+        return None
+    with opened(database or DatabaseOptions(), prepared.with_database) as catalog:
+        found = find_runs(catalog, plan_id=prepared.plan.header.plan_id)
+        if not found or found[0].state != RunState.DONE or found[0].plan_digest != prepared.plan.digest:
+            return None
+        return outcome_of(catalog, found[0].run_id, already=APPLIED)
 
 
 def status(catalog: Catalog, run_id: str | None = None) -> Status | None:

@@ -9,17 +9,18 @@ from typing import Any
 import click
 
 from reconcile import verbs
-from reconcile.catalog import DatabaseOptions
 from reconcile.cli.lines import show
 from reconcile.cli.option import PATH, option, verb
 from reconcile.cli.options import budget_of, config_options, database_of, database_options, digest_of, run_options
 from reconcile.cli.results import show_outcome
 from reconcile.cli.screen import confirm, controlled
 from reconcile.errors import EXIT_DONE, EXIT_INCOMPLETE
+from reconcile.planning.planfile import PlanFile
 from reconcile.planning.render import summary_text
 from reconcile.planning.summary import volatile_destinations
 from reconcile.running.apply import refuse_blocked
 from reconcile.running.phases.options import RunOptions
+from reconcile.running.record.status import Status
 from reconcile.wording import count
 
 
@@ -58,14 +59,16 @@ def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
     database = database_of(options)
     path: Path = options["plan"]
     prepared = verbs.prepare(path, options["source"], options["dest"], options["expect_digest"], database)
-    plan = prepared.plan
+    plan, outcome = prepared.plan, None
     if plan is not None and plan.header.undo_of is None:
         refuse_blocked(plan, leave_blocked=options["leave_blocked"])
     if plan is not None and plan.header.summary.moves.documents:
         for lost in volatile_destinations(prepared.desired):  # as it is here and now: the plan may be from elsewhere
             show([f"WARNING: {lost}"], err=True)
         if not options["yes"]:
-            confirm(_said(prepared, database, options), yes=False)
+            outcome = verbs.applied_already(prepared, database)
+            if outcome is None:
+                confirm(_said(plan, verbs.status_of_plan(prepared, database), options), yes=False)
     run = RunOptions(
         budget=budget_of(options),
         **{
@@ -91,18 +94,16 @@ def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
             )
         },
     )
-    with controlled(quiet=context.obj) as control:
-        outcome = verbs.apply(prepared, database, run, control)
+    if outcome is None:
+        with controlled(quiet=context.obj) as control:
+            outcome = verbs.apply(prepared, database, run, control)
     show_outcome(outcome, prepared, options["form"], config=options["show_config"])
     left = (outcome.left and not outcome.staged) or outcome.not_intact
     context.exit(EXIT_INCOMPLETE if left else EXIT_DONE)
 
 
-def _said(prepared: verbs.Prepared, database: DatabaseOptions, options: dict[str, Any]) -> Iterator[str]:
+def _said(plan: PlanFile, status: Status | None, options: dict[str, Any]) -> Iterator[str]:
     """Yield what is going to be done: the plan, or of a run to go on with how far it is; then what cannot be undone."""
-    plan = prepared.plan
-    assert plan is not None  # noqa: S101 - the caller's choice
-    status = verbs.status_of_plan(prepared, database)
     if status is None:
         yield summary_text(plan)
         documents = plan.header.summary.moves.documents

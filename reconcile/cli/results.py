@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import yaml
 from reconcile._version import OUTPUT_FORMAT
 from reconcile.cli.lines import show
 from reconcile.commands import command_line, copy_line, old_name, undo_run
-from reconcile.config import Config
+from reconcile.config import Config, load_config
+from reconcile.errors import ConfigError
 from reconcile.logs import printable
 from reconcile.rendering.output import write_new
 from reconcile.running.record.outcome import Outcome
@@ -106,8 +108,8 @@ def _lines(outcome: Outcome, prepared: Prepared) -> Iterator[str]:
         return
     yield from _copy_lines(prepared)
     if outcome.clean_later:
-        old = prepared.desired.source.path
-        clean = command_line("clean", outcome.run_id, source=old_name(old), dest=old)
+        new, old = _sides(prepared)
+        clean = command_line("clean", outcome.run_id, source=old, dest=new)
         yield f"to delete the sources, at any time: {clean}"
     yield from _way_back(outcome, prepared)
 
@@ -116,10 +118,16 @@ def _copy_lines(prepared: Prepared) -> Iterator[str]:
     """Yield how the new config gets its place, as lines for a shell; the services' own file is the one left behind."""
     old, new = prepared.desired.source.path, prepared.desired.dest.path
     if prepared.undo_of is not None:
-        if new == old_name(old):  # as the end of apply had it done
-            yield f"next: {copy_line(new, old)}"
-            new = old
+        assert prepared.plan is not None  # noqa: S101 - only the undo of a run that never switched goes without
+        own = Path(prepared.plan.header.dest.path)  # the file that the services had when the run was planned
+        if new != own and own.exists():
+            yield f"next: {copy_line(new, own)}"
+            new = own
         yield f"next: start the services with {shlex.quote(str(new))}"
+        return
+    in_place = _in_place(prepared)
+    if in_place is not None:
+        yield f"next: start the services with {shlex.quote(str(in_place))}, which has the new config already"
         return
     yield "next:"
     yield f"  {copy_line(old, old_name(old))}"
@@ -131,6 +139,25 @@ def _copy_lines(prepared: Prepared) -> Iterator[str]:
             f"  first give {second}, the component catalog's own file, the same object_store: it stands at the file's"
             " root, the driver's keys beside its name"
         )
+
+
+def _in_place(prepared: Prepared) -> Path | None:
+    """Return the services' own file where the new config was put there already, and the old one is elsewhere."""
+    assert prepared.plan is not None  # noqa: S101 - only the undo of a run that never switched goes without
+    file = Path(prepared.plan.header.source.path)
+    if prepared.undo_of is not None or not file.exists():
+        return None
+    with suppress(ConfigError):
+        if load_config(file).fingerprint() == prepared.desired.dest.fingerprint():
+            return file
+    return None
+
+
+def _sides(prepared: Prepared) -> tuple[Path, Path]:
+    """Return where the new config and the old one are once the lines that are printed have been typed."""
+    old = prepared.desired.source.path
+    in_place = _in_place(prepared)
+    return (in_place, old) if in_place is not None else (old, old_name(old))
 
 
 def not_intact_lines(names: Sequence[str]) -> Iterator[str]:
@@ -185,7 +212,7 @@ def _way_back(outcome: Outcome, prepared: Prepared) -> Iterator[str]:
     if outcome.unreadable:
         yield f"to take it back: {undo_run(str(outcome.undo_plan), dest, source)}"
     else:
-        yield f"to take it back: {undo_run(str(outcome.undo_plan), source, old_name(source))}"
+        yield f"to take it back: {undo_run(str(outcome.undo_plan), *_sides(prepared))}"
 
 
 def config_text(config: Config) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ from reconcile.cli.screen import confirm, controlled
 from reconcile.commands import command_line
 from reconcile.config import load_config
 from reconcile.errors import EXIT_DONE, EXIT_INCOMPLETE, PlanFileError
-from reconcile.planning.planfile import open_plan
+from reconcile.planning.planfile import PlanFile, open_plan
 from reconcile.planning.render import summary_text
 from reconcile.running.phases.options import RunOptions
+from reconcile.running.record.status import Status
 from reconcile.wording import count
 
 
@@ -72,10 +74,7 @@ def command(context: click.Context, /, what: str, **options: Any) -> None:  # no
         prepared = _prepared(catalog, path if path.is_file() else None, run_id, options)
         if not options["yes"]:
             if prepared.plan is not None:
-                documents = count(prepared.plan.header.summary.moves.documents, "document is", "documents are")
-                fate = "Their copies at the other side are DELETED after the switch"
-                stop = "All Anchore services must be stopped until then."
-                confirm([summary_text(prepared.plan), f"{documents} taken back. {fate}. {stop}"], yes=False)
+                confirm(_said(prepared.plan, verbs.begun_undo(catalog, run_id)), yes=False)
             else:
                 confirm([f"Run {run_id} never switched. The copies that it staged are DELETED."], yes=False)
         names = ("workers", "lock_wait", "wait_for_services", "ignore_services", "takeover_wait", "leave_failed")
@@ -85,6 +84,19 @@ def command(context: click.Context, /, what: str, **options: Any) -> None:  # no
             outcome = verbs.undo(catalog, prepared, run, control)
     show_outcome(outcome, prepared, options["form"])
     context.exit(EXIT_INCOMPLETE if outcome.left or outcome.not_intact else EXIT_DONE)
+
+
+def _said(plan: PlanFile, begun: Status | None) -> Iterator[str]:
+    """Yield what is going to be done: the plan, or how far an undo is that was begun; then what cannot be undone."""
+    if begun is None:
+        yield summary_text(plan)
+        yield f"{count(plan.header.summary.moves.documents, 'document is', 'documents are')} taken back."
+    else:
+        done = "staged" if begun.record.switched_at is None else "copies deleted"
+        yield f"resuming run {begun.record.run_id}: {begun.done.documents:,} of {begun.total.documents:,} {done}"
+    yield "Their copies at the other side are DELETED after the switch."
+    if begun is None or begun.record.switched_at is None:
+        yield "All Anchore services must be stopped until then."
 
 
 def _prepared(catalog: Catalog, path: Path | None, run_id: str, options: dict[str, Any]) -> verbs.Prepared:

@@ -32,7 +32,7 @@ from reconcile.running.record.executor import Executor, executing
 from reconcile.running.record.identity import check_database, same_database
 from reconcile.running.record.in_place import record_in_place
 from reconcile.running.record.next_steps import undo_command
-from reconcile.running.record.outcome import Outcome, outcome_of
+from reconcile.running.record.outcome import APPLIED, Outcome, outcome_of
 from reconcile.running.record.records import RunRecord, count_linked, find_runs
 from reconcile.running.record.run import Run, begin_run, resume_run
 from reconcile.running.record.states import Origin, RunState
@@ -113,7 +113,7 @@ def _ended(catalog: Catalog, record: RunRecord, plan: PlanFile, digest: str, opt
         raise ReconcileError(f"run {record.run_id} of this plan is being undone", hint=undo_command(record))
     already = None
     if record.state == RunState.DONE:
-        already = "the plan is applied already"
+        already = APPLIED
     elif record.state == RunState.SWITCHED and options.clean_later:
         already = "the run is switched already; reconcile clean deletes its sources"
     elif record.state == RunState.SWITCHED and options.stage_only:

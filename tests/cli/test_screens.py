@@ -127,6 +127,37 @@ def test_the_end_of_apply_is_lines_to_copy(lite: World) -> None:
     assert lite.tables() == before
 
 
+def test_the_end_of_apply_knows_that_the_new_config_is_in_place(lite: World) -> None:
+    planned(lite)
+    before = lite.tables()
+    killed(lite, "marked", "apply", "p.json", "--yes")
+    for source, dest in (("config.yaml", "config.old.yaml"), ("dest.yaml", "config.yaml")):
+        shutil.copy(lite.folder / source, lite.folder / dest)
+    result = here("apply", "p.json", "--yes", cwd=lite.folder)
+    assert re.search(
+        r"next: start the services with \S*'?.*config\.yaml'?, which has the new config already", result.out
+    )
+    assert "config.old.old.yaml" not in result.out
+    (undo,) = commands_in(result.out)
+    killed(lite, "recorded", *shlex.split(undo)[1:], "--yes")
+    resume = commands_in(here("status", "--source", "config.yaml", cwd=lite.folder).out)[0]
+    shown = on_terminal(*shlex.split(resume)[1:], cwd=lite.folder, typed="yes\n", results=True)
+    assert shown.code == 0
+    assert re.search(r"resuming run \S+: \d of 6 staged", shown.err)
+    assert "Plan undo-" not in shown.err
+    typed(commands_in(shown.err)[-1], lite)  # the old config back in its place
+    assert (lite.folder / "config.yaml").read_text() == (lite.folder / "config.old.yaml").read_text()
+    assert lite.tables() == before
+
+
+def test_a_finished_plan_is_not_asked_about(lite: World) -> None:
+    lite.apply(planned(lite))
+    result = here("apply", "p.json", cwd=lite.folder)
+    assert result.code == 0
+    assert "nothing to do: the plan is applied already" in result.out
+    assert "DELETED" not in result.all
+
+
 def test_the_config_is_printed_on_request(lite: World, moto: MotoServer) -> None:
     there = Place(lite.folder, lite.url, moto)
     lite.config("dest", s3(moto, there.buckets[0]))

@@ -232,7 +232,7 @@ class Phases:
         else:
             kept = self.run.record.keep_source or self.options.clean_later
             text = f"{what}: the services may be started with {dest} now"
-            text += "" if kept else "; sources are being deleted"
+            text += "" if kept else f"; {'copies' if self.is_undo else 'sources'} are being deleted"
         self.control.progress.say(at + text, strong=True)
 
     def _unreadable(self) -> int:

@@ -84,7 +84,8 @@ def _found_among(wanted: _Wanted, paths: Sequence[Path | None]) -> Config | None
     for path in dict.fromkeys(path for path in paths if path is not None):
         config = _loaded(wanted, path)
         if config is not None:
-            log.info("a config of the plan was found in another file", option=wanted.option, file=str(path))
+            if wanted.option:
+                log.info("a config of the plan was found in another file", option=wanted.option, file=str(path))
             return config
     return None
 

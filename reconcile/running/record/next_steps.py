@@ -102,7 +102,7 @@ def undo_command(record: RunRecord, run_id: str | None = None) -> str:
 def _paths(record: RunRecord) -> tuple[str, str]:
     """Return where the configs are that a run moves from, and to."""
     header = record.header
-    if record.switched_at is None:
+    if record.switched_at is None and record.undo_of is None:
         return header.source.path, header.dest.path
     source, dest = (path_now(header, reference) for reference in (header.source, header.dest))
     return str(source or _PLACEHOLDER), str(dest or _PLACEHOLDER)

@@ -12,6 +12,8 @@ from reconcile.running.record.records import find_runs
 from reconcile.running.record.states import MoveState, Removal
 from reconcile.running.record.tables import moves
 
+APPLIED = "the plan is applied already"
+
 
 @frozen
 class Outcome:

@@ -19,7 +19,7 @@ from reconcile.running.record.tables import moves
 
 PHASES = {
     RunState.STAGING: "staging; the catalog is untouched",
-    RunState.SWITCHED: "the catalog is switched; sources are being cleaned",
+    RunState.SWITCHED: "the catalog is switched; sources are still to be deleted",
     RunState.DONE: "done; the catalog is switched",
     RunState.UNDOING: "being undone",
     RunState.UNDONE: "undone",
