@@ -94,7 +94,7 @@ class Control:
     signal: int | None = None
     watch: Callable[[], None] = lambda: None
     interrupted: str = "interrupted: the batches in hand were finished, nothing is half done"
-    then: str = "the same command goes on where this one stopped"
+    then: str = "the same command resumes"
 
     def check(self) -> None:
         """Raise `Interrupted` if a signal has come, or what ``watch`` raises."""

@@ -52,8 +52,8 @@ class CatalogError(ReconcileError):
     """The catalog's database is down, refuses us, or lacks a table or a right."""
 
 
-class MissingRightError(CatalogError):
-    """The role that we connect as lacks a right."""
+class MissingPrivilegeError(CatalogError):
+    """The role that we connect as lacks a privilege."""
 
 
 class StandbyError(CatalogError):
@@ -117,7 +117,7 @@ class BackendError(ReconcileError):
 
 
 class DeniedError(BackendError):
-    """The backend says that we may not: a right is missing, or the credentials are wrong."""
+    """The backend says that we may not: a privilege is missing, or the credentials are wrong."""
 
 
 class MissingStoreError(BackendError):

@@ -18,7 +18,7 @@ from reconcile.errors import (
     DeniedError,
     DocumentError,
     Interrupted,
-    MissingRightError,
+    MissingPrivilegeError,
     MissingStoreError,
     ReconcileError,
 )
@@ -119,7 +119,7 @@ class Trial:
 
     def _right(self, name: str, error: Exception) -> str | None:
         is_refusal = isinstance(error, DocumentError) and error.reason == "refused"
-        if is_refusal or isinstance(error, DeniedError | MissingRightError):
+        if is_refusal or isinstance(error, DeniedError | MissingPrivilegeError):
             return self.store.rights().get(_VERBS.get(name, name))
         return None
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 
 from reconcile.catalog.hidden import explain_hidden
-from reconcile.errors import CatalogError, MissingRightError
+from reconcile.errors import CatalogError, MissingPrivilegeError
 from reconcile.limits import files_exhausted
 from reconcile.secret import scrub
 
@@ -70,7 +70,7 @@ def translated() -> Iterator[None]:
     except (OperationalError, InterfaceError) as error:
         raise files_exhausted() or CatalogError(
             f"the database failed: {first_line(error)}",
-            hint="once it is well, the same command goes on where this one stopped",
+            hint="once it is available again, the same command resumes",
         ) from error
     except sa.exc.TimeoutError as error:
         raise CatalogError(
@@ -97,7 +97,7 @@ def _explain(error: DBAPIError) -> CatalogError:
         grant = f"GRANT CREATE, USAGE ON SCHEMA {target} TO <the role you connect as>"
     else:
         grant = f"GRANT SELECT, INSERT, UPDATE, DELETE ON {target} TO <the role you connect as>"
-    return MissingRightError(f"the database role lacks a right: {line}", hint=f"have the owner run: {grant};")
+    return MissingPrivilegeError(f"the database role lacks a privilege: {line}", hint=f"have the owner run: {grant};")
 
 
 def may_pass(error: Exception) -> bool:

@@ -49,7 +49,7 @@ from reconcile.wording import count
 def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
     """Do what PLAN says: copy and confirm every document, repoint the catalog in one transaction, delete the sources.
 
-    The same command goes on where an interrupted one stopped. Services must be stopped for the switch; with
+    The same command resumes an interrupted one. Services must be stopped for the switch; with
     --stage-only beforehand and --refresh then, that is short.
 
     \b
@@ -118,7 +118,7 @@ def _said(plan: PlanFile, status: Status | None, options: dict[str, Any]) -> Ite
     if options["keep_source"] or header.policy.keep_source or (status and status.record.keep_source):
         fate = "Sources are KEPT after the switch"
     elif options["clean_later"]:
-        fate = "Sources stay until reconcile clean deletes them"
+        fate = "Sources stay until a clean deletes them"
     else:
         fate = "Sources are DELETED after the switch"
     until = "" if status and status.record.switched_at else " All Anchore services must be stopped until the switch."

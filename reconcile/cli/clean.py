@@ -48,7 +48,7 @@ def command(context: click.Context, /, run: str, **options: Any) -> None:  # noq
     Deleted is only what no catalog row refers to, what no later or unfinished run has to do with, and what still is
     the content that was copied. What only the source itself could give back stays, so that an undo works as before: it
     copies from where the documents are now. Services may run. Asks for the run's id to be typed; the same command
-    goes on where an interrupted one stopped.
+    resumes an interrupted one.
 
     \b
       reconcile clean 20260801-101500-a1b2c3d4 --source config.old.yaml --dest config.yaml --older-than 30

@@ -31,7 +31,7 @@ def command(run: str, **options: Any) -> None:  # noqa: ANN401
     """Remove the records of RUN, which is finished, and those of its undo; with the last ones, the work tables.
 
     Nothing else is touched: no document, no catalog row. A run cannot be taken back once it is forgotten, and sources
-    that it kept become nobody's: reconcile clean deletes them first. Asks for the run's id to be typed.
+    that it kept become orphans: reconcile clean deletes them first. Asks for the run's id to be typed.
 
     \b
       reconcile forget 20260801-101500-a1b2c3d4 --source config.yaml
@@ -62,7 +62,7 @@ def _lost(found: Forgettable) -> Iterator[str]:
     for run_id in found.undoable:
         yield f"  it can no longer be undone: its undo plan is checked against the records of run {run_id}"
     if found.ownerless:
-        yield f"  {found.ownerless} sources or copies that no catalog row refers to are nobody's from then on"
+        yield f"  {found.ownerless} sources or copies that no catalog row refers to are orphans from then on"
     if found.same_url:
         yield f"  of {found.same_url} documents nothing tells any more which endpoint holds them"
     if found.last:

@@ -35,8 +35,8 @@ _ELSEWHERE = {
     "history": "reconcile runs",
     "rollback": "reconcile undo RUN",
     "revert": "reconcile undo RUN",
-    "resume": "reconcile apply PLAN: the same command goes on",
-    "continue": "reconcile apply PLAN: the same command goes on",
+    "resume": "reconcile apply PLAN: the same command resumes",
+    "continue": "reconcile apply PLAN: the same command resumes",
     "run": "reconcile apply PLAN",
     "validate": "reconcile check CONFIG",
     "audit": "reconcile verify CONFIG",
@@ -110,7 +110,7 @@ def cli(
       reconcile apply plans/<plan id>.json
     """
     if quiet and verbose:
-        raise click.UsageError("--quiet and --verbose together make no sense")
+        raise click.UsageError("--quiet and --verbose are mutually exclusive")
     on_screen = sys.stderr.isatty() and log_file is None
     level = log_level or ("error" if quiet else "debug" if verbose else "warning" if on_screen else "info")
     try:
@@ -180,7 +180,7 @@ def _defect(error: BaseException) -> int:
     if limit is not None:
         return _report(limit.message, limit.hint, limit.exit_code)
     get_logger().error("unexpected error", exc_info=error)
-    hint = "this is a defect of reconcile; the log has the traceback. A run can be resumed by the same command"
+    hint = "this is a bug in reconcile; the log has the traceback. A run can be resumed by the same command"
     return _report(f"unexpected {type(error).__name__}: {error}", hint, 1)
 
 

@@ -153,7 +153,7 @@ def run_options(command: F) -> F:
                 type=click.IntRange(0),
                 default=150,
                 show_default=True,
-                help="Seconds to watch young heartbeats before the switch; 0 refuses one at once.",
+                help="Seconds to watch recent heartbeats before the switch; 0 refuses one at once.",
             ),
             option("--ignore-services", is_flag=True, help="Switch although services may be running."),
             option(

@@ -24,7 +24,7 @@ def command(run: str | None, **options: Any) -> None:  # noqa: ANN401
     """Report what the last run, or RUN, did: who, when, how long, how much, what was left, how to take it back.
 
     From the run's record in the database, for unfinished and undone runs too. After documents left the database it
-    also tells what space can be had back, by which command, and what that blocks.
+    also tells what space is reclaimable, by which command, and what that blocks.
 
     \b
       reconcile report --source config.yaml --format html --out migration.html

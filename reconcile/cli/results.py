@@ -87,7 +87,7 @@ def _lines(outcome: Outcome, prepared: Prepared) -> Iterator[str]:
     if outcome.staged:
         yield from _staged(outcome, prepared)
         return
-    verb = "taken back" if is_undo else "moved"
+    verb = "moved back" if is_undo else "moved"
     yield f"run {outcome.run_id}: {count(outcome.documents)} {verb}"
     if outcome.left:
         left = count(outcome.left, "document left where it was", "documents left where they were")
@@ -190,7 +190,7 @@ def _staged(outcome: Outcome, prepared: Prepared) -> Iterator[str]:
     source, dest = prepared.desired.source.path, prepared.desired.dest.path
     yield f"next: stop the services, then: {command_line('apply', path, refresh=prepared.undo_of is None)}"
     yield f"to check the copies before: {command_line('verify', dest, run=outcome.run_id)}"
-    yield f"to take them away again: {undo_run(outcome.run_id, dest, source)}"
+    yield f"to drop them: {undo_run(outcome.run_id, dest, source)}"
 
 
 def _look(outcome: Outcome, prepared: Prepared) -> str:
@@ -210,9 +210,9 @@ def _way_back(outcome: Outcome, prepared: Prepared) -> Iterator[str]:
         return
     source, dest = prepared.desired.source.path, prepared.desired.dest.path
     if outcome.unreadable:
-        yield f"to take it back: {undo_run(str(outcome.undo_plan), dest, source)}"
+        yield f"to undo it: {undo_run(str(outcome.undo_plan), dest, source)}"
     else:
-        yield f"to take it back: {undo_run(str(outcome.undo_plan), *_sides(prepared))}"
+        yield f"to undo it: {undo_run(str(outcome.undo_plan), *_sides(prepared))}"
 
 
 def config_text(config: Config) -> str:

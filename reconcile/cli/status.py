@@ -174,9 +174,7 @@ def _head(status: Status) -> Iterator[str]:
     if status.is_interrupted:
         done, total = status.done, status.total
         yield f"INTERRUPTED: nobody is at work on it; {done.documents:,} of {total.documents:,} documents are done"
-    yield f"run {record.run_id}: {PHASES[record.state]}" + (
-        f" (takes back run {record.undo_of})" if record.undo_of else ""
-    )
+    yield f"run {record.run_id}: {PHASES[record.state]}" + (f" (undoes run {record.undo_of})" if record.undo_of else "")
     yield f"  plan     {record.plan_path}"
     yield from _times(record)
     for state, tally in status.documents.items():

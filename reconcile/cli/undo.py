@@ -28,12 +28,12 @@ from reconcile.running.record.status import Status
 from reconcile.wording import count
 
 
-@verb("undo", "take a run back")
+@verb("undo", "undo a run")
 @click.argument("what", metavar="UNDO_PLAN|RUN_ID")
 @config_options
 @option("--with-changes", is_flag=True, help="Include, as it is now, what services wrote since the run.")
 @option("--leave-failed", is_flag=True, help="Undo the others where documents cannot be restored; those stay (exit 3).")
-@option("--dry-run", is_flag=True, help="Say what would be taken back; change nothing, take no lock.")
+@option("--dry-run", is_flag=True, help="Say what would be moved back; change nothing, take no lock.")
 @run_options
 @option("--format", "form", type=click.Choice(("text", "json")), default="text", show_default=True)
 @database_options
@@ -90,7 +90,7 @@ def _said(plan: PlanFile, begun: Status | None) -> Iterator[str]:
     """Yield what is going to be done: the plan, or how far an undo is that was begun; then what cannot be undone."""
     if begun is None:
         yield summary_text(plan)
-        yield f"{count(plan.header.summary.moves.documents, 'document is', 'documents are')} taken back."
+        yield f"{count(plan.header.summary.moves.documents, 'document is', 'documents are')} moved back."
     else:
         done = "staged" if begun.record.switched_at is None else "copies deleted"
         yield f"resuming run {begun.record.run_id}: {begun.done.documents:,} of {begun.total.documents:,} {done}"
@@ -120,7 +120,7 @@ def _preview(catalog: Catalog, run_id: str, options: dict[str, Any]) -> None:
             click.echo("  as far as each still is what this run wrote, and no catalog row refers to it")
         else:
             show([summary_text(prepared.plan)])
-            click.echo(f"run {run_id}: {count(preview.documents)} would be taken back; nothing was changed")
+            click.echo(f"run {run_id}: {count(preview.documents)} would be moved back; nothing was changed")
         if preview.changed and not options["with_changes"]:
             rows = count(preview.changed, "row is", "rows are")
             click.echo(f"  {rows} no longer as the run left them: refused (exit 4), unless --with-changes is given")

@@ -64,7 +64,7 @@ def summary_text(plan: PlanFile) -> str:
 def _lines(plan: PlanFile) -> Iterator[str]:
     header = plan.header
     summary = header.summary
-    yield f"Plan {header.plan_id}" + (f" (takes back run {header.undo_of})" if header.undo_of else "")
+    yield f"Plan {header.plan_id}" + (f" (undoes run {header.undo_of})" if header.undo_of else "")
     by = f" by {printable(header.planned_by)}" if header.planned_by else ""
     yield f"  made {header.created_at}{by} for {_database(header)}"
     if header.note:

@@ -38,7 +38,7 @@ def live_data(
         return data | {"headline": "No run is recorded yet", "state": "Waiting for a run to begin", "kind": "attention"}
     kind, state = _verdict(status)
     moved = count(status.record.header.summary.moves.documents)
-    what = "taken back" if status.record.undo_of else "moved"
+    what = "moved back" if status.record.undo_of else "moved"
     return data | {
         "headline": f"{moved} to be {what}" if not status.is_finished else f"{moved}: {PHASES[status.record.state]}",
         "state": state,

@@ -100,7 +100,7 @@ def _facts(header: PlanHeader) -> Iterator[tuple[str, str]]:
     if header.planned_by:
         yield "planned by", header.planned_by
     if header.undo_of:
-        yield "takes back run", header.undo_of
+        yield "undoes run", header.undo_of
     yield "database", f"{database.get('kind')} {database.get('path') or database.get('database')}"
     yield "from", backends_text(header.source)
     yield "to", backends_text(header.dest)
@@ -214,14 +214,14 @@ def _moves(plan: PlanFile) -> Section:
 def _how(plan: PlanFile, digest: str) -> Section:
     header = plan.header
     if header.undo_of:
-        commands: tuple[tuple[str, str], ...] = (("Take it back", command_line("undo", plan.path)),)
+        commands: tuple[tuple[str, str], ...] = (("Undo it", command_line("undo", plan.path)),)
     else:
         leave = bool(header.summary.blocked.documents)
         apply = command_line("apply", plan.path, leave_blocked=leave, expect_digest=digest)
         undo = undo_run(str(undo_path(plan.path)), header.dest.path, header.source.path)
         commands = (
-            ("Do just this and nothing else, services stopped; interrupted, the same command goes on", apply),
-            ("Take it back afterwards", undo),
+            ("Do just this and nothing else, services stopped; interrupted, the same command resumes", apply),
+            ("Undo it afterwards", undo),
         )
     asked = [f"Digest: {digest}"]
     if header.note:

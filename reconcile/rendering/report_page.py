@@ -89,14 +89,14 @@ def _title(report: Report) -> str:
         return "undone before anything was switched: its copies were dropped"
     if report.state in (RunState.UNDONE, RunState.UNDOING):
         return f"{_STATES[report.state]}: {amount}, that were moved{where}"
-    verb = "taken back" if report.undo_of else "moved"
+    verb = "moved back" if report.undo_of else "moved"
     return f"{amount} {verb}{where}" + (", not all sources cleaned yet" if report.state == RunState.SWITCHED else "")
 
 
 def _facts(report: Report) -> Iterator[tuple[str, str]]:
     yield "state", _STATES[report.state]
     if report.undo_of:
-        yield "takes back run", report.undo_of
+        yield "undoes run", report.undo_of
     if report.undone_by:
         yield "undo runs", ", ".join(report.undone_by)
     yield "last executed by", f"{report.executor} (user@host:process)"
@@ -159,7 +159,7 @@ def _phases(report: Report) -> Section:
         for phase in report.phases
     ]
     table = Table("phases", (Column("Phase"), Column("Ended"), Column("Took")), lambda: rows, len(rows), "")
-    text = ("Pauses count: an interrupted run's, and the wait for heartbeats to grow old before the switch.",)
+    text = ("Pauses count: an interrupted run's, and the wait for heartbeats to expire before the switch.",)
     points = tuple(Point(speed.at, speed.documents_per_second, speed.phase) for speed in report.speeds)
     return Section("How long it took", text, table=table, plot=Plot("documents a second", points))
 
@@ -167,7 +167,7 @@ def _phases(report: Report) -> Section:
 def _sources(report: Report) -> Section:
     rows: list[Row] = [(s.fate, s.reason, s.documents, s.bytes) for s in report.sources]
     columns = (Column("Sources"), Column("Reason", NAME), Column("Documents", NUMBER), Column("Bytes", BYTES))
-    return Section("What became of the sources", table=Table("sources", columns, lambda: rows, len(rows), ""))
+    return Section("Outcome of the sources", table=Table("sources", columns, lambda: rows, len(rows), ""))
 
 
 def _left(report: Report) -> Section:
@@ -197,19 +197,19 @@ def _space(report: Report) -> Section:
     rows: list[Row] = [(s.table, s.table_bytes, s.live_bytes, s.reclaimable_bytes, s.index_bytes) for s in report.space]
     columns = (
         *(Column("Table", NAME), Column("Takes", BYTES), Column("Rows left in it take", BYTES)),
-        *(Column("To be had back", BYTES), Column("Indexes", BYTES)),
+        *(Column("Reclaimable", BYTES), Column("Indexes", BYTES)),
     )
     text = ["An estimate: what the table takes, TOAST included, against what its rows take as they are stored."]
     if report.state != RunState.DONE or any(s.fate != Removal.DELETED for s in report.sources):
         text.append("Not all sources of this run are deleted: more will be free once they are.")
     table = Table("space", columns, lambda: rows, len(rows), "")
-    return Section("Space to be had back in the database", tuple(text), table=table)
+    return Section("Reclaimable space in the database", tuple(text), table=table)
 
 
 def _space_commands(report: Report) -> Iterator[Section]:
     for space in report.space:
         commands = tuple((f"{c.effect[0].upper()}{c.effect[1:]}. Blocks {c.blocks}", c.command) for c in space.commands)
-        yield Section(f"To have it back from {space.table}", commands=commands)
+        yield Section(f"To reclaim it from {space.table}", commands=commands)
 
 
 def _next(report: Report) -> Section:
@@ -217,7 +217,7 @@ def _next(report: Report) -> Section:
     if report.state in (RunState.STAGING, RunState.SWITCHED) and report.undo_of is None:
         commands.append(("Go on with it", command_line("apply", report.plan_path)))
     if report.undo is not None:
-        what = "Take it back" if report.phases[1].ended_at is not None else "Drop what is staged"
+        what = "Undo it" if report.phases[1].ended_at is not None else "Drop what is staged"
         commands.append((what, report.undo.command))
         return Section("What can be done now", commands=tuple(commands))
     said = "It is undone" if report.state == RunState.UNDONE else "It is an undo"

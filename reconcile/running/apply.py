@@ -1,4 +1,4 @@
-"""Apply a plan, and take a run back: which run it is, what refuses it, then the phases."""
+"""Apply a plan, and undo a run: which run it is, what refuses it, then the phases."""
 
 from __future__ import annotations
 

@@ -174,7 +174,7 @@ class ObjectStore(DocumentStore):
         except FileNotFoundError:
             raise BackendError(
                 f"{self.address.identity}: it is not there (any more)",
-                hint="fix it, then the same command goes on where this one stopped",
+                hint="fix it, then the same command resumes",
             ) from None
         except DocumentError as error:
             raise BackendError(

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import termios
 from pathlib import Path
+from unittest import mock
 
 from attrs import frozen
 
@@ -80,10 +81,11 @@ def resize(terminal: int, columns: int) -> None:
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 12, columns, 0, 0))
 
 
-def here(*arguments: str | Path, cwd: Path) -> Result:
+def here(*arguments: str | Path, cwd: Path, **environment: str) -> Result:
     """Run ``reconcile`` in this very process: quicker, for what does not depend on the process."""
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _stream in range(2))
-    with contextlib.chdir(cwd), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    quiet = contextlib.redirect_stdout(out), contextlib.redirect_stderr(err)
+    with mock.patch.dict(os.environ, environment), contextlib.chdir(cwd), quiet[0], quiet[1]:
         before, sys.argv = sys.argv, ["reconcile", *map(str, arguments)]
         try:
             main()

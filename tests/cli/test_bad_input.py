@@ -17,7 +17,7 @@ from reconcile.cli import apply as _apply  # noqa: F401 - loaded before a test g
 from reconcile.cli.main import main
 from reconcile.stores import localfs as _localfs  # noqa: F401 - likewise
 from tests.archives import Place, new_sqlite
-from tests.cli.runner import Result, here, reconcile
+from tests.cli.runner import Result, here
 from tests.servers.moto import MotoServer
 from tests.servers.postgresql import PostgresServer
 from tests.servers.swift import SwiftServer
@@ -44,7 +44,7 @@ def refused(world: World, result: Result, code: int, *said: str) -> None:
 
 
 def plan(world: World, **environment: str) -> Result:
-    return reconcile("plan", "config.yaml", "dest.yaml", "--out", "p.json", cwd=world.folder, **environment)
+    return here("plan", "config.yaml", "dest.yaml", "--out", "p.json", cwd=world.folder, **environment)
 
 
 BAD_CONFIGS: dict[str, tuple[Any, str]] = {
@@ -130,12 +130,12 @@ def test_the_wrong_config_is_suspected_where_all_is_wrong(small: World) -> None:
 
 def test_usage(small: World) -> None:
     folder = small.folder
-    refused(small, reconcile("plan", "config.yaml", cwd=folder), 64, "Missing argument 'DEST'")
-    refused(small, reconcile("frobnicate", cwd=folder), 64, "there is no verb frobnicate here", "reconcile --help")
-    refused(small, reconcile("plan", "--workers", "x", cwd=folder), 64, "--workers")
-    result = reconcile("plan", "config.yaml", "dest.yaml", "--bucket", "no_such", cwd=folder)
+    refused(small, here("plan", "config.yaml", cwd=folder), 64, "Missing argument 'DEST'")
+    refused(small, here("frobnicate", cwd=folder), 64, "there is no verb frobnicate here", "reconcile --help")
+    refused(small, here("plan", "--workers", "x", cwd=folder), 64, "--workers")
+    result = here("plan", "config.yaml", "dest.yaml", "--bucket", "no_such", cwd=folder)
     refused(small, result, 64, "--bucket no_such: the catalog has no document of it", "policy_bundles")
-    result = reconcile("plan", "config.yaml", "dest.yaml", "--user", "nobody", cwd=folder)
+    result = here("plan", "config.yaml", "dest.yaml", "--user", "nobody", cwd=folder)
     refused(small, result, 64, "--user nobody", "admin, team-a")
     assert not (folder / "plans").exists()
 
@@ -143,7 +143,7 @@ def test_usage(small: World) -> None:
 def test_nobody_to_ask(small: World) -> None:
     plan(small)
     tables = small.tables()
-    refused(small, reconcile("apply", "p.json", cwd=small.folder), 64, "--yes")
+    refused(small, here("apply", "p.json", cwd=small.folder), 64, "--yes")
     assert small.tables() == tables
 
 
@@ -179,7 +179,7 @@ def test_bad_plan_file(small: World, damage: Any, said: str, verb: str) -> None:
     plan(small)
     damage(small.folder / "p.json")
     tables = small.tables()
-    result = reconcile(verb, "p.json", *(["--yes"] if verb == "apply" else []), cwd=small.folder)
+    result = here(verb, "p.json", *(["--yes"] if verb == "apply" else []), cwd=small.folder)
     refused(small, result, 1, "p.json", said)
     assert small.tables() == tables
 
@@ -188,7 +188,7 @@ def test_a_plan_for_another_database(small: World) -> None:
     plan(small)
     shutil.copy(small.folder / "anchore.db", small.folder / "other.db")
     url = f"sqlite:///{small.folder}/other.db"
-    result = reconcile("apply", "p.json", "--yes", "--db-connect", url, cwd=small.folder)
+    result = here("apply", "p.json", "--yes", "--db-connect", url, cwd=small.folder)
     refused(small, result, 1, "another database")
 
 
@@ -196,9 +196,9 @@ def test_a_config_that_changed_since_the_plan(small: World) -> None:
     plan(small)
     (small.folder / "dest.yaml").rename(small.folder / "kept.yaml")
     small.config("dest", localfs(small.folder / "archive"))
-    result = reconcile("apply", "p.json", "--yes", cwd=small.folder)
+    result = here("apply", "p.json", "--yes", cwd=small.folder)
     refused(small, result, 78, "not the dest config that the plan was made with", "--dest FILE")
-    assert reconcile("apply", "p.json", "--yes", "--dest", "kept.yaml", cwd=small.folder).code == 0
+    assert here("apply", "p.json", "--yes", "--dest", "kept.yaml", cwd=small.folder).code == 0
 
 
 def test_a_forged_plan_is_refused(small: World) -> None:
@@ -211,7 +211,7 @@ def test_a_forged_plan_is_refused(small: World) -> None:
     body, _mark, _rest = path.read_bytes().partition(b'"digest": ')
     path.write_bytes(body + f'"digest": "sha256:{hashlib.sha256(body).hexdigest()}"\n}}\n'.encode())
     tables = small.tables()
-    refused(small, reconcile("apply", "p.json", "--yes", cwd=small.folder), 1, "not what the configs lead to")
+    refused(small, here("apply", "p.json", "--yes", cwd=small.folder), 1, "not what the configs lead to")
     assert small.tables() == tables
     assert small.sql("SELECT count(*) FROM reconcile_runs") == [(0,)]
 
@@ -248,15 +248,15 @@ def test_rights_that_lack_are_named(folder: Path, database: str, postgresql: Pos
     reader.config("config", DB)
     reader.config("dest", DB2)
     assert plan(reader).code == 0
-    result = reconcile("apply", "p.json", "--yes", cwd=folder)
-    refused(reader, result, 1, "lacks a right", "GRANT CREATE, USAGE ON SCHEMA public")
+    result = here("apply", "p.json", "--yes", cwd=folder)
+    refused(reader, result, 1, "lacks a privilege", "GRANT CREATE, USAGE ON SCHEMA public")
     postgresql.run(name, "GRANT CREATE ON SCHEMA public TO reader")
-    result = reconcile("apply", "p.json", "--yes", cwd=folder)
-    refused(reader, result, 1, "lacks a right", "GRANT SELECT, INSERT, UPDATE, DELETE ON object_storage")
+    result = here("apply", "p.json", "--yes", cwd=folder)
+    refused(reader, result, 1, "lacks a privilege", "GRANT SELECT, INSERT, UPDATE, DELETE ON object_storage")
     postgresql.run(name, "GRANT ALL ON ALL TABLES IN SCHEMA public TO reader")
     postgresql.run(name, f"REVOKE TEMPORARY ON DATABASE {name} FROM PUBLIC")  # not needed
-    result = reconcile("apply", "p.json", "--yes", cwd=folder)
-    refused(reader, result, 1, "lacks a right", "GRANT USAGE ON SEQUENCE tasks_id_seq")
+    result = here("apply", "p.json", "--yes", cwd=folder)
+    refused(reader, result, 1, "lacks a privilege", "GRANT USAGE ON SEQUENCE tasks_id_seq")
     postgresql.run(name, "DROP OWNED BY reader; DROP ROLE reader")
 
 
@@ -270,9 +270,9 @@ def test_stores_that_cannot_be_used(small: World, moto: MotoServer, swift: Swift
     ]
     for number, (section, said) in enumerate(cases):
         small.config("dest", section)
-        assert reconcile("plan", "config.yaml", "dest.yaml", "--out", f"{number}.json", cwd=folder).code == 0
+        assert here("plan", "config.yaml", "dest.yaml", "--out", f"{number}.json", cwd=folder).code == 0
         tables = small.tables()
-        result = reconcile("apply", f"{number}.json", "--yes", cwd=folder)
+        result = here("apply", f"{number}.json", "--yes", cwd=folder)
         refused(small, result, 1, said)
         assert small.tables() == tables
 
@@ -311,7 +311,7 @@ def test_documents_that_cannot_be_staged(small: World) -> None:
     small.sql("""UPDATE archive_document SET b64_encoded = 1, jsondata = 'x' WHERE "archiveId" = 'sha256:0003'""")
     plan(small)
     tables = small.tables()
-    result = reconcile("apply", "p.json", "--yes", cwd=small.folder)
+    result = here("apply", "p.json", "--yes", cwd=small.folder)
     refused(
         small,
         result,
@@ -323,10 +323,10 @@ def test_documents_that_cannot_be_staged(small: World) -> None:
         "--leave-failed",
     )
     assert small.tables()["archive_metadata"] == tables["archive_metadata"]
-    status = reconcile("status", "--source", "config.yaml", cwd=small.folder)
+    status = here("status", "--source", "config.yaml", cwd=small.folder)
     assert "failed   3 documents" in status.out
     assert "reconcile apply" in status.out
-    assert reconcile("apply", "p.json", "--yes", "--leave-failed", cwd=small.folder).code == 3
+    assert here("apply", "p.json", "--yes", "--leave-failed", cwd=small.folder).code == 3
 
 
 def test_all_documents_of_a_store_missing(small: World) -> None:
@@ -335,17 +335,17 @@ def test_all_documents_of_a_store_missing(small: World) -> None:
     small.apply(small.plan(small.folder / "config.yaml", small.folder / "files.yaml", "first.json"))
     archive.rename(small.folder / "elsewhere")
     archive.mkdir()
-    result = reconcile("plan", "files.yaml", "dest.yaml", "--out", "p.json", cwd=small.folder)
+    result = here("plan", "files.yaml", "dest.yaml", "--out", "p.json", cwd=small.folder)
     assert result.code == 0
-    result = reconcile("apply", "p.json", "--yes", cwd=small.folder)
+    result = here("apply", "p.json", "--yes", cwd=small.folder)
     refused(small, result, 1, "none of the first 6 documents", "is the data dir mounted at the same path here?")
 
 
 def test_undo_of_what_does_not_exist(small: World) -> None:
-    refused(small, reconcile("undo", "no-such-run", "--source", "config.yaml", "--yes", cwd=small.folder), 1, "no run")
-    refused(small, reconcile("undo", "p.undo.json", "--yes", cwd=small.folder), 1, "no such plan file")
+    refused(small, here("undo", "no-such-run", "--source", "config.yaml", "--yes", cwd=small.folder), 1, "no run")
+    refused(small, here("undo", "p.undo.json", "--yes", cwd=small.folder), 1, "no such plan file")
     plan(small)
-    refused(small, reconcile("undo", "p.json", "--yes", cwd=small.folder), 1, "not an undo plan")
+    refused(small, here("undo", "p.json", "--yes", cwd=small.folder), 1, "not an undo plan")
 
 
 def test_undo_when_the_config_was_overwritten_as_the_vendors_guide_does(small: World) -> None:
@@ -353,13 +353,13 @@ def test_undo_when_the_config_was_overwritten_as_the_vendors_guide_does(small: W
     folder = small.folder
     plan(small)
     for keep in (True, False):
-        assert reconcile("apply", "p.json", "--yes", cwd=folder).code == 0
+        assert here("apply", "p.json", "--yes", cwd=folder).code == 0
         before = (folder / "config.yaml").read_text()
         if keep:
             (folder / "config.old.yaml").write_text(before)
         shutil.copy(folder / "dest.yaml", folder / "config.yaml")
-        assert reconcile("apply", "p.json", "--yes", cwd=folder).code == 0  # applied already
-        assert reconcile("undo", "p.undo.json", "--yes", cwd=folder).code == 0
+        assert here("apply", "p.json", "--yes", cwd=folder).code == 0  # applied already
+        assert here("undo", "p.undo.json", "--yes", cwd=folder).code == 0
         (folder / "config.yaml").write_text(before)
         (folder / "config.old.yaml").unlink(missing_ok=True)
 
@@ -375,13 +375,13 @@ def test_a_forged_undo_plan_is_refused(small: World) -> None:
     import hashlib
 
     plan(small)
-    assert reconcile("apply", "p.json", "--yes", cwd=small.folder).code == 0
+    assert here("apply", "p.json", "--yes", cwd=small.folder).code == 0
     path = small.folder / "p.undo.json"
     edit(path, '"pinned":{"is_compressed":false', '"pinned":{"is_compressed":true')
     body, _mark, _rest = path.read_bytes().partition(b'"digest": ')
     path.write_bytes(body + f'"digest": "sha256:{hashlib.sha256(body).hexdigest()}"\n}}\n'.encode())
     tables = small.tables()
-    refused(small, reconcile("undo", "p.undo.json", "--yes", cwd=small.folder), 1, "not the reverse")
+    refused(small, here("undo", "p.undo.json", "--yes", cwd=small.folder), 1, "not the reverse")
     assert small.tables() == tables
 
 
@@ -391,20 +391,20 @@ def test_blocked_documents_need_a_flag(small: World) -> None:
     result = plan(small)
     assert result.code == 0
     assert re.search(r"blocked\s+2 documents", result.out)
-    refused(small, reconcile("apply", "p.json", "--yes", cwd=small.folder), 1, "2 blocked documents", "--leave-blocked")
-    result = reconcile("apply", "p.json", "--yes", "--leave-blocked", cwd=small.folder)
+    refused(small, here("apply", "p.json", "--yes", cwd=small.folder), 1, "2 blocked documents", "--leave-blocked")
+    result = here("apply", "p.json", "--yes", "--leave-blocked", cwd=small.folder)
     assert result.code == 3
     assert "2 documents left where they were" in result.out
 
 
 def test_plan_and_show_say_the_same(small: World) -> None:
     saved = plan(small)
-    shown = reconcile("show", "p.json", cwd=small.folder)
+    shown = here("show", "p.json", cwd=small.folder)
     assert shown.code == 0
     assert shown.out.strip() in saved.out
-    data = json.loads(reconcile("show", "p.json", "--format", "json", "--moves", cwd=small.folder).out)
+    data = json.loads(here("show", "p.json", "--format", "json", "--moves", cwd=small.folder).out)
     assert len(data["moves"]) == data["summary"]["moves"]["documents"] == 6
-    result = reconcile(
+    result = here(
         "plan",
         "config.yaml",
         "dest.yaml",
@@ -428,7 +428,7 @@ def test_the_work_place_is_not_needed(small: World, tmp_path: Path, moto: MotoSe
     for path in small.folder.glob("*.yaml"):
         path.unlink()
     (small.folder / "anchore.db").unlink()
-    assert reconcile("show", "p.json", cwd=elsewhere).code == 0
+    assert here("show", "p.json", cwd=elsewhere).code == 0
     assert Place(small.folder, small.url).tag
 
 

@@ -116,7 +116,7 @@ def test_errors_of_backends_and_defects_are_discreet(guarded: World, moto: MotoS
         [sys.executable, "broken.py"], cwd=folder, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
     )
     assert done.returncode == 1
-    assert "defect" in done.stderr
+    assert "a bug in reconcile" in done.stderr
     assert "Traceback" in done.stderr  # in the log, as one JSON line
     assert_discreet(guarded, moto, first, dead, Result(1, done.stdout, done.stderr))
 

@@ -212,7 +212,7 @@ def test_kept_sources_that_become_nobodys_are_counted(lite: World) -> None:
     lite.row("sha256:0001", b"x", user="team-a", bucket="analysis_data", documentName="another row")
     for way in ("--dry-run", "--yes"):
         result = run(lite, "forget", run_id, way)
-        assert "5 sources or copies that no catalog row refers to are nobody's" in result.out
+        assert "5 sources or copies that no catalog row refers to are orphans" in result.out
         assert (f"reconcile clean {run_id}" in result.out) == (way == "--dry-run")
 
 

@@ -118,7 +118,7 @@ def test_the_undo_of_a_switched_run(lite: World) -> None:
     preview = previewed(lite, "undo", run_id)
     assert "to move   6 documents" in preview.out
     asked = previewed(lite, "undo", "p.undo.json", "--format", "json")
-    assert data_of(asked, "preview")["documents"] == number(preview, "documents would be taken back") == 6
+    assert data_of(asked, "preview")["documents"] == number(preview, "documents would be moved back") == 6
     assert lite.undo().documents == 6
     assert "nothing to do: the run is undone already" in previewed(lite, "undo", run_id).out
 

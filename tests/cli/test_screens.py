@@ -76,7 +76,7 @@ def test_what_status_says_of_a_killed_run_works_as_it_stands(lite: World, point:
 
 @pytest.mark.parametrize("keep_old", [True, False])
 def test_killed_while_cleaning_and_the_new_config_in_place(lite: World, keep_old: bool) -> None:
-    """The services run with the new config by then, under the old one's name; the same command goes on (R6)."""
+    """The services run with the new config by then, under the old one's name; the same command resumes (R6)."""
     planned(lite)
     killed(lite, "marked", "apply", "p.json", "--yes")
     if keep_old:
@@ -288,7 +288,7 @@ def test_configs_in_the_wrong_order(lite: World) -> None:
         (["aply", "p.json"], "did you mean reconcile apply?"),
         (["list"], "reconcile runs"),
         (["rollback"], "reconcile undo RUN"),
-        (["resume"], "the same command goes on"),
+        (["resume"], "the same command resumes"),
         (["apply", "p.json", "--dry-run"], "reconcile show PLAN    says what a plan would do"),
         (["apply", "dest.yaml"], "reconcile plan SOURCE dest.yaml"),
         (["apply", "--keep-sorce", "p.json"], "--keep-source"),
@@ -372,7 +372,7 @@ def test_ctrl_c_ends_a_statement_that_the_database_is_at(
     other.close()  # until here the table was locked, so nothing but the signal can have ended it
     assert process.returncode == 130, err
     assert "Traceback" not in err
-    assert "nothing was changed" in err if signals == 1 else "the same command goes on" in err
+    assert "nothing was changed" in err if signals == 1 else "the same command resumes" in err
 
 
 def test_a_probe_of_an_empty_bucket_asks_for_no_document_by_name(

@@ -29,7 +29,7 @@ def test_a_limit_ends_the_staging(lite: World) -> None:
     result = apply(lite, "--limit", "2")
     assert result.code == 12
     assert "staging was ended by --limit: 2 documents staged, which stay so, and 4 still to be staged" in result.err
-    assert "next: the same command goes on where this one stopped; reconcile verify" in result.err
+    assert "next: the same command resumes; reconcile verify" in result.err
     assert apply(lite, "--max-bytes", "1").code == 12
     assert apply(lite, "--max-duration", "0s").code == 12
     assert lite.urls() == before

@@ -21,7 +21,7 @@ from reconcile.planning.model import REASONS
 from reconcile.stores.tables import TableStore
 from tests.archives import Place, md5, new_sqlite
 from tests.cli.runner import Result, reconcile
-from tests.integration.test_corners import stage_only
+from tests.integration.steps import stage_only
 from tests.integration.test_probe import Damager, section
 from tests.servers.moto import MotoServer
 from tests.servers.proxy import FaultProxy, Forward, Response

@@ -93,12 +93,20 @@ def split_to_single(world: World, moto: MotoServer) -> Route:
 ROUTES: dict[str, Callable[[World, MotoServer], Route]] = {
     function.__name__: function for function in (db_to_s3, s3_to_db2, s3_to_s3, localfs_to_localfs, split_to_single)
 }
-QUICK = {"db_to_s3"}
+QUICK = {
+    "db_to_s3": {
+        *("moves half loaded", "batch read", "written, not recorded", "all staged", "undo plan half written"),
+        *("inside the switch", "after the switch", "marked", "deleted, not recorded", "owner marks removed"),
+    },
+    "localfs_to_localfs": {"inside a shortcut", "taken aside", "aside, checked", "mark without its name"},
+}
 
 
 def cases(points: list[str]) -> list[object]:
     return [
-        pytest.param(route, point, id=f"{route}-{point}", marks=[] if route in QUICK else [pytest.mark.matrix])
+        pytest.param(
+            route, point, id=f"{route}-{point}", marks=[] if point in QUICK.get(route, ()) else [pytest.mark.matrix]
+        )
         for route in ROUTES
         for point in points
         if route in ONLY_ON.get(point, ROUTES)

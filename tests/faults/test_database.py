@@ -164,7 +164,7 @@ def test_a_transaction_pooler_is_refused(folder: Path, database: str) -> None:
 
 
 def test_the_catalog_is_locked_by_another_session(folder: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A long transaction of somebody's: the switch gives up after a while, and the same command goes on later."""
+    """A long transaction of somebody's: the switch gives up after a while, and the same command resumes later."""
     world = World(folder, database)
     world.fill(5)
     source, dest = world.config("config", DB), world.config("dest", DB2)
@@ -208,7 +208,7 @@ def test_the_database_is_full(folder: Path, database: str, postgresql: PostgresS
     result = reconcile("apply", "p.json", "--yes", cwd=folder)
     assert result.code == 1
     assert "No space left on device" in result.err
-    assert "next: once it is well, the same command goes on" in result.err
+    assert "next: once it is available again, the same command resumes" in result.err
     assert world.read(source) == truth
     assert world.tables()["archive_metadata"] == before["archive_metadata"]
     postgresql.run(name, "ALTER TABLE object_storage SET TABLESPACE pg_default")
@@ -240,7 +240,7 @@ def test_a_role_with_defaults_of_its_own(folder: Path, database: str, postgresql
 
 
 def test_sqlite_is_locked_by_another_process(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is waited for; after a minute (here a second) the run gives up, and the same command goes on."""
+    """It is waited for; after a minute (here a second) the run gives up, and the same command resumes."""
     world = World(folder, new_sqlite(folder))
     world.fill(5)
     source, dest = world.config("config", DB), world.config("dest", DB2)

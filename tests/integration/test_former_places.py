@@ -13,13 +13,19 @@ from reconcile import verbs
 from reconcile.errors import ConfigError, StageFailedError
 from reconcile.planning.render import summary_text
 from reconcile.running.record.reporting import report_of
-from tests.archives import Place
+from tests.archives import Place, new_sqlite
 from tests.cli.runner import here
 from tests.integration.test_swift import names
 from tests.servers.moto import MotoServer
 from tests.servers.swift import SwiftServer
 from tests.world import DB, DB2, World, localfs, s3
 from tests.world import swift as in_swift
+
+
+@pytest.fixture(params=[pytest.param("sqlite", marks=pytest.mark.matrix), "postgresql"])
+def world(request: pytest.FixtureRequest, folder: Path) -> World:
+    """An empty archive: on PostgreSQL, and with the matrix on SQLite."""
+    return World(folder, new_sqlite(folder) if request.param == "sqlite" else request.getfixturevalue("database"))
 
 
 def settled(world: World, first: dict[str, Any], then: dict[str, Any]) -> tuple[Path, dict[str, Any]]:

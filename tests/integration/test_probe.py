@@ -17,7 +17,7 @@ from tests.servers.proxy import FaultProxy
 from tests.servers.swift import SwiftServer
 from tests.world import COMPRESSED, DB, DB2, World, localfs, s3, swift
 
-SOURCES = ("db", "db2", "localfs", "s3", "swift")
+SOURCES = ("db", "db2", "localfs", "s3", pytest.param("swift", marks=pytest.mark.matrix))
 
 
 def reasons(plan: PlanFile) -> dict[str, str]:

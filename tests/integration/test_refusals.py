@@ -64,7 +64,7 @@ def test_the_vendors_migration_and_ours_exclude_each_other(folder: Path, databas
 
 
 def test_a_young_heartbeat_refuses_the_switch(world: World) -> None:
-    """Staging is allowed; the same command goes on once the services are quiet."""
+    """Staging is allowed; the same command resumes once the services are quiet."""
     world.fill(6)
     plan, tables = world.plan(world.config("config", DB), world.config("dest", DB2)), world.tables()
     heartbeat(world, 20)
@@ -128,7 +128,7 @@ def test_a_signal_ends_the_batch_in_hand(
     process.send_signal(number)
     _out, messages = process.communicate(timeout=60)
     assert process.returncode == code, messages
-    assert "the same command goes on" in messages
+    assert "the same command resumes" in messages
     assert world.tables() == tables
     staged = world.sql("SELECT count(*) FROM reconcile_moves WHERE state = 'staged'")[0][0]
     assert 10 <= staged < 300

@@ -182,7 +182,7 @@ class Phases:
         ended = f"staging was ended by {budget.reached or 'a limit'}"
         raise LimitReachedError(
             f"{ended}: {count(staged)} staged, which stay so, and {left:,} still to be staged; nothing was switched",
-            hint="the same command goes on where this one stopped;"
+            hint="the same command resumes;"
             f" reconcile verify {self.desired.dest.path} --run {self.run.run_id} checks what is staged",
         )
 
@@ -226,7 +226,7 @@ class Phases:
         switched_at = find_runs(self.catalog, run_id=self.run.run_id)[0].switched_at
         at = "" if switched_at is None else f"{time_text(switched_at)}: "
         unreadable = self._unreadable()
-        dest, what = self.desired.dest.path, "taken back" if self.is_undo else "switched"
+        dest, what = self.desired.dest.path, "undone" if self.is_undo else "switched"
         if unreadable:
             text = f"{what}; NOT YET: services with {dest} could not read {count(unreadable)}, at another driver still"
         else:

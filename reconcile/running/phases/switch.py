@@ -282,7 +282,7 @@ def _changed(run: Run, connection: Connection) -> list[str]:
 
 
 def wait_for_quiet(run: Run, control: Control, seconds: int) -> list[Heartbeat]:
-    """Watch services whose heartbeat is young until it is old. Raises `ServicesRunningError` if one advances.
+    """Watch services whose heartbeat is recent until it expires. Raises `ServicesRunningError` if one advances.
 
     Returns what was seen, for the run's record.
     """
@@ -327,7 +327,7 @@ def _refuse_young(beats: list[Heartbeat], sessions: list[str]) -> None:
         others = f" Other sessions on the database: {printable(', '.join(sessions))}." if sessions else ""
         raise ServicesRunningError(
             f"services may be running: {', '.join(names)}.{others} Nothing was switched; what is staged stays staged",
-            hint="stop them, then run the same command again (it waits for their heartbeats to grow old)",
+            hint="stop them, then run the same command again (it waits for their heartbeats to expire)",
         )
 
 

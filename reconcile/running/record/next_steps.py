@@ -48,7 +48,7 @@ def _steps_of_ended(record: RunRecord, documents: dict[str, Tally], undo: str) -
     if record.state == RunState.UNDONE:
         yield apply_command(record), "does it again"
     elif record.undo_of is None:
-        yield undo, "takes it back"
+        yield undo, "undoes it"
 
 
 def apply_command(record: RunRecord, **options: bool) -> str:
