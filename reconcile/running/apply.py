@@ -26,6 +26,7 @@ from reconcile.running.phases.order import Phases, open_stores
 from reconcile.running.phases.owner_mark import Owner
 from reconcile.running.phases.rehearsal import rehearse
 from reconcile.running.phases.rollback import Dropper
+from reconcile.running.phases.steps import Step, carries_out
 from reconcile.running.phases.undo_plan import mark_undoing, mark_undone, undo_rows
 from reconcile.running.record import late_requests
 from reconcile.running.record.executor import Executor, executing
@@ -131,6 +132,7 @@ def config_record(config: Config) -> dict[str, Any]:
     }
 
 
+@carries_out(Step.LOAD)
 def _begin(
     executor: Executor,
     plan: PlanFile,

@@ -12,20 +12,31 @@ from reconcile.stores import Known, Stat, open_store
 from reconcile.stores.s3_whole import BODY_BYTES, pages
 from tests.contract.conftest import make_backend
 from tests.contract.test_faults import DOCUMENTS, writes
+from tests.servers.certificates import make_certificates
+from tests.servers.proxy import FaultProxy
 
 
-@pytest.mark.parametrize("server", ["moto", "swift"])
+@pytest.mark.parametrize("server", ["moto", "swift", "tls"])
 def test_a_deleting_request_is_one_write(
-    server: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    server: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = open_store(make_backend("s3", request.getfixturevalue(server), Path()), None, "test")  # type: ignore[arg-type]
+    there: Any = request.getfixturevalue("moto" if server == "tls" else server)
+    changed = {}
+    if server == "tls":
+        authority, certificate = make_certificates(tmp_path)
+        proxy = FaultProxy(there.url, certificate)
+        request.addfinalizer(proxy.close)
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(authority))
+        changed = {"url": proxy.url}
+    store = open_store(make_backend("s3", there, Path(), **changed), None, "test")  # type: ignore[arg-type]
     store.prepare(create=True)
     written = store.write(writes(store))
     sent: list[bytes] = []
     send = http.client.HTTPConnection.send
 
     def recorded(connection: Any, data: bytes) -> None:
-        sent.append(bytes(data))
+        if type(connection) is not http.client.HTTPConnection:  # that is the proxy's own
+            sent.append(bytes(data))
         send(connection, data)
 
     monkeypatch.setattr(http.client.HTTPConnection, "send", recorded)

@@ -19,14 +19,20 @@ from typing import Any
 
 from attrs import frozen
 
+from reconcile.running import apply as _apply  # noqa: F401 - loads every step
+from reconcile.running.phases.steps import Step, carried_out_by
+
 
 @frozen
 class Point:
-    """Kill before the nth call, or after the nth return, of one of these functions."""
+    """Kill before the nth call, or after the nth return, of one of these functions, or of those of a step."""
 
-    targets: tuple[str, ...]
+    targets: tuple[str, ...] | Step
     when: str
     nth: int = 1
+
+    def functions(self) -> tuple[str, ...]:
+        return carried_out_by(self.targets) if isinstance(self.targets, Step) else self.targets
 
 
 STAGE, SWITCH, CLEAN = (
@@ -55,7 +61,7 @@ POINTS = {
         ("reconcile.running.apply:move_row", "reconcile.running.phases.undo_plan:move_row"), "before", 12
     ),
     "loaded": Point((f"{PHASES}:Phases.execute",), "before"),
-    "intent recorded": Point((f"{STAGE}:Stager._record_intent",), "after", 2),
+    "intent recorded": Point(Step.INTEND, "after", 2),
     "batch read": Point((f"{STAGE}:encoded",), "after", 5),
     "taken by a shortcut": Point(("reconcile.running.phases.shortcuts:Ways.take",), "after", 2),
     "inside a shortcut": Point(
@@ -63,14 +69,14 @@ POINTS = {
     ),
     "inside a write": Point(_INSIDE_WRITES, "after", 2),
     "written, not recorded": Point(_WRITES, "after", 2),
-    "recorded": Point((f"{STAGE}:Stager._record",), "after", 2),
-    "all staged": Point((f"{SWITCH}:Switcher.look_again",), "before"),
+    "recorded": Point(Step.RECORD, "after", 2),
+    "all staged": Point(Step.LOOK_AGAIN, "before"),
     "undo plan half written": Point(("reconcile.planning.planfile:PlanWriter.add_move",), "before", 12),
-    "undo plan written": Point((f"{PHASES}:Phases._write_undo_plan",), "after"),
-    "before the switch": Point((f"{SWITCH}:Switcher.switch",), "before"),
+    "undo plan written": Point(Step.UNDO_PLAN, "after"),
+    "before the switch": Point(Step.SWITCH, "before"),
     "inside the switch": Point((f"{SWITCH}:Switcher._repoint",), "after"),
-    "after the switch": Point((f"{SWITCH}:Switcher.switch",), "after"),
-    "marked": Point((f"{CLEAN}:Cleaner._mark",), "after"),
+    "after the switch": Point(Step.SWITCH, "after"),
+    "marked": Point(Step.MARK, "after"),
     "delete signed": Point(("reconcile.stores.s3_delete:ExpiringDeletes._sign",), "after"),
     "delete checked": Point(("reconcile.stores.s3_delete:ExpiringDeletes._before_sending",), "after"),
     "mark about to be put": Point(("reconcile.stores.s3:S3Store._put_mark",), "before"),
@@ -78,7 +84,7 @@ POINTS = {
     "taken aside": Point(("reconcile.stores.owner_folder:OwnerFolder.take_aside",), "after", 3),
     "aside, checked": Point(("reconcile.stores.localfs:FileStore._remove",), "before", 2),
     "deleted, not recorded": Point(_DELETES, "after"),
-    "before the end is recorded": Point((f"{PHASES}:Phases._finish",), "before"),
+    "before the end is recorded": Point(Step.END, "before"),
     "owner marks removed": Point(("reconcile.running.phases.owner_mark:Owner.release",), "after"),
     "after the end is recorded": Point((f"{PHASES}:outcome_of",), "before"),
 }
@@ -93,7 +99,7 @@ ONLY_ON = {
 }
 # Points of rollback, where a run that never switched is undone.
 DROP_POINTS = {
-    "copies marked": Point(("reconcile.running.phases.rollback:Dropper._mark",), "after"),
+    "copies marked": Point(Step.MARK, "after"),
     "copies deleted, not recorded": Point(_DELETES, "after"),
 }
 NOT_IN_UNDO = {"undo plan half written", "undo plan written"}
@@ -115,7 +121,7 @@ def arm(point: Point) -> None:
 
         return wrapper
 
-    for target in point.targets:
+    for target in point.functions():
         module_name, _colon, path = target.partition(":")
         owner: Any = import_module(module_name)
         *outer, name = path.split(".")

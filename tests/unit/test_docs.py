@@ -11,6 +11,8 @@ from reconcile import errors
 from reconcile.cli.main import cli
 from reconcile.cli.reference import reference
 from reconcile.planning.model import REASONS
+from reconcile.running import apply as _apply  # noqa: F401 - loads every step
+from reconcile.running.phases.steps import Step, carried_out_by
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -39,6 +41,13 @@ def test_safety_names_tests_for_each_rule_and_they_are_there() -> None:
     written = "".join(file.read_text() for file in (root / "tests").rglob("test_*.py"))
     for name in re.findall(r"`(test_[a-z_0-9]+)`", text):
         assert f"def {name}(" in written, name
+
+
+def test_the_order_of_things_is_that_of_the_steps() -> None:
+    table = (DOCS / "safety.md").read_text().partition("## The order of things")[2].partition("With `--refresh`")[0]
+    named = re.findall(r"^\| (\d+) ([a-z ]+?)(?:, a batch at a time)? \|", table, re.MULTILINE)
+    assert named == [(str(number), step.value) for number, step in enumerate(Step, 1)]
+    assert all(carried_out_by(step) for step in Step)
 
 
 def test_every_exit_code_is_in_the_docs() -> None:

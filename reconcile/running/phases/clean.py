@@ -27,6 +27,7 @@ from reconcile.running.phases.references import (
     referred_by_other_names,
     staged_by_others,
 )
+from reconcile.running.phases.steps import Step, carries_out
 from reconcile.running.record.next_steps import undo_command
 from reconcile.running.record.run import Run
 from reconcile.running.record.states import Deleting, MoveState, Removal, RunState
@@ -183,6 +184,7 @@ class Cleaner:
         urls = {work.move.before.content_url for work in works if work.seq in looked.broken}
         return {work.seq for work in works if work.move.before.content_url in urls}
 
+    @carries_out(Step.DELETE)
     def _delete(self, source: str, keys: dict[Any, list[WorkMove]]) -> list[tuple[WorkMove, str, str | None]]:
         """Delete sources at one place, and say what became of each."""
         results: list[tuple[WorkMove, str, str | None]] = []
@@ -239,6 +241,7 @@ class Cleaner:
             return key, STAGED_BY_ANOTHER
         return key, None
 
+    @carries_out(Step.MARK)
     def _mark(self, works: list[WorkMove]) -> None:
         """Mark before deleting, and only while the run is still the one to clean.
 

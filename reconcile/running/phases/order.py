@@ -39,6 +39,7 @@ from reconcile.running.phases.owner_mark import Owner
 from reconcile.running.phases.refresh import Refresher
 from reconcile.running.phases.rehearsal import rehearse
 from reconcile.running.phases.stage import Limits, Stager
+from reconcile.running.phases.steps import Step, carries_out
 from reconcile.running.phases.switch import Switcher, last_signs, stale, wait_for_quiet
 from reconcile.running.phases.undo_plan import mark_undone, write_undo_plan
 from reconcile.running.record import late_requests
@@ -340,6 +341,7 @@ class Phases:
                 f"{folder}: the undo plan cannot be written there", hint="name another file with --undo-out"
             )
 
+    @carries_out(Step.UNDO_PLAN)
     def _write_undo_plan(self) -> None:
         self.control.progress.step("writing the undo plan")
         record = self.run.record
@@ -357,6 +359,7 @@ class Phases:
         rate = RateLimit(self.options.max_rate)
         Cleaner(self.run, self.desired, self._stores, self._owner, self.control, self.options.pipelines, rate).clean()
 
+    @carries_out(Step.END)
     def _finish(self) -> Outcome:
         if self.run.record.undo_of is not None:
             remove_markers(self.run.record.undo_of, self._stores)

@@ -22,6 +22,7 @@ from reconcile.planning.desired import DesiredState
 from reconcile.running.phases.counterparts import look_at_sources
 from reconcile.running.phases.owner_mark import Owner
 from reconcile.running.phases.references import referred_by_other_names, staged_by_others
+from reconcile.running.phases.steps import Step, carries_out
 from reconcile.running.record.next_steps import apply_command
 from reconcile.running.record.run import Run
 from reconcile.running.record.states import Deleting, MoveState, Origin, Removal, RunState
@@ -179,6 +180,7 @@ class Dropper:
             found |= {seq for seq, key in keys.items() if key in present}
         return found
 
+    @carries_out(Step.MARK)
     def _mark(self, works: list[WorkMove]) -> None:
         """Mark before deleting: whoever takes over waits for what may still arrive at these keys."""
         with self.run.writing() as connection:

@@ -10,6 +10,7 @@ from attrs import frozen
 from reconcile.planning.desired import DesiredState
 from reconcile.running.phases.copy import Copy, CopyOutcome, transfer_of, transferred
 from reconcile.running.phases.references import referred_more_than_once
+from reconcile.running.phases.steps import Step, carries_out
 from reconcile.running.record.run import Run
 from reconcile.stores import Location, Shortcut, Store
 
@@ -36,6 +37,7 @@ class Ways:
             referred = referred_more_than_once(run, [store.address for store in stores.values()])
         return cls(desired, run.record.keep_source, between, referred)
 
+    @carries_out(Step.COPY)
     def take(self, source: str, dest: str, copies: Sequence[Copy]) -> dict[int, CopyOutcome]:
         """Copy what a shortcut takes, and return that by seq; the rest is for the ordinary way."""
         way = self.between.get((source, dest))

@@ -28,6 +28,7 @@ from reconcile.running.phases.copy import Copy, CopyOutcome, check_reproduced, e
 from reconcile.running.phases.options import MEMORY_BYTES
 from reconcile.running.phases.overwrite import Room, make_room
 from reconcile.running.phases.shortcuts import Ways
+from reconcile.running.phases.steps import Step, carries_out
 from reconcile.running.record.run import Run
 from reconcile.running.record.states import MoveState, Origin
 from reconcile.running.record.tables import Original, WorkMove, as_before, encode_original, moves, same_row
@@ -205,6 +206,7 @@ class Stager:
             dest.make_durable(sorted(adopted, key=str))
         return outcomes
 
+    @carries_out(Step.COPY)
     def _through_us(
         self, source: Store, dest: Store, copies: list[Copy], present: dict[Key, Stat]
     ) -> list[CopyOutcome]:
@@ -294,11 +296,13 @@ class Stager:
                 raise
         return encoded(copy, source.read([copy.source_key])[copy.source_key], self.desired, self.limits.largest)
 
+    @carries_out(Step.INTEND)
     def _record_intent(self, copies: list[Copy]) -> None:
         """Write down where we are about to write: what turns up there afterwards is ours (R3, undo)."""
         with self.run.writing() as connection:
             self.run.update_moves(connection, [{"seq": c.work.seq, "origin": Origin.INTENDED} for c in copies])
 
+    @carries_out(Step.RECORD)
     def _record(self, outcomes: list[CopyOutcome]) -> None:
         with self.run.writing() as connection:
             ours = [o.copy.work for o in outcomes if o.state == MoveState.STAGED]  # also where old content gave way

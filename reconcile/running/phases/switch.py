@@ -29,6 +29,7 @@ from reconcile.planning.desired import DesiredState
 from reconcile.planning.model import Blocker, Move
 from reconcile.running.phases.counterparts import is_another
 from reconcile.running.phases.stage import Stager
+from reconcile.running.phases.steps import Step, carries_out
 from reconcile.running.phases.undo_plan import CLOCK_SKEW_SECONDS
 from reconcile.running.record import late_requests
 from reconcile.running.record.in_place import not_of_run
@@ -58,6 +59,7 @@ class Switcher:
     control: Control
     pipelines: int
 
+    @carries_out(Step.LOOK_AGAIN)
     def look_again(self, stager: Stager) -> None:
         """See that every copy is still there; stage anew what is gone (R3).
 
@@ -123,6 +125,7 @@ class Switcher:
                 self.run.update_moves(connection, rows)
         return len(batch), sum(work.move.before.size or 0 for work in batch), len(missing)
 
+    @carries_out(Step.SWITCH)
     def switch(self, lock: RunLock, scope: Scope, *, limited: bool, ignore_services: bool) -> None:
         """Repoint every staged row, or none. Raises `StaleError`, `ServicesRunningError`, `LockedError`."""
         has_tasks = self.run.catalog.has_table(tasks) and self.run.catalog.has_table(archive_migration_tasks)
