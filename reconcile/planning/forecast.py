@@ -7,6 +7,7 @@ come on top.
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 
 from attrs import define, field, frozen
@@ -188,7 +189,8 @@ class Forecaster:
     def _end_clean_batch(self) -> None:
         for source, documents in self._cleaning.items():
             self._look(source, documents)
-            self._count(source, "delete", 1 if self._costs(source).bulk_delete else documents)
+            at_once = self._costs(source).deleted_at_once or documents
+            self._count(source, "delete", math.ceil(documents / at_once))
         self._cleaning.clear()
 
     def _look(self, name: str, documents: int) -> bool:

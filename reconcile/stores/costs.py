@@ -18,15 +18,15 @@ class Costs:
     """A driver's ways. Requests are asked for one by one unless a field says otherwise.
 
     ``by_batch``: one statement takes a whole batch. ``worth_listing``: that many keys are looked at by a listing, one
-    request a batch; ``doubted``: what it does not show is asked for all the same. ``bulk_delete``: a request deletes
-    a batch. ``asks_before_copy``: a copy by the server is preceded by a look at either end. ``block``: content takes
-    whole blocks of so many bytes.
+    request a batch; ``doubted``: what it does not show is asked for all the same. ``deleted_at_once``: so many keys of
+    usual length go into a deleting request, None: a whole batch. ``asks_before_copy``: a copy by the server is preceded
+    by a look at either end. ``block``: content takes whole blocks of so many bytes.
     """
 
     by_batch: bool = False
     worth_listing: int | None = None
     doubted: bool = False
-    bulk_delete: bool = True
+    deleted_at_once: int | None = None
     asks_before_copy: bool = False
     block: int = 1
 
@@ -34,9 +34,9 @@ class Costs:
 COSTS = {
     "db": Costs(by_batch=True),
     "db2": Costs(by_batch=True),
-    "file": Costs(bulk_delete=False, block=_BLOCK_BYTES),
-    "s3": Costs(worth_listing=16, asks_before_copy=True),
-    "swift": Costs(worth_listing=16, doubted=True, asks_before_copy=True),
+    "file": Costs(deleted_at_once=1, block=_BLOCK_BYTES),
+    "s3": Costs(worth_listing=16, asks_before_copy=True, deleted_at_once=75),
+    "swift": Costs(worth_listing=16, doubted=True, asks_before_copy=True, deleted_at_once=1000),
 }
 
 
