@@ -107,7 +107,7 @@ def test_from_s3_to_swift(world: World) -> None:
         "dest.object_store": {"list": 3 + 1, "look": 600, "write": 600},
     }
     forecast = planned(world, s3(SERVER, "b"), swift(SERVER, "c"), out="q.json")
-    assert asked(forecast)["source.object_store"] == {"read": 600, "list": 2, "delete": 2}
+    assert asked(forecast)["source.object_store"] == {"read": 600, "list": 2, "delete": 9}
 
 
 def test_few_documents_are_asked_for_by_name(world: World) -> None:
@@ -149,7 +149,7 @@ def test_stores_copy_between_themselves(world: World) -> None:
 def test_small_documents_are_read_and_written(world: World) -> None:
     rows(world, 300, 10, "s3://b/admin/b/{}")
     assert asked(planned(world, s3(SERVER, "b"), s3(SERVER, "c"))) == {
-        "source.object_store": {"read": 300, "list": 1, "delete": 1},
+        "source.object_store": {"read": 300, "list": 1, "delete": 4},
         "dest.object_store": {"list": 2 + 1, "write": 300},
     }
 
