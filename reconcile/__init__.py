@@ -10,14 +10,28 @@ from typing import TYPE_CHECKING
 from reconcile._version import __version__
 
 if TYPE_CHECKING:
-    from reconcile.verbs import apply, check, plan, prepare, undo, verify
+    from reconcile.library import apply, check, clean, diff, forget, plan, prepare, report, show, status, undo, verify
 
-__all__ = ["__version__", "apply", "check", "plan", "prepare", "undo", "verify"]
+__all__ = [
+    "__version__",
+    "apply",
+    "check",
+    "clean",
+    "diff",
+    "forget",
+    "plan",
+    "prepare",
+    "report",
+    "show",
+    "status",
+    "undo",
+    "verify",
+]
 
 
 def __getattr__(name: str) -> object:
     if name in __all__:
-        from reconcile import verbs  # noqa: PLC0415
+        from reconcile import library  # noqa: PLC0415
 
-        return getattr(verbs, name)
+        return getattr(library, name)
     raise AttributeError(name)

@@ -144,7 +144,7 @@ def apply(
 ) -> Outcome:
     """Apply a plan, or an undo plan; go on where an interrupted run of it stopped."""
     with opened(database or DatabaseOptions(), prepared.with_database) as catalog:
-        return undo(catalog, prepared, options, control)
+        return carry_out(catalog, prepared, options, control)
 
 
 @contextmanager
@@ -199,7 +199,7 @@ def _turned(header: PlanHeader, run_id: str) -> PlanHeader:
     return evolve(header, source=header.dest, dest=header.source, undo_of=run_id)
 
 
-def undo(
+def carry_out(
     catalog: Catalog,
     prepared: Prepared,
     options: RunOptions | None = None,

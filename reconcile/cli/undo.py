@@ -81,7 +81,7 @@ def command(context: click.Context, /, what: str, **options: Any) -> None:  # no
         limits = ("max_failures", "max_document_size", "memory", "max_rate")
         run = RunOptions(budget=budget_of(options), **{name: options[name] for name in names + limits})
         with controlled(quiet=context.obj) as control:
-            outcome = verbs.undo(catalog, prepared, run, control)
+            outcome = verbs.carry_out(catalog, prepared, run, control)
     show_outcome(outcome, prepared, options["form"])
     context.exit(EXIT_INCOMPLETE if outcome.left or outcome.not_intact else EXIT_DONE)
 

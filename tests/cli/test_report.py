@@ -139,7 +139,8 @@ def test_a_run_undone_before_its_switch(small: World) -> None:
     run = report(small)["run_id"]
     database = verbs.DatabaseOptions(url=Secret(small.url))
     with verbs.opened(database) as catalog:
-        verbs.undo(catalog, verbs.undo_plan_of(catalog, run, small.folder / "dest.yaml", small.folder / "config.yaml"))
+        prepared = verbs.undo_plan_of(catalog, run, small.folder / "dest.yaml", small.folder / "config.yaml")
+        verbs.carry_out(catalog, prepared)
     assert report(small)["state"] == "undone"
     assert "undone before anything was switched" in shown(small, "text")
 

@@ -135,7 +135,7 @@ class Archive(RuleBasedStateMachine):
 
     def take_back(self, catalog: Any, run_id: str, *, with_changes: bool) -> None:
         prepared = verbs.undo_plan_of(catalog, run_id, None, None, with_changes=with_changes)
-        verbs.undo(catalog, prepared, RunOptions(workers=1))
+        verbs.carry_out(catalog, prepared, RunOptions(workers=1))
 
     def attempt(self, kill: Any, action: Any) -> None:
         """Do something, perhaps killed on the way; it may be refused, with a reason."""

@@ -189,7 +189,7 @@ def test_a_rollback_that_was_paused_deletes_nothing_after_the_next_apply(way: Wa
     with paused(point, world.url, "undo", run, "--source", way.dest, "--dest", way.source, "--yes", life=LIFE) as old:
         old.end_sessions()
         with verbs.opened(verbs.DatabaseOptions(), verbs.load_config(way.source)) as catalog:
-            verbs.undo(catalog, verbs.undo_plan_of(catalog, run, way.dest, way.source), RunOptions())
+            verbs.carry_out(catalog, verbs.undo_plan_of(catalog, run, way.dest, way.source), RunOptions())
         assert world.apply(plan).documents == DOCUMENTS
         assert way.readable() == truth
         code, said = old.resume()

@@ -236,7 +236,7 @@ class TwoPlaces(RuleBasedStateMachine):
                 for run in runs[back : back + 1]:
                     if verb == "undo":
                         prepared = verbs.undo_plan_of(catalog, run.run_id, None, None)
-                        verbs.undo(catalog, prepared, RunOptions(workers=1))
+                        verbs.carry_out(catalog, prepared, RunOptions(workers=1))
                     else:
                         desired = verbs.running.configs_of(run.header, None, None)
                         clean_kept(catalog, run.run_id, desired, RunOptions(workers=1), Control())
@@ -280,7 +280,7 @@ class TwoPlaces(RuleBasedStateMachine):
         """Finish a run in the way that its own messages say: go on with it, or else take it back."""
         try:
             if run.state == "undoing":
-                verbs.undo(catalog, verbs.undo_plan_of(catalog, run.run_id, None, None), RunOptions(workers=1))
+                verbs.carry_out(catalog, verbs.undo_plan_of(catalog, run.run_id, None, None), RunOptions(workers=1))
             else:
                 self.world.apply(Path(run.plan_path).name, workers=1)
         except ReconcileError as error:
@@ -290,7 +290,7 @@ class TwoPlaces(RuleBasedStateMachine):
                 self.world.apply(Path(run.plan_path).name, workers=1)
                 return
             with contextlib.suppress(ReconcileError):
-                verbs.undo(catalog, verbs.undo_plan_of(catalog, run.run_id, None, None), RunOptions(workers=1))
+                verbs.carry_out(catalog, verbs.undo_plan_of(catalog, run.run_id, None, None), RunOptions(workers=1))
 
 
 TestTwoPlaces = TwoPlaces.TestCase

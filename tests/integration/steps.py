@@ -36,7 +36,7 @@ def runs(world: World) -> list[Any]:
 
 def undo_run(world: World, run_id: str, **options: Any) -> Outcome:
     with verbs.opened(verbs.DatabaseOptions(url=Secret(world.url))) as catalog:
-        return verbs.undo(catalog, verbs.undo_plan_of(catalog, run_id, None, None, **options))
+        return verbs.carry_out(catalog, verbs.undo_plan_of(catalog, run_id, None, None, **options))
 
 
 def all_readable(world: World, config: Path) -> bool:

@@ -148,7 +148,7 @@ def test_an_undo_that_services_changed_things_under_can_be_given_up(world: World
         assert attempt
         assert attempt.undo_of
         for files in ((source, dest), (dest, source)):  # either order says which two
-            verbs.undo(catalog, verbs.undo_plan_of(catalog, attempt.run_id, *files))
+            verbs.carry_out(catalog, verbs.undo_plan_of(catalog, attempt.run_id, *files))
     assert world.tables() == tables
     assert world.apply(plan).already == "the plan is applied already"
 
@@ -255,7 +255,7 @@ def test_a_copy_taken_over_by_another_run_survives_the_undo_of_the_first(world: 
         world.apply(second)
     with verbs.opened(verbs.DatabaseOptions(), verbs.load_config(source)) as catalog:
         run = next(run for run in verbs.find_runs(catalog) if run.plan_id == first.header.plan_id)
-        assert verbs.undo(catalog, verbs.undo_plan_of(catalog, run.run_id, None, None)).last_copies == 1
+        assert verbs.carry_out(catalog, verbs.undo_plan_of(catalog, run.run_id, None, None)).last_copies == 1
     assert len(world.tables()["object_storage"]) == 31
     world.sql("""UPDATE archive_document SET jsondata = %s WHERE "archiveId" = 'sha256:0004'""", '{"number": 4}' * 4)
     assert world.apply(second).documents == 31
@@ -276,7 +276,7 @@ def test_undo_of_a_run_that_never_switched_drops_its_copies_only(world: World) -
     with verbs.opened(verbs.DatabaseOptions(), verbs.load_config(source)) as catalog:
         run = verbs.last_run(catalog)
         assert run
-        verbs.undo(catalog, verbs.undo_plan_of(catalog, run.run_id, None, None))
+        verbs.carry_out(catalog, verbs.undo_plan_of(catalog, run.run_id, None, None))
     assert world.tables() == tables
 
 
@@ -338,7 +338,7 @@ def test_an_undo_names_what_services_changed_since(world: World) -> None:
         attempt = verbs.last_run(catalog)
         assert attempt
         assert attempt.undo_of
-        outcome = verbs.undo(catalog, verbs.undo_plan_of(catalog, attempt.undo_of, None, None, with_changes=True))
+        outcome = verbs.carry_out(catalog, verbs.undo_plan_of(catalog, attempt.undo_of, None, None, with_changes=True))
     assert outcome.documents == 9
     assert world.read(source) == expected
     assert world.sql("SELECT count(*) FROM object_storage") == [(0,)]

@@ -102,7 +102,7 @@ def test_undo_with_changes_after_a_refresh(archive: Archive) -> None:
     with verbs.opened(verbs.DatabaseOptions(), verbs.load_config(archive.dest)) as catalog:
         run = find_runs(catalog)[0].run_id
         prepared = verbs.undo_plan_of(catalog, run, archive.dest, archive.source, with_changes=True)
-        verbs.undo(catalog, prepared)
+        verbs.carry_out(catalog, prepared)
     assert not archive.there.objects()
 
 

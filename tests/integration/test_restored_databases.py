@@ -64,7 +64,7 @@ class Twins:
 
     def undo(self, url: str, run: str, source: Path | None = None, dest: Path | None = None) -> Any:
         with verbs.opened(verbs.DatabaseOptions(url=Secret(url))) as catalog:
-            return verbs.undo(catalog, verbs.undo_plan_of(catalog, run, source, dest), RunOptions())
+            return verbs.carry_out(catalog, verbs.undo_plan_of(catalog, run, source, dest), RunOptions())
 
 
 @pytest.fixture

@@ -112,6 +112,6 @@ def test_an_undo_with_changes_is_not_staged_in_parts(small: World) -> None:
         there, back = small.folder / "new.yaml", small.folder / "old.yaml"
         prepared = verbs.undo_plan_of(catalog, run, there, back, with_changes=True)
         with pytest.raises(UsageError, match="cannot be staged in parts"):
-            verbs.undo(catalog, prepared, RunOptions(budget=Budget(documents=5)))
-        verbs.undo(catalog, prepared)
+            verbs.carry_out(catalog, prepared, RunOptions(budget=Budget(documents=5)))
+        verbs.carry_out(catalog, prepared)
     assert {url.partition(":")[0] for url in small.urls()} == {"db"}

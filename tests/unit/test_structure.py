@@ -11,6 +11,7 @@ import reconcile
 
 PACKAGE = Path(reconcile.__file__).parent
 ROOMS = [  # each may import what comes after it
+    "library",
     "cli",
     "verbs",
     "rendering",
