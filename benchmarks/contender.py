@@ -74,8 +74,8 @@ def _ours(spec: Spec, counts: Counter[str]) -> tuple[float, float]:
 
 def _look_at_nothing() -> None:
     """Leave out what clean asks of the other side."""
+    from reconcile.running.phases import clean  # noqa: PLC0415
     from reconcile.running.phases.counterparts import Looked  # noqa: PLC0415
-    from reconcile.running.phases.order import clean  # noqa: PLC0415
     from reconcile.running.phases.owner_mark import Owner  # noqa: PLC0415
 
     nothing = frozenset[int]()

@@ -121,6 +121,7 @@ def _load(url: str, folder: Path) -> dict[str, float]:
     from reconcile import verbs  # noqa: PLC0415
     from reconcile.catalog import DatabaseOptions, connect  # noqa: PLC0415
     from reconcile.running.apply import checked_rows  # noqa: PLC0415
+    from reconcile.running.record.executor import executing  # noqa: PLC0415
     from reconcile.running.record.run import begin_run  # noqa: PLC0415
     from reconcile.running.record.tables import create_work_tables  # noqa: PLC0415
 
@@ -130,11 +131,18 @@ def _load(url: str, folder: Path) -> dict[str, float]:
     catalog = connect(DatabaseOptions(), desired.source)
     create_work_tables(catalog)
     wal = wal_bytes(url)
-    seconds, cpu = _timed(
-        lambda: begin_run(
-            catalog, "run", plan.path, "", plan.header, lambda _c: checked_rows(plan, desired), keep_source=False
+    with executing(catalog, wait=15) as executor:
+        seconds, cpu = _timed(
+            lambda: begin_run(
+                executor,
+                plan.path,
+                "",
+                plan.header,
+                lambda _connection: checked_rows(plan, desired),
+                configs={},
+                keep_source=False,
+            )
         )
-    )
     wal, peak = wal_bytes(url) - wal, peak_mib()
     _sql(url, "CREATE TABLE bare_moves (LIKE reconcile_moves INCLUDING ALL) WITH (fillfactor = 50)")
     connection = psycopg2.connect(url)

@@ -27,6 +27,7 @@ from reconcile.errors import ReconcileError
 from reconcile.running.clean_kept import clean as clean_kept
 from reconcile.running.phases import clean, order, rollback, stage, switch
 from reconcile.running.phases.options import RunOptions
+from reconcile.running.record.configs import configs_of
 from reconcile.running.record.records import find_runs
 from reconcile.secret import Secret
 from reconcile.stores.localfs import FileStore
@@ -238,7 +239,7 @@ class TwoPlaces(RuleBasedStateMachine):
                         prepared = verbs.undo_plan_of(catalog, run.run_id, None, None)
                         verbs.carry_out(catalog, prepared, RunOptions(workers=1))
                     else:
-                        desired = verbs.running.configs_of(run.header, None, None)
+                        desired = configs_of(run.header, None, None)
                         clean_kept(catalog, run.run_id, desired, RunOptions(workers=1), Control())
 
         return on_run
