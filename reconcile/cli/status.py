@@ -203,7 +203,7 @@ def _lines(catalog: Catalog, status: Status) -> Iterator[str]:
     steps = apply_command(status.record) if older else status.next_step
     yield "next: " + steps.replace("\n", "\n      ")
     for other in status.others:
-        yield f"also unfinished: run {other.run_id}    {undo_command(other)} drops its copies"
+        yield f"also unfinished: run {other.run_id}: {undo_command(other)}    drops its copies"
 
 
 def _at_work(status: Status) -> str:

@@ -239,11 +239,15 @@ def undo(
         refuse_undo_of_undo(record)
         if record.state in (RunState.STAGING, RunState.UNDOING) and record.switched_at is None:
             return _drop(executor, record, desired, options, control)
-        if plan is not None:
-            _make_destinations(catalog, plan, desired)
-            with catalog.snapshot() as connection:
-                for _row in undo_rows(connection, record, plan, desired):
-                    pass  # refuses a plan that is not the run's before anything is marked
+        if plan is None:  # to drop copies was asked for; while the lock was waited for, rows came to need them
+            raise ReconcileError(
+                f"run {run_id} has switched meanwhile, its documents are moved; nothing was undone",
+                hint=f"{undo_command(record)}    undoes it, if that is still wanted",
+            )
+        _make_destinations(catalog, plan, desired)
+        with catalog.snapshot() as connection:
+            for _row in undo_rows(connection, record, plan, desired):
+                pass  # refuses a plan that is not the run's before anything is marked
         if record.state in (RunState.SWITCHED, RunState.DONE):
             mark_undoing(executor, record)
         run = _undo_run(executor, record, plan, desired, options, control)
@@ -288,7 +292,7 @@ def _found(catalog: Catalog, run_id: str) -> RunRecord | None:
 def _undo_run(
     executor: Executor,
     record: RunRecord,
-    plan: PlanFile | None,
+    plan: PlanFile,
     desired: DesiredState,
     options: RunOptions,
     control: Control,
@@ -299,15 +303,13 @@ def _undo_run(
             return resume_run(executor, attempt)
         if attempt.state in (RunState.STAGING, RunState.UNDOING) and attempt.switched_at is None:
             _drop(executor, attempt, DesiredState(desired.dest, desired.source), options, control, give_back=False)
-    if plan is None:
-        raise ReconcileError(f"run {record.run_id} has no undo plan")
     rows = partial(undo_rows, record=record, plan=plan, desired=desired)
     return _begin(executor, plan, plan.verify(), desired, rows, keep_source=False, control=control)
 
 
-def _is_of_plan(attempt: RunRecord, plan: PlanFile | None) -> bool:
+def _is_of_plan(attempt: RunRecord, plan: PlanFile) -> bool:
     """Tell whether an attempt may be resumed: what services changed since is in no attempt with changes."""
-    return plan is None or not (attempt.header.policy.with_changes or plan.header.policy.with_changes)
+    return not (attempt.header.policy.with_changes or plan.header.policy.with_changes)
 
 
 def _drop(

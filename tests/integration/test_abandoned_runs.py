@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 
+from reconcile import verbs
 from reconcile.errors import (
     BackendError,
+    ReconcileError,
     ServicesRunningError,
 )
 from reconcile.running.phases import order
+from reconcile.secret import Secret
 from reconcile.stores.localfs import FileStore
 from reconcile.stores.tables import TableStore
 from tests.archives import md5
@@ -37,6 +40,23 @@ def test_undo_of_an_abandoned_run_spares_copies_that_rows_name_by_a_symlink(lite
     lite.apply(lite.plan(start, by_link, "q.json"))
     undo_run(lite, abandoned)
     assert all_readable(lite, by_link)
+
+
+def test_a_run_that_switched_while_its_undo_waited_stays_done(lite: World) -> None:
+    """R6: to drop the copies was confirmed, for a run that had not switched; it is not marked for another undo."""
+    lite.fill(6)
+    plan = lite.plan(lite.config("config", DB), lite.config("dest", DB2))
+    run_id = stage_only(lite, plan)
+    with verbs.opened(verbs.DatabaseOptions(url=Secret(lite.url))) as catalog:
+        prepared = verbs.undo_plan_of(catalog, run_id, None, None)
+        assert prepared.plan is None
+        lite.apply(plan)
+        with pytest.raises(ReconcileError, match="has switched meanwhile") as raised:
+            verbs.carry_out(catalog, prepared)
+    assert f"reconcile undo {run_id} " in (raised.value.hint or "")
+    assert [run.state for run in runs(lite)] == ["done"]
+    assert lite.apply(plan).already == "the plan is applied already"
+    assert undo_run(lite, run_id).documents == 6
 
 
 def test_copies_that_were_taken_over_are_cleaned_by_the_undo_of_who_took_them(lite: World) -> None:

@@ -7,12 +7,13 @@ config is known by its fingerprint, which credentials are no part of: they are r
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from attrs import frozen
 
-from reconcile.commands import old_name
+from reconcile.commands import old_names
 from reconcile.config import Backend, Config, load_config
 from reconcile.config.model import ANALYSIS_ARCHIVE, OBJECT_STORE, Compression
 from reconcile.errors import ConfigError
@@ -36,7 +37,7 @@ def configs_of(header: PlanHeader, source: Path | None, dest: Path | None, *, an
     """
     going_forward = header.undo_of is None  # an undo leads back to whatever the services had
     recorded = [Path(header.source.path), Path(header.dest.path)]
-    known = [source, dest, *recorded, *map(old_name, recorded)] if anywhere else None
+    known = [source, dest, *recorded, *chain.from_iterable(map(old_names, recorded))] if anywhere else None
     desired = DesiredState(
         _find(_Wanted("source", header.source, source), known),
         _find(_Wanted("dest", header.dest, dest, is_destination=going_forward), known),
@@ -52,7 +53,7 @@ def path_now(header: PlanHeader, reference: ConfigReference) -> Path | None:
     recorded = [Path(header.source.path), Path(header.dest.path)]
     own = Path(reference.path)
     try:
-        found = _find(_Wanted("", reference, None), [own, *recorded, *map(old_name, recorded)])
+        found = _find(_Wanted("", reference, None), [own, *recorded, *chain.from_iterable(map(old_names, recorded))])
     except ConfigError:
         return None
     return Path(reference.path) if found.path == own.absolute() else found.path
@@ -108,7 +109,7 @@ def _without_credentials(reference: ConfigReference) -> Config | None:
     if {backend["driver"] for backend in reference.backends.values()} - _NEED_NO_CREDENTIALS:
         return None
     backends = {role: _backend(role, described) for role, described in reference.backends.items()}
-    config = Config(Path(reference.path), backends[OBJECT_STORE], backends.get(ANALYSIS_ARCHIVE))
+    config = Config(Path(reference.path), backends[OBJECT_STORE], backends.get(ANALYSIS_ARCHIVE), is_from_plan=True)
     if config.fingerprint() != reference.fingerprint:
         return None
     log.info("a config is not in its file any more; the plan says what it said", file=reference.path)

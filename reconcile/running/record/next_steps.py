@@ -19,6 +19,11 @@ def next_step(record: RunRecord, documents: dict[str, Tally]) -> str:
     return "\n".join(f"{command}    {what}" if command else what for command, what in _steps(record, documents))
 
 
+def watch_step(record: RunRecord) -> str:
+    """Return how to watch a run that somebody may be at work on."""
+    return f"{command_line('status', record.run_id, watch=True, source=_paths(record)[0])}    shows how far it is"
+
+
 def _steps(record: RunRecord, documents: dict[str, Tally]) -> Iterator[tuple[str, str]]:
     is_undo, undo = record.undo_of is not None, undo_command(record, record.undo_of)
     if is_undo and record.state in (RunState.STAGING, RunState.SWITCHED):
@@ -32,7 +37,8 @@ def _steps(record: RunRecord, documents: dict[str, Tally]) -> Iterator[tuple[str
             yield apply_command(record, leave_failed=True), "switches without those that failed"
         yield undo, "drops what is staged"
     elif record.state == RunState.SWITCHED:
-        yield apply_command(record), "resumes it"
+        yield apply_command(record), "deletes the sources that are left"
+        yield undo, "undoes it"
     elif record.state == RunState.UNDOING:
         yield undo, "resumes it"
     else:

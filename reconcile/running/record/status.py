@@ -12,7 +12,7 @@ from reconcile.catalog.lock import lock_holder
 from reconcile.catalog.services import database_now
 from reconcile.pace import Rate
 from reconcile.planning.model import Tally
-from reconcile.running.record.next_steps import next_step
+from reconcile.running.record.next_steps import next_step, watch_step
 from reconcile.running.record.records import RunRecord, find_runs
 from reconcile.running.record.states import MoveState, Origin, Removal, RunState
 from reconcile.running.record.tables import moves
@@ -64,7 +64,9 @@ class Status:
 
     @property
     def next_step(self) -> str:
-        """What to type next."""
+        """What to type next. While somebody is at work that is nothing but to watch: a run is not undone under way."""
+        if self.holder is not None and not self.is_finished:
+            return watch_step(self.record)
         return next_step(self.record, self.documents)
 
 
