@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 _OLD = ".old"
@@ -42,6 +44,25 @@ def copy_line(source: Path, dest: Path) -> str:
     return shlex.join(["cp", "-p", str(source), str(dest)])
 
 
+def old_names(config: Path) -> Iterator[Path]:
+    """Yield the names that a config may be kept under: ``config.old.yaml``, ``config.old-2.yaml`` and so on.
+
+    Those that are taken, and then the first free one.
+    """
+    for number in count(1):
+        path = config.with_name(f"{config.stem}{_OLD}{f'-{number}' if number > 1 else ''}{config.suffix}")
+        yield path
+        if not path.exists():
+            return
+
+
 def old_name(config: Path) -> Path:
-    """Return the name under which a config is kept when another takes its place: ``config.old.yaml``."""
-    return config.with_name(f"{config.stem}{_OLD}{config.suffix}")
+    """Return the name under which a config is kept when another takes its place: one that is free, or holds just it."""
+    return next(path for path in old_names(config) if not path.exists() or _is_copy(path, config))
+
+
+def _is_copy(path: Path, config: Path) -> bool:
+    try:
+        return path.read_bytes() == config.read_bytes()
+    except OSError:
+        return False

@@ -10,6 +10,7 @@ import click
 
 from reconcile import verbs
 from reconcile.catalog import Catalog
+from reconcile.cli.bars import Bars
 from reconcile.cli.lines import show
 from reconcile.cli.option import option, verb
 from reconcile.cli.options import config_options, database_of, database_options
@@ -63,7 +64,10 @@ def command(context: click.Context, /, run: str, **options: Any) -> None:  # noq
         desired = configs_of(kept.record.header, source, dest, anywhere=True)
         if options["dry_run"]:
             looking = RunOptions(workers=options["workers"])
-            show(_preview_lines(preview_clean(catalog, run, desired, looking, options["older_than"])))
+            with Bars(quiet=context.obj) as bars:
+                bars.step("looking at what would be deleted")
+                preview = preview_clean(catalog, run, desired, looking, options["older_than"])
+            show(_preview_lines(preview))
             return
         if not options["yes"] and nothing_to_do(catalog, kept, options["older_than"]) is None:
             show(_question(kept), err=True)

@@ -41,8 +41,7 @@ def command(run: str, **options: Any) -> None:  # noqa: ANN401
         if options["dry_run"] or not options["yes"]:
             found = forgettable(catalog, run)
             refuse_same_url(found, force=options["force"])
-            for line in _consequences(found):
-                click.echo(line, err=not options["dry_run"])
+            show(_consequences(found), err=not options["dry_run"])
             if options["dry_run"]:
                 return
             confirm_by_name("Forget it?", run)

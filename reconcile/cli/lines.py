@@ -17,12 +17,14 @@ _STYLES = (
     (re.compile(r" *next:|  saved as|saved as"), "bold"),
 )
 _COMMAND = re.compile(r"\b(reconcile [a-z]+ |cp -p |pip install )")
+_EXPLAINED = re.compile(r"(?m)^((?:.*: | *)reconcile [a-z]+(?: \S.*?)?) {4}(?=\S)")
 _HANGING = 4  # columns by which the rest of a wrapped line is indented
 
 
 def show(lines: Iterable[str], *, err: bool = False) -> None:
     """Print lines. Those with a command to type are left for the terminal to wrap, so that they can be copied."""
     stream = sys.stderr if err else sys.stdout
+    lines = (_EXPLAINED.sub(r"\1    # ", line) for line in lines)  # so that the whole line may be pasted
     if not stream.isatty():
         for line in lines:
             click.echo(line, err=err)

@@ -98,7 +98,7 @@ class Config:
 
     ``doubts``: in sentences, what an operator should look at: keys that look like misspelt ones, values that the
     services take for something else. ``second_file`` is the name of another file of the same generation that names the
-    object store, too.
+    object store, too. ``is_from_plan``: no file says this any more, and the one at ``path`` may say something else.
     """
 
     path: Path
@@ -108,6 +108,7 @@ class Config:
     doubts: tuple[str, ...] = ()
     second_file: str | None = None
     origins: dict[str, dict[str, str]] = field(factory=dict)
+    is_from_plan: bool = False
 
     def in_charge(self, bucket: str) -> Backend:
         """Return the backend that holds this logical bucket under this config."""

@@ -12,7 +12,7 @@ import click
 from reconcile.cli.main import cli
 
 _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-_COMMAND = re.compile(r"(?:^(?:  )?next: |^ {2,6}|: )((?:reconcile (?!--help)|cp -p ).*?)(?: {4}.*|)$")
+_COMMAND = re.compile(r"(?:^(?:  )?next: |^ {2,6}|: )((?:reconcile (?!--help)|cp -p ).*?)(?: {4}# .*|)$")
 _FILE = re.compile(r"\.(?:json|yaml)$")
 _TO_FILL_IN = re.compile(r"\b(?:FILE|PLAN|RUN|SOURCE|DEST|CONFIG|VERB)\b|[][*]")  # also a usage line, and Markdown
 

@@ -15,7 +15,7 @@ from reconcile.catalog.lock import run_lock
 from reconcile.errors import ReconcileError
 from tests.archives import dump, new_sqlite
 from tests.cli.desk import data_of, filled, last_run, opened, planned, stage_only
-from tests.cli.runner import Result, here
+from tests.cli.runner import Result, here, on_terminal
 from tests.world import DB, DB2, World, localfs
 
 
@@ -169,3 +169,12 @@ def test_what_the_act_refuses_the_preview_refuses(lite: World) -> None:
         results = [here(verb, undo, way, "--source", "config.yaml", cwd=lite.folder) for way in ("--dry-run", "--yes")]
         assert results[0].code == results[1].code == 1, results
         assert results[0].err == results[1].err
+
+
+def test_a_preview_of_a_clean_says_that_it_is_at_work(lite: World) -> None:
+    """It looks at every source and copy, which takes a while."""
+    filled(lite)
+    lite.apply(planned(lite, keep_source=True))
+    shown = on_terminal("clean", last_run(lite), "--dry-run", "--source", "config.yaml", cwd=lite.folder)
+    assert "looking at what would be deleted" in shown.err
+    assert "6 sources would be deleted" in shown.out

@@ -150,6 +150,32 @@ def test_the_end_of_apply_knows_that_the_new_config_is_in_place(lite: World) -> 
     assert lite.tables() == before
 
 
+def test_an_undo_to_a_config_that_no_file_holds_any_more_says_what_it_has_to_say(lite: World) -> None:
+    """config.yaml was overwritten, and no copy was made: it is not named as what services may be started with."""
+    lite.apply(planned(lite))
+    shutil.copy(lite.folder / "dest.yaml", lite.folder / "config.yaml")
+    command = commands_in(here("status", "--source", "config.yaml", cwd=lite.folder).out)[-1]
+    result = here(*shlex.split(command)[1:], "--yes", cwd=lite.folder)
+    assert result.code == 0
+    assert f"NOT YET: {lite.folder / 'config.yaml'} does not say any more what it said" in result.out
+    assert "name: db\n" in result.out
+    assert "started with a config that says what" in result.err
+    assert "start the services with" not in result.out
+
+
+def test_a_second_migration_overwrites_no_config_that_was_kept(lite: World) -> None:
+    planned(lite)
+    (lite.folder / "config.old.yaml").write_text("what was kept before")
+    lines = commands_in(here("apply", "p.json", "--yes", cwd=lite.folder).out)
+    for line in lines[:2]:
+        typed(line, lite)
+    assert (lite.folder / "config.old.yaml").read_text() == "what was kept before"
+    assert "config.old-2.yaml" in lines[2]
+    assert "config.old-2.yaml" in here("status", "--source", "config.yaml", cwd=lite.folder).out
+    typed(lines[2], lite)
+    assert lite.urls()[0].startswith("db:")
+
+
 def test_a_finished_plan_is_not_asked_about(lite: World) -> None:
     lite.apply(planned(lite))
     result = here("apply", "p.json", cwd=lite.folder)
@@ -289,7 +315,7 @@ def test_configs_in_the_wrong_order(lite: World) -> None:
         (["list"], "reconcile runs"),
         (["rollback"], "reconcile undo RUN"),
         (["resume"], "the same command resumes"),
-        (["apply", "p.json", "--dry-run"], "reconcile show PLAN    says what a plan would do"),
+        (["apply", "p.json", "--dry-run"], "reconcile show PLAN    # says what a plan would do"),
         (["apply", "dest.yaml"], "reconcile plan SOURCE dest.yaml"),
         (["apply", "--keep-sorce", "p.json"], "--keep-source"),
     ],

@@ -232,7 +232,8 @@ class Phases:
             text = f"{what}; NOT YET: services with {dest} could not read {count(unreadable)}, at another driver still"
         else:
             kept = self.run.record.keep_source or self.options.clean_later
-            text = f"{what}: the services may be started with {dest} now"
+            which = f"a config that says what {dest} said" if self.desired.dest.is_from_plan else dest
+            text = f"{what}: the services may be started with {which} now"
             text += "" if kept else f"; {'copies' if self.is_undo else 'sources'} are being deleted"
         self.control.progress.say(at + text, strong=True)
 
