@@ -40,7 +40,7 @@ _CHANGED = "what is there now is not the content that was copied"
 
 @frozen
 class CleanPreview:
-    """What a later clean would come to: as `kept.Cleaned`. ``same_place`` are pairs that only the act tells apart."""
+    """What a later clean would come to, as `clean_kept.Cleaned`. Only the act tells ``same_place`` pairs apart."""
 
     run_id: str
     deleted: int = 0

@@ -98,7 +98,7 @@ samples = sa.Table(
     sa.Column("bytes", sa.BigInteger, nullable=False),
 )
 
-# Deletes that may still arrive, see `late`.
+# Deletes that may still arrive, see `late_requests`.
 late_deletes = sa.Table(
     "reconcile_late_deletes",
     WORK,
