@@ -241,9 +241,10 @@ class SwiftStore(ObjectStore):
         return Stat(None, etag.strip('"'), etag.strip('"'))
 
     def _bulk_delete_is_offered(self) -> bool:
+        connection = self._connection  # first of all, since it says so where the client is not installed
         try:
             with self._translated():
-                return "bulk_delete" in self._connection.get_capabilities()
+                return "bulk_delete" in connection.get_capabilities()
         except TransientError:
             raise
         except (BackendError, DocumentError, FileNotFoundError):  # a server that does not tell

@@ -93,7 +93,8 @@ def test_without_the_client_the_message_says_how_to_install_it(
     world = World(folder, database)
     world.fill(3)
     plan = world.plan(world.config("config", DB), world.config("dest", in_swift(swift, "any")))
-    monkeypatch.setitem(sys.modules, "swiftclient", None)
+    for name in {"swiftclient", *(name for name in sys.modules if name.startswith("swiftclient."))}:
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(BackendError, match="python-swiftclient") as error:
         world.apply(plan)
     assert error.value.hint == f"pip install './anchore_reconcile-{__version__}-py3-none-any.whl[swift]'"
