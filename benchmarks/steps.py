@@ -135,9 +135,8 @@ def _load(url: str, folder: Path) -> dict[str, float]:
         seconds, cpu = _timed(
             lambda: begin_run(
                 executor,
-                plan.path,
+                plan,
                 "",
-                plan.header,
                 lambda _connection: checked_rows(plan, desired),
                 configs={},
                 keep_source=False,

@@ -34,9 +34,9 @@ def naming_database(hint: str | None, config: Path) -> str | None:
     return hint and re.sub(_ABOUT_RUNS, lambda found: f"{found[0]} {shlex.join(['--source', str(config)])}", hint)
 
 
-def undo_run(run: str, source: object, dest: object) -> str:
+def undo_run(run: str, source: object, dest: object, **options: bool) -> str:
     """Return the command that takes a run back, from one config to another. ``run`` is its id, or its undo plan."""
-    return command_line("undo", run, source=source, dest=dest)
+    return command_line("undo", run, source=source, dest=dest, **options)
 
 
 def copy_line(source: Path, dest: Path) -> str:

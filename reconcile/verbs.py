@@ -29,7 +29,7 @@ from reconcile.running.phases.options import RunOptions
 from reconcile.running.phases.undo_plan import write_undo_plan
 from reconcile.running.preview import UndoPreview, preview_undo
 from reconcile.running.record.configs import configs_of
-from reconcile.running.record.outcome import APPLIED, Outcome, outcome_of
+from reconcile.running.record.outcome import APPLIED, UNDONE, Outcome, outcome_of
 from reconcile.running.record.records import RunRecord, find_runs
 from reconcile.running.record.report import Report
 from reconcile.running.record.reporting import report_of
@@ -147,13 +147,19 @@ def apply(
         return carry_out(catalog, prepared, options, control)
 
 
+def to_undo(catalog: Catalog, run_id: str) -> RunRecord:
+    """Return the record of a run to take back. Raises `ReconcileError` if there is none, or for an undo."""
+    record = running.run_record(catalog, run_id)
+    running.refuse_undo_of_undo(record)
+    return record
+
+
 @contextmanager
 def undo_previewed(
     catalog: Catalog, run_id: str, source: Path | None, dest: Path | None, *, with_changes: bool = False
 ) -> Iterator[tuple[UndoPreview, Prepared]]:
     """Tell for the block what an undo of a run would do, and by which plan. Nothing is changed, no lock is taken."""
-    record = running.run_record(catalog, run_id)
-    running.refuse_undo_of_undo(record)
+    record = to_undo(catalog, run_id)
     with tempfile.TemporaryDirectory(prefix="reconcile-") as folder:
         out = Path(folder) / f"{run_id}.undo.json"
         prepared = undo_plan_of(catalog, run_id, source, dest, with_changes=with_changes, out=out)
@@ -246,7 +252,10 @@ def applied_already(prepared: Prepared, database: DatabaseOptions | None = None)
     """Return what the run of a plan came to, if it is done and nothing is left for `apply` to do."""
     if prepared.plan is None:
         return None
+    undo_of = prepared.plan.header.undo_of
     with opened(database or DatabaseOptions(), prepared.with_database) as catalog:
+        if undo_of is not None and running.run_record(catalog, undo_of).state == RunState.UNDONE:
+            return outcome_of(catalog, undo_of, already=UNDONE)
         found = find_runs(catalog, plan_id=prepared.plan.header.plan_id)
         if not found or found[0].state != RunState.DONE or found[0].plan_digest != prepared.plan.digest:
             return None

@@ -68,7 +68,7 @@ def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
         if not options["yes"]:
             outcome = verbs.applied_already(prepared, database)
             if outcome is None:
-                confirm(_said(plan, verbs.status_of_plan(prepared, database), options), yes=False)
+                confirm(_said(plan, prepared, verbs.status_of_plan(prepared, database), options), yes=False)
     run = RunOptions(
         budget=budget_of(options),
         **{
@@ -102,10 +102,10 @@ def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
     context.exit(EXIT_INCOMPLETE if left else EXIT_DONE)
 
 
-def _said(plan: PlanFile, status: Status | None, options: dict[str, Any]) -> Iterator[str]:
+def _said(plan: PlanFile, prepared: verbs.Prepared, status: Status | None, options: dict[str, Any]) -> Iterator[str]:
     """Yield what is going to be done: the plan, or of a run to go on with how far it is; then what cannot be undone."""
     if status is None:
-        yield summary_text(plan)
+        yield summary_text(plan, prepared.desired)
         documents = plan.header.summary.moves.documents
         yield f"{count(documents, 'document moves', 'documents move')}."
     else:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 _STYLES = (
-    (re.compile(r"error:|INTERRUPTED| *WARNING| *NOT YET| *NOT INTACT|  blocked +[1-9]"), "bold red"),
+    (re.compile(r"error:|INTERRUPTED|STOPPED| *WARNING| *NOT YET| *NOT INTACT|  blocked +[1-9]"), "bold red"),
     (re.compile(r"  sources +deleted|.*\bDELETED\b"), "yellow"),
     (re.compile(r" *next:|  saved as|saved as"), "bold"),
 )

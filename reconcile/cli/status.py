@@ -30,12 +30,13 @@ from reconcile.running.record.history import status_data
 from reconcile.running.record.next_steps import apply_command, undo_command
 from reconcile.running.record.records import RunRecord
 from reconcile.running.record.samples import speeds
-from reconcile.running.record.states import MoveState
+from reconcile.running.record.states import MoveState, Removal
 from reconcile.running.record.status import PHASES, Status
 from reconcile.wording import count, human_bytes, time_text
 
 _SHOWN, _SHOWN_ON_PAGE, _SHOWN_ON_SCREEN = 10_000, 50, 8
 _INTERRUPTED = 130
+_REMOVALS: dict[str, str] = {Removal.MARKED: "being deleted"}
 
 
 @verb("status", "show how far a run is, and what to type next")
@@ -171,17 +172,18 @@ def _progress(status: Status, rate: Rate | None) -> Iterator[str]:
 
 def _head(status: Status) -> Iterator[str]:
     record = status.record
-    if status.is_interrupted:
-        done, total = status.done, status.total
-        yield f"INTERRUPTED: nobody is at work on it; {done.documents:,} of {total.documents:,} documents are done"
+    if status.rest is not None:
+        done = f"{status.done.documents:,} of {count(status.total.documents, 'document is', 'documents are')} done"
+        yield f"{status.rest}; {done}"
     yield f"run {record.run_id}: {PHASES[record.state]}" + (f" (undoes run {record.undo_of})" if record.undo_of else "")
     yield f"  plan     {record.plan_path}"
     yield from _times(record)
     for state, tally in status.documents.items():
         name = "to stage" if state == MoveState.PLANNED else state
         yield f"  {name:<8} {count(tally.documents)}, {human_bytes(tally.bytes)}"
+    deleted = "sources" if record.switched_at is not None and record.undo_of is None else "copies"
     for state, documents in status.sources.items():
-        yield f"  sources {state}: {documents:,}"
+        yield f"  {deleted} {_REMOVALS.get(state, state)}: {documents:,}"
     if record.keep_source:
         yield "  sources kept by policy: all"
     if record.remark:
@@ -192,7 +194,7 @@ def _head(status: Status) -> Iterator[str]:
 
 def _lines(catalog: Catalog, status: Status) -> Iterator[str]:
     yield from _head(status)
-    if status.average is not None and not status.is_interrupted:
+    if status.average is not None and not status.is_at_rest:
         left = status.average.seconds_for(status.total.documents - status.done.documents)
         about = "" if left is None else f", about {duration_text(left)} of staging left"
         yield f"  rate     {status.average.documents_per_second:.0f} documents/s since it was begun{about}"

@@ -21,9 +21,10 @@ from reconcile.cli.screen import confirm, controlled
 from reconcile.commands import command_line
 from reconcile.config import load_config
 from reconcile.errors import EXIT_DONE, EXIT_INCOMPLETE, PlanFileError
-from reconcile.planning.planfile import PlanFile, open_plan
+from reconcile.planning.planfile import open_plan
 from reconcile.planning.render import summary_text
 from reconcile.running.phases.options import RunOptions
+from reconcile.running.record.states import RunState
 from reconcile.running.record.status import Status
 from reconcile.wording import count
 
@@ -71,10 +72,11 @@ def command(context: click.Context, /, what: str, **options: Any) -> None:  # no
         if options["dry_run"]:
             _preview(catalog, run_id, options)
             return
+        record = verbs.to_undo(catalog, run_id)
         prepared = _prepared(catalog, path if path.is_file() else None, run_id, options)
-        if not options["yes"]:
+        if not options["yes"] and record.state != RunState.UNDONE:
             if prepared.plan is not None:
-                confirm(_said(prepared.plan, verbs.begun_undo(catalog, run_id)), yes=False)
+                confirm(_said(prepared, verbs.begun_undo(catalog, run_id)), yes=False)
             else:
                 confirm([f"Run {run_id} never switched. The copies that it staged are DELETED."], yes=False)
         names = ("workers", "lock_wait", "wait_for_services", "ignore_services", "takeover_wait", "leave_failed")
@@ -86,10 +88,12 @@ def command(context: click.Context, /, what: str, **options: Any) -> None:  # no
     context.exit(EXIT_INCOMPLETE if outcome.left or outcome.not_intact else EXIT_DONE)
 
 
-def _said(plan: PlanFile, begun: Status | None) -> Iterator[str]:
+def _said(prepared: verbs.Prepared, begun: Status | None) -> Iterator[str]:
     """Yield what is going to be done: the plan, or how far an undo is that was begun; then what cannot be undone."""
+    plan = prepared.plan
+    assert plan is not None  # noqa: S101 - a run that never switched has its copies dropped, which is asked otherwise
     if begun is None:
-        yield summary_text(plan)
+        yield summary_text(plan, prepared.desired)
         yield f"{count(plan.header.summary.moves.documents, 'document is', 'documents are')} moved back."
     else:
         done = "staged" if begun.record.switched_at is None else "copies deleted"
@@ -119,7 +123,7 @@ def _preview(catalog: Catalog, run_id: str, options: dict[str, Any]) -> None:
             click.echo(f"run {run_id} never switched: {count(preview.copies, 'copy', 'copies')} would be dropped")
             click.echo("  as far as each still is what this run wrote, and no catalog row refers to it")
         else:
-            show([summary_text(prepared.plan)])
+            show([summary_text(prepared.plan, prepared.desired)])
             click.echo(f"run {run_id}: {count(preview.documents)} would be moved back; nothing was changed")
         if preview.changed and not options["with_changes"]:
             rows = count(preview.changed, "row is", "rows are")

@@ -29,7 +29,7 @@ def follow(look: Callable[[], Status], show: Show, interval: float) -> Status:
             pace, phase = Pace(), status.record.state
         pace.add(begun, status.done.documents, status.done.bytes)
         show(status, pace.rate())
-        idle = idle + 1 if status.is_interrupted else 0
+        idle = idle + 1 if status.is_at_rest else 0
         if status.is_finished or idle == _IDLE_LOOKS:
             return status
         time.sleep(max(interval, _REST * (time.monotonic() - begun)))

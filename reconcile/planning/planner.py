@@ -17,7 +17,8 @@ from reconcile.catalog.rows import count_elsewhere, names_in_use, stream_rows
 from reconcile.catalog.services import database_now
 from reconcile.commands import command_line
 from reconcile.config import Config, load_config
-from reconcile.config.model import ANALYSIS_ARCHIVE
+from reconcile.config.drivers import DRIVERS
+from reconcile.config.model import ANALYSIS_ARCHIVE, OBJECT_STORE
 from reconcile.control import Progress, Silent, calm_collector
 from reconcile.errors import UsageError
 from reconcile.machine import user_at_host
@@ -173,7 +174,7 @@ def _decide_all(
     checks.prepare(connection)
     last_moved: Document | None = None
     planned = 0
-    counts.elsewhere = unreadable_with(connection, desired.dest)
+    counts.elsewhere = unreadable_with(connection, reference(desired.dest))
     for number, row in enumerate(stream_rows(connection, request.scope.condition()), 1):
         decision = reach.check(checks.check(row, desired.decide(row)))
         if isinstance(decision, Move):
@@ -242,9 +243,11 @@ def check_scope(connection: Connection, scope: Scope) -> None:
                 )
 
 
-def unreadable_with(connection: Connection, config: Config) -> int:
+def unreadable_with(connection: Connection, config: ConfigReference) -> int:
     """Count the documents that services with this config cannot read, for the scheme of their URLs."""
-    schemes = config.object_store.scheme, config.in_charge(ANALYSIS_ARCHIVE).scheme
+    drivers = {role: str(backend["driver"]) for role, backend in config.backends.items()}
+    store = drivers[OBJECT_STORE]
+    schemes = (DRIVERS[driver].scheme for driver in (store, drivers.get(ANALYSIS_ARCHIVE, store)))
     return count_elsewhere(connection, ANALYSIS_ARCHIVE, *schemes)
 
 

@@ -9,6 +9,7 @@ import attrs
 import msgspec
 
 from reconcile.logs import printable
+from reconcile.planning.desired import DesiredState
 from reconcile.planning.model import REASONS, Duration, Flow, Forecast, PlanHeader, Requests, Tally
 from reconcile.planning.planfile import PlanFile
 from reconcile.wording import count, human_bytes, human_seconds
@@ -56,12 +57,15 @@ def plan_text(plan: PlanFile, *, moves: bool) -> Iterator[str]:
     yield from (f"{line}\n" for line in (move_text(plan) if moves else ()))
 
 
-def summary_text(plan: PlanFile) -> str:
-    """Return the summary as text."""
-    return "\n".join(_lines(plan))
+def summary_text(plan: PlanFile, found: DesiredState | None = None) -> str:
+    """Return the summary as text, with the files where its configs were ``found``; those of the plan for None."""
+    source, dest = (plan.header.source.path, plan.header.dest.path)
+    if found is not None:
+        source, dest = (str(config.path) for config in (found.source, found.dest))
+    return "\n".join(_lines(plan, source, dest))
 
 
-def _lines(plan: PlanFile) -> Iterator[str]:
+def _lines(plan: PlanFile, source: str, dest: str) -> Iterator[str]:
     header = plan.header
     summary = header.summary
     yield f"Plan {header.plan_id}" + (f" (undoes run {header.undo_of})" if header.undo_of else "")
@@ -71,8 +75,8 @@ def _lines(plan: PlanFile) -> Iterator[str]:
         yield f"  note by its maker: {printable(header.note)}"
     if plan.digest is not None:
         yield f"  digest {plan.digest}"
-    yield from _backends("from", header.source.backends, header.source.path)
-    yield from _backends("to", header.dest.backends, header.dest.path)
+    yield from _backends("from", header.source.backends, source)
+    yield from _backends("to", header.dest.backends, dest)
     scope = "; ".join(f"{name} {', '.join(values)}" for name, values in header.scope.items() if values)
     if scope:
         yield f"  only {printable(scope)}"

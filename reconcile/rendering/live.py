@@ -49,8 +49,8 @@ def live_data(
 
 def _verdict(status: Status) -> tuple[str, str]:
     state = PHASES[status.record.state]
-    if status.is_interrupted:
-        return "bad", f"INTERRUPTED: nobody is at work on it ({state})"
+    if status.rest is not None:
+        return ("bad" if status.is_interrupted else "attention"), f"{status.rest} ({state})"
     if status.is_finished:
         return "good", f"{state[:1].upper()}{state[1:]}"
     return ("good" if status.holder else "attention"), f"{state[:1].upper()}{state[1:]}"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from reconcile.commands import command_line, undo_run
+from reconcile.commands import command_line, copy_line, undo_run
 from reconcile.planning.model import Flow, Forecast, PlanHeader
 from reconcile.planning.planfile import PlanFile, undo_path
 from reconcile.planning.render import (
@@ -134,7 +134,9 @@ def _tiles(header: PlanHeader) -> Iterator[Tile]:
         "copies, once the rows are as they were" if header.undo_of else "sources, once the catalog leads to the copies"
     )
     yield Tile("Delete", f"{deleted:,}", what if deleted else "nothing", is_warning=bool(deleted))
-    yield _downtime(summary.forecast)
+    yield _downtime(header)
+    if not summary.moves.documents:
+        return
     if header.undo_of:
         yield Tile("Forward again", "possible", "by applying the first plan anew")
     else:
@@ -143,7 +145,10 @@ def _tiles(header: PlanHeader) -> Iterator[Tile]:
         )
 
 
-def _downtime(forecast: Forecast | None) -> Tile:
+def _downtime(header: PlanHeader) -> Tile:
+    forecast = header.summary.forecast
+    if not header.summary.moves.documents:
+        return Tile("Downtime", "none", "nothing is to be done")
     if forecast is None or forecast.duration is None:
         return Tile("Downtime", "not forecast", "staged beforehand (--stage-only) it is seconds to minutes")
     took = forecast.duration
@@ -212,22 +217,32 @@ def _moves(plan: PlanFile) -> Section:
 
 
 def _how(plan: PlanFile, digest: str) -> Section:
-    header = plan.header
+    header, path = plan.header, plan.path.absolute()  # the page is read in other directories
+    if not header.summary.moves.documents:
+        return Section("How to do it", ("No document is to be moved: there is nothing to apply.", f"Digest: {digest}"))
     if header.undo_of:
-        commands: tuple[tuple[str, str], ...] = (("Undo it", command_line("undo", plan.path)),)
+        commands: tuple[tuple[str, str], ...] = (("Undo it, services stopped", command_line("undo", path)),)
     else:
-        leave = bool(header.summary.blocked.documents)
-        apply = command_line("apply", plan.path, leave_blocked=leave, expect_digest=digest)
-        undo = undo_run(str(undo_path(plan.path)), header.dest.path, header.source.path)
-        commands = (
-            ("Do just this and nothing else, services stopped; interrupted, the same command resumes", apply),
-            ("Undo it afterwards", undo),
-        )
+        commands = tuple(_steps(header, path, digest))
     asked = [f"Digest: {digest}"]
     if header.note:
         asked.append(f"Note by its maker: {header.note}")
     asked.append("Ticket: ____________________   Approved by: ____________________   Date: ______________")
     return Section("How to do it", tuple(asked), commands)
+
+
+def _steps(header: PlanHeader, path: Path, digest: str) -> Iterator[tuple[str, str]]:
+    """Yield what is typed, one after the other: apply, the new config into the old one's place, and the way back."""
+    leave, (own, new) = bool(header.summary.blocked.documents), (header.source.path, header.dest.path)
+    apply = command_line("apply", path, leave_blocked=leave, expect_digest=digest)
+    yield "Do just this and nothing else, services stopped; interrupted, the same command resumes", apply
+    if header.summary.unreadable_after:
+        yield "Undo it afterwards", undo_run(str(undo_path(path)), new, own)
+        return
+    old = Path(own).with_name(f"{Path(own).stem}.old{Path(own).suffix}")
+    yield "Keep the services' config", copy_line(Path(own), old)
+    yield "Put the new one in its place, and start the services", copy_line(Path(new), Path(own))
+    yield "Undo it afterwards, services stopped", undo_run(str(undo_path(path)), own, old)
 
 
 def _change(header: PlanHeader) -> Section:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from reconcile.commands import command_line
+from reconcile.commands import command_line, undo_run
 from reconcile.planning.render import meaning_of
 from reconcile.rendering.backends import backends_section, backends_text, drivers_of, flows_section, places_of
 from reconcile.rendering.pages import (
@@ -86,7 +86,8 @@ def _title(report: Report) -> str:
     if report.state == RunState.STAGING:
         return f"unfinished: {amount} staged{where}, nothing switched"
     if report.state == RunState.UNDONE and report.phases[1].ended_at is None:
-        return "undone before anything was switched: its copies were dropped"
+        how = "an undo that was given up" if report.undo_of else "undone"
+        return f"{how} before anything was switched: its copies were dropped"
     if report.state in (RunState.UNDONE, RunState.UNDOING):
         return f"{_STATES[report.state]}: {amount}, that were moved{where}"
     verb = "moved back" if report.undo_of else "moved"
@@ -132,8 +133,11 @@ def _tiles(report: Report) -> Iterator[Tile]:
     deleted, kept = (
         sum(s.documents for s in report.sources if s.fate == fate) for fate in (Removal.DELETED, Removal.KEPT)
     )
-    what = "Copies deleted" if report.undo_of else "Sources deleted"
-    yield Tile(what, f"{deleted:,}", f"{kept:,} kept" if kept else "")
+    if undone:
+        yield Tile("Sources", "as before" if report.state == RunState.UNDONE else "being given back")
+    else:
+        what = "Copies deleted" if report.undo_of else "Sources deleted"
+        yield Tile(what, f"{deleted:,}", f"{kept:,} kept" if kept else "")
     seconds = report.downtime.seconds
     if seconds is None:
         yield Tile("Downtime", "not known", report.downtime.explanation.removeprefix("unknown: "))
@@ -142,7 +146,7 @@ def _tiles(report: Report) -> Iterator[Tile]:
     if report.undo is not None:
         yield Tile("Undo", "possible", "at any time, until reconcile forget")
     else:
-        yield Tile("Undo", "none", "it is undone" if report.state == RunState.UNDONE else "it is an undo itself")
+        yield Tile("Undo", "none", "it is an undo itself" if report.undo_of else "it is undone")
 
 
 def _moved(report: Report) -> tuple[int, int]:
@@ -167,7 +171,8 @@ def _phases(report: Report) -> Section:
 def _sources(report: Report) -> Section:
     rows: list[Row] = [(s.fate, s.reason, s.documents, s.bytes) for s in report.sources]
     columns = (Column("Sources"), Column("Reason", NAME), Column("Documents", NUMBER), Column("Bytes", BYTES))
-    return Section("Outcome of the sources", table=Table("sources", columns, lambda: rows, len(rows), ""))
+    text = ("Until the run was undone.",) if report.state in (RunState.UNDONE, RunState.UNDOING) else ()
+    return Section("Outcome of the sources", text, table=Table("sources", columns, lambda: rows, len(rows), ""))
 
 
 def _left(report: Report) -> Section:
@@ -200,7 +205,8 @@ def _space(report: Report) -> Section:
         *(Column("Reclaimable", BYTES), Column("Indexes", BYTES)),
     )
     text = ["An estimate: what the table takes, TOAST included, against what its rows take as they are stored."]
-    if report.state != RunState.DONE or any(s.fate != Removal.DELETED for s in report.sources):
+    undone = report.state in (RunState.UNDONE, RunState.UNDOING)
+    if not undone and (report.state != RunState.DONE or any(s.fate != Removal.DELETED for s in report.sources)):
         text.append("Not all sources of this run are deleted: more will be free once they are.")
     table = Table("space", columns, lambda: rows, len(rows), "")
     return Section("Reclaimable space in the database", tuple(text), table=table)
@@ -220,6 +226,9 @@ def _next(report: Report) -> Section:
         what = "Undo it" if report.phases[1].ended_at is not None else "Drop what is staged"
         commands.append((what, report.undo.command))
         return Section("What can be done now", commands=tuple(commands))
+    if report.undo_of is not None and report.state == RunState.UNDONE:
+        again = ("Undo the run after all", undo_run(report.undo_of, report.source.path, report.dest.path))
+        return Section("What can be done now", (f"It was given up; run {report.undo_of} is as it was.",), (again,))
     said = "It is undone" if report.state == RunState.UNDONE else "It is an undo"
     apply = "Applying the plan again goes forward again, as a new run."
     return Section("What can be done now", (f"{said}: there is nothing to take back. {apply}",))

@@ -26,6 +26,7 @@ from reconcile.running.phases.order import Phases, open_stores
 from reconcile.running.phases.owner_mark import Owner
 from reconcile.running.phases.rehearsal import rehearse
 from reconcile.running.phases.rollback import Dropper
+from reconcile.running.phases.stale import refuse_overtaken
 from reconcile.running.phases.steps import Step, carries_out
 from reconcile.running.phases.undo_plan import mark_undoing, mark_undone, undo_rows
 from reconcile.running.record import late_requests
@@ -33,7 +34,7 @@ from reconcile.running.record.executor import Executor, executing
 from reconcile.running.record.identity import check_database, same_database
 from reconcile.running.record.in_place import record_in_place
 from reconcile.running.record.next_steps import undo_command
-from reconcile.running.record.outcome import APPLIED, Outcome, outcome_of
+from reconcile.running.record.outcome import APPLIED, UNDONE, Outcome, outcome_of
 from reconcile.running.record.records import RunRecord, count_linked, find_runs
 from reconcile.running.record.run import Run, begin_run, resume_run
 from reconcile.running.record.states import Origin, RunState
@@ -93,9 +94,16 @@ def apply(catalog: Catalog, plan: PlanFile, desired: DesiredState, options: RunO
             run = resume_run(executor, record, keep_source=options.keep_source)
         else:
             _make_destinations(catalog, plan, desired)
+            control.progress.step("loading the plan")
             keep_source = options.keep_source or plan.header.policy.keep_source
             run = _begin(
-                executor, plan, digest, desired, lambda _connection: checked_rows(plan, desired), keep_source, control
+                executor,
+                plan,
+                digest,
+                desired,
+                lambda _connection: checked_rows(plan, desired),
+                keep_source,
+                check=None if options.refresh else partial(refuse_overtaken, plan=plan),
             )
         return Phases(run, desired, options, control).execute()
 
@@ -140,11 +148,10 @@ def _begin(
     desired: DesiredState,
     rows: Callable[[Connection], Iterable[dict[str, Any]]],
     keep_source: bool,  # noqa: FBT001
-    control: Control,
+    check: Callable[[Connection, str], None] | None = None,
 ) -> Run:
-    control.progress.step("loading the plan")
     configs = {side: config_record(config) for side, config in (("source", desired.source), ("dest", desired.dest))}
-    run = begin_run(executor, plan.path, digest, plan.header, rows, configs=configs, keep_source=keep_source)
+    run = begin_run(executor, plan, digest, rows, configs=configs, keep_source=keep_source, check=check)
     if plan.header.undo_of is None:
         dests = {dest for _source, dest in run.backend_pairs()}
         with run.writing(bulk=True) as connection:
@@ -235,7 +242,7 @@ def undo(
     with calm_collector(), executing(catalog, options.lock_wait, control.check) as executor:
         record = run_record(catalog, run_id)
         if record.state == RunState.UNDONE:
-            return outcome_of(catalog, run_id, already="the run is undone already")
+            return outcome_of(catalog, run_id, already=UNDONE)
         refuse_undo_of_undo(record)
         if record.state in (RunState.STAGING, RunState.UNDOING) and record.switched_at is None:
             return _drop(executor, record, desired, options, control)
@@ -303,8 +310,9 @@ def _undo_run(
             return resume_run(executor, attempt)
         if attempt.state in (RunState.STAGING, RunState.UNDOING) and attempt.switched_at is None:
             _drop(executor, attempt, DesiredState(desired.dest, desired.source), options, control, give_back=False)
+    control.progress.step("loading the plan")
     rows = partial(undo_rows, record=record, plan=plan, desired=desired)
-    return _begin(executor, plan, plan.verify(), desired, rows, keep_source=False, control=control)
+    return _begin(executor, plan, plan.verify(), desired, rows, keep_source=False)
 
 
 def _is_of_plan(attempt: RunRecord, plan: PlanFile) -> bool:
@@ -329,7 +337,7 @@ def _drop(
     owner = Owner(run, stores)
     owner.open()
     with run.writing() as connection:
-        run.update(connection, state=RunState.UNDOING)  # from here on its own apply refuses
+        run.update(connection, state=RunState.UNDOING, paused_at=None)  # from here on its own apply refuses
     rehearse(run, stores)
     late_requests.wait(catalog, run.run_id, stores, control, options.takeover_wait, late_requests.concerns_sources)
     dropper = Dropper(run, forward, stores, owner, control, options.pipelines)

@@ -100,7 +100,7 @@ def clean(
             Run(catalog, kept.record, 0, executor), desired, options, create=False
         )  # before anything is recorded
         before = _deleted(catalog, run_id)
-        outcome = Phases(_reopened(executor, kept.record), desired, options, control).execute()
+        outcome = Phases(_reopened(executor, kept.record), desired, options, control).execute(is_news=False)
         deleted = _deleted(catalog, run_id) - before
         return Cleaned(run_id, deleted, why_kept(catalog, run_id), outcome.not_intact, outcome.remark)
 

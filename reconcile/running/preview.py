@@ -27,6 +27,7 @@ from reconcile.running.phases.references import (
     staged_by_others,
 )
 from reconcile.running.record.identity import check_database
+from reconcile.running.record.outcome import UNDONE
 from reconcile.running.record.records import RunRecord
 from reconcile.running.record.run import Run
 from reconcile.running.record.states import MoveState, Origin, Removal, RunState
@@ -144,7 +145,7 @@ def _looked_at(store: Store, keys: list[Key]) -> dict[Key, Stat]:
 def preview_undo(catalog: Catalog, record: RunRecord) -> UndoPreview:
     """Return what a plain undo of a run would come to, from its record and the catalog."""
     if record.state == RunState.UNDONE:
-        return UndoPreview(record.run_id, already="the run is undone already")
+        return UndoPreview(record.run_id, already=UNDONE)
     check_database(catalog, record)
     mine = moves.c.run_id == record.run_id
     count = sa.select(sa.func.count()).select_from(moves)

@@ -85,7 +85,7 @@ def test_an_undo_plan_is_shown_as_one(folder: Path) -> None:
     world.apply(world.plan(source, dest))
     out = "".join(rendered_plan(open_plan(Path("p.undo.json")), "markdown"))
     assert out.startswith("# Undo plan: take 3 documents")
-    assert "reconcile undo p.undo.json" in out
+    assert f"reconcile undo {folder}/p.undo.json" in out
 
 
 def test_a_gate_in_a_pipeline(folder: Path, moto: MotoServer) -> None:

@@ -19,10 +19,11 @@ import pytest
 import structlog
 from rich.console import Console
 
+from reconcile.catalog.lock import run_lock
 from reconcile.cli.bars import Bars
 from reconcile.logs import configure
 from tests.archives import new_sqlite
-from tests.cli.desk import filled, planned, stage_only
+from tests.cli.desk import filled, opened, planned, stage_only
 from tests.cli.runner import here, on_terminal, reconcile, resize
 from tests.world import World
 
@@ -217,6 +218,11 @@ def test_other_shells_get_their_script(shell: str, folder: Path) -> None:
 def test_a_watch_survives_a_terminal_that_is_made_smaller(lite: World) -> None:
     """And Ctrl-C at that terminal ends it, with the screen given back."""
     stage_only(lite, planned(lite))
+    with opened(lite) as catalog, run_lock(catalog, 0):  # as if it were under way
+        _watched_in_a_small_terminal(lite)
+
+
+def _watched_in_a_small_terminal(lite: World) -> None:
     screen, end = pty.openpty()
     resize(screen, 80)
     process = subprocess.Popen(

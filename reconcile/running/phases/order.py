@@ -39,8 +39,9 @@ from reconcile.running.phases.owner_mark import Owner
 from reconcile.running.phases.refresh import Refresher
 from reconcile.running.phases.rehearsal import rehearse
 from reconcile.running.phases.stage import Limits, Stager
+from reconcile.running.phases.stale import rows_changed
 from reconcile.running.phases.steps import Step, carries_out
-from reconcile.running.phases.switch import Switcher, last_signs, stale, wait_for_quiet
+from reconcile.running.phases.switch import Switcher, last_signs, wait_for_quiet
 from reconcile.running.phases.undo_plan import mark_undone, write_undo_plan
 from reconcile.running.record import late_requests
 from reconcile.running.record.next_steps import plan_again
@@ -71,12 +72,12 @@ class Phases:
     _stores: dict[str, Store] = field(factory=dict)
     _owner: Owner = field(init=False)
 
-    def execute(self) -> Outcome:
-        """Go through the phases from where the run is; return what it came to."""
+    def execute(self, *, is_news: bool = True) -> Outcome:
+        """Go through the phases from where the run is; return what it came to. ``is_news``: tell of the switch."""
         structlog.contextvars.bind_contextvars(run=self.run.run_id)
         shown = self.control.progress
         try:
-            self._remark(None)
+            self._ended(None)
             self.control.progress = Sampled(shown, self.run)
             self.control.watch = self.lock.watch
             self.control.progress.step("opening the stores")
@@ -85,25 +86,29 @@ class Phases:
             if self.run.record.state == RunState.STAGING:
                 self._stage()
                 if self.options.stage_only:
+                    self._ended(None, paused=True)
                     return self._staged()
                 self._switch()
-            self._tell_switched()
+            if is_news:
+                self._tell_switched()
             if self.options.clean_later:
+                self._ended(None, paused=True)
                 return self._switched()
             self._clean()
             return self._finish()
         except ReconcileError as error:
             with suppress(ReconcileError):
-                self._remark(scrub(error.message.partition("\n")[0]))
+                paused = isinstance(error, LimitReachedError)
+                self._ended(scrub(error.message.partition("\n")[0].rstrip(":")), paused=paused)
             raise
         finally:
             self.control.watch, self.control.progress = _nothing, shown
             structlog.contextvars.unbind_contextvars("run")
 
-    def _remark(self, text: str | None) -> None:
-        """Leave word of why the run stopped, for `reconcile status`."""
+    def _ended(self, remark: str | None, *, paused: bool = False) -> None:
+        """Leave word of why this process stopped, for `reconcile status`; ``paused``: it was asked to stop there."""
         with self.run.writing() as connection:
-            self.run.update(connection, remark=text)
+            self.run.update(connection, remark=remark, paused_at=database_now(connection) if paused else None)
 
     @property
     def lock(self) -> RunLock:
@@ -183,8 +188,8 @@ class Phases:
         ended = f"staging was ended by {budget.reached or 'a limit'}"
         raise LimitReachedError(
             f"{ended}: {count(staged)} staged, which stay so, and {left:,} still to be staged; nothing was switched",
-            hint="the same command resumes;"
-            f" reconcile verify {self.desired.dest.path} --run {self.run.run_id} checks what is staged",
+            hint="the same command resumes\n"
+            f"{command_line('verify', self.desired.dest.path, run=self.run.run_id)}    checks what is staged",
         )
 
     def _staged(self) -> Outcome:
@@ -239,7 +244,7 @@ class Phases:
 
     def _unreadable(self) -> int:
         with self.catalog.read() as connection:
-            return unreadable_with(connection, self.desired.dest)
+            return unreadable_with(connection, self.run.record.header.dest)
 
     def _switched(self) -> Outcome:
         """End after the switch: a clean deletes the sources at another time."""
@@ -268,7 +273,7 @@ class Phases:
         counts = self.run.counts()
         if MoveState.CHANGED in counts and not self.options.stage_only:
             with self.catalog.read() as connection:
-                raise stale(self.run, connection)
+                raise rows_changed(self.run, connection)
         if MoveState.FAILED in counts and not (self.options.leave_failed and not self.options.stage_only):
             raise self._stage_failed(f"{count(counts[MoveState.FAILED][0])} could not be staged")
         with self.run.writing() as connection:
@@ -293,8 +298,8 @@ class Phases:
         if hint is None and self._is_occupied():
             hint = (
                 "content that no catalog row refers to is replaced by a plan made with"
-                f" {plan_again(self.run.record.header, overwrite=True)} (what is staged is adopted); or give"
-                " --leave-failed to switch the others"
+                f" --overwrite, and what is staged is adopted:\n{plan_again(self.run.record.header, overwrite=True)}\n"
+                "or give --leave-failed to switch the others"
             )
         return StageFailedError(
             f"{what}, so nothing was switched ({staged:,} are staged and stay so):\n" + "\n".join(lines),

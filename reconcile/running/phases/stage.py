@@ -38,6 +38,7 @@ from reconcile.wording import count
 
 BATCH_DOCUMENTS = 250
 _BATCHES_IN_MEMORY = 20  # those in hand, as read and as encoded, and what libraries hold of them
+ROW_CHANGED = "row_changed"
 _UNSIZED_BYTES = 1 << 20  # what a document counts for whose size the catalog does not know
 _BY_SERVICES_TOO = ("source_missing", "wrong_digest")  # damage, or a service at work
 
@@ -380,7 +381,7 @@ def _already_restored(copies: Sequence[Copy], present: Mapping[Key, Stat]) -> di
 
 
 def _changed(copy: Copy, origin: Origin | None) -> CopyOutcome:
-    error = DocumentError("row_changed", "the catalog row is no longer as the plan saw it")
+    error = DocumentError(ROW_CHANGED, "the catalog row is no longer as the plan saw it")
     return CopyOutcome(copy, MoveState.CHANGED, origin, error=error)
 
 
@@ -390,4 +391,5 @@ def _log_document(logger: Any, outcome: CopyOutcome) -> None:  # noqa: ANN401 - 
     if outcome.error is None:
         logger.debug("document staged", origin=outcome.origin, to=move.after.content_url, **fields)
     else:
-        logger.warning("document not staged", reason=outcome.error.reason, detail=outcome.error.detail, **fields)
+        say = logger.debug if outcome.error.reason == ROW_CHANGED else logger.warning  # of those all may be
+        say("document not staged", reason=outcome.error.reason, detail=outcome.error.detail, **fields)

@@ -23,12 +23,13 @@ from reconcile.catalog.services import QUIET_SECONDS, Heartbeat, database_now, h
 from reconcile.catalog.tables import archive_metadata, archive_migration_tasks, services, tasks
 from reconcile.catalog.tasks import record_task
 from reconcile.control import Control, in_parallel
-from reconcile.errors import CatalogError, ReconcileError, ServicesRunningError, StaleError, UnconfirmedError
+from reconcile.errors import CatalogError, ReconcileError, ServicesRunningError, UnconfirmedError
 from reconcile.logs import get_logger, printable
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.model import Blocker, Move
 from reconcile.running.phases.counterparts import is_another
 from reconcile.running.phases.stage import Stager
+from reconcile.running.phases.stale import changed_rows, rows_added, rows_changed
 from reconcile.running.phases.steps import Step, carries_out
 from reconcile.running.phases.undo_plan import CLOCK_SKEW_SECONDS
 from reconcile.running.record import late_requests
@@ -38,7 +39,6 @@ from reconcile.running.record.run import Run
 from reconcile.running.record.states import MoveState, Origin, RunState
 from reconcile.running.record.tables import WorkMove, as_after, as_before, late_deletes, moves, same_row
 from reconcile.stores import Store
-from reconcile.wording import count
 
 _LOOK_DOCUMENTS = 1000
 _LOOK_ROUNDS = 3
@@ -188,12 +188,7 @@ class Switcher:
             if isinstance(self.desired.decide(row), Move if since else Move | Blocker)
         ]
         if added:
-            raise _stale(
-                added,
-                "row was added at a source since the plan was made",
-                "rows were added at a source since the plan was made",
-                undo=bool(since),
-            )
+            raise rows_added(self.run, added)
 
     def _repoint(self, connection: Connection) -> int:
         mine = sa.and_(moves.c.run_id == self.run.run_id, moves.c.state == MoveState.STAGED)
@@ -223,8 +218,8 @@ class Switcher:
             if changed == held == expected and (not rules or _rest(connection, mine) == before):
                 return int(expected)
             savepoint.rollback()
-        if _changed(self.run, connection):
-            raise stale(self.run, connection)
+        if changed_rows(connection, self.run.run_id):
+            raise rows_changed(self.run, connection)
         what = "and other columns or rows changed with them" if held == expected else "the others something else"
         raise meddled(
             rules, f"{held:,} of {expected:,} catalog rows hold what the switch wrote, {what}; it was rolled back"
@@ -249,39 +244,6 @@ def _rest(connection: Connection, mine: sa.ColumnElement[bool]) -> int:
     joined = archive_metadata.outerjoin(moves, sa.and_(mine, same_row(archive_metadata)))
     columns = ("content_url", "is_compressed", "digest", "size")
     return row_sum(connection, archive_metadata, joined, moves.c.seq.is_not(None), columns)
-
-
-def stale(run: Run, connection: Connection) -> StaleError:
-    """Return the error that names rows which are no longer as the plan saw them."""
-    undo = run.record.undo_of is not None
-    who = "as the run left" if undo else "as the plan saw"
-    return _stale(_changed(run, connection), f"row is no longer {who} it", f"rows are no longer {who} them", undo=undo)
-
-
-def _changed(run: Run, connection: Connection) -> list[str]:
-    """Return a line for each row that is no longer as the plan saw it."""
-    otherwise = sa.or_(archive_metadata.c.userId.is_(None), ~as_before(archive_metadata))
-    query = (
-        sa.select(moves, archive_metadata.c.content_url, archive_metadata.c.digest, archive_metadata.c.last_updated)
-        .outerjoin(archive_metadata, same_row(archive_metadata))
-        .where(moves.c.run_id == run.run_id, moves.c.state.in_((MoveState.STAGED, MoveState.CHANGED)), otherwise)
-        .order_by(moves.c.seq)
-    )
-    lines = []
-    for row in connection.execute(query):
-        name = printable(f"{row.user_id}/{row.bucket}/{row.archive_id}")
-        if row.content_url is None and row.last_updated is None:
-            lines.append(f"{name}: the row is gone")
-            continue
-        now = {"content_url": row.content_url, "digest": row.digest, "last_updated": row.last_updated}
-        then = {
-            "content_url": row.before_url,
-            "digest": row.before_digest,
-            "last_updated": row.before_last_updated,
-        }
-        differences = [f"{k} was {then[k]}, is {now[k]}" for k in now if now[k] != then[k]]
-        lines.append(f"{name}: {printable('; '.join(differences) or 'is_compressed or size differ')}")
-    return lines
 
 
 def wait_for_quiet(run: Run, control: Control, seconds: int) -> list[Heartbeat]:
@@ -332,14 +294,3 @@ def _refuse_young(beats: list[Heartbeat], sessions: list[str]) -> None:
             f"services may be running: {', '.join(names)}.{others} Nothing was switched; what is staged stays staged",
             hint="stop them, then run the same command again (it waits for their heartbeats to expire)",
         )
-
-
-def _stale(lines: list[str], one: str, several: str, *, undo: bool) -> StaleError:
-    shown = "\n  ".join(lines[:_SHOWN])
-    more = f"\n  and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
-    hint = (
-        "the same command with --with-changes includes them as they are now"
-        if undo
-        else "apply --refresh includes them; or make a new plan and apply that: what is staged is adopted"
-    )
-    return StaleError(f"{count(len(lines), one, several)}; nothing was switched:\n  {shown}{more}", hint=hint)

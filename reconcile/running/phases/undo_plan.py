@@ -167,7 +167,7 @@ def mark_undoing(executor: Executor, record: RunRecord) -> None:
         changed = connection.execute(
             sa.update(runs)
             .where(runs.c.run_id == record.run_id, runs.c.state == record.state)
-            .values(state=RunState.UNDOING, epoch=runs.c.epoch + 1)
+            .values(state=RunState.UNDOING, paused_at=None, epoch=runs.c.epoch + 1)
         )
         if changed.rowcount != 1:
             raise SupersededError(f"run {record.run_id} changed its state just now", hint="run the same command again")

@@ -14,9 +14,26 @@ from reconcile.wording import count
 _PLACEHOLDER = "FILE"
 
 
-def next_step(record: RunRecord, documents: dict[str, Tally]) -> str:
-    """Return what to type next about a run: a command a line, four blanks, and what it does."""
-    return "\n".join(f"{command}    {what}" if command else what for command, what in _steps(record, documents))
+def next_step(record: RunRecord, documents: dict[str, Tally], services: str | None = None) -> str:
+    """Return what to type next about a run: a command a line, four blanks, and what it does.
+
+    ``services`` is what is to be said of the config that they need, such as `config_for_services` returns.
+    """
+    steps = list(_steps(record, documents))
+    if services is not None:
+        steps.insert(1 if record.state == RunState.DONE else 0, ("", services))
+    return "\n".join(f"{command}    {what}" if command else what for command, what in steps)
+
+
+def config_for_services(record: RunRecord, unreadable: int) -> str:
+    """Say which config services need after the switch of a run; ``unreadable`` documents are elsewhere still."""
+    planned = record.header.dest.path
+    path = path_now(record.header, record.header.dest)
+    if path is None:
+        return f"the services need a config that says what {planned} said when it was planned: no known file does now"
+    if unreadable:
+        return f"NOT YET: services with {path} could not read {count(unreadable)}, at another driver still"
+    return f"the services may be started with {path}"
 
 
 def watch_step(record: RunRecord) -> str:
@@ -28,6 +45,8 @@ def _steps(record: RunRecord, documents: dict[str, Tally]) -> Iterator[tuple[str
     is_undo, undo = record.undo_of is not None, undo_command(record, record.undo_of)
     if is_undo and record.state in (RunState.STAGING, RunState.SWITCHED):
         yield undo, "resumes it"
+        if record.state == RunState.STAGING:
+            yield undo_command(record), "gives it up: the copies that it made are dropped"
     elif record.state == RunState.STAGING:
         if MoveState.CHANGED in documents:
             yield apply_command(record, refresh=True), "takes in what changed in the catalog"
@@ -37,7 +56,8 @@ def _steps(record: RunRecord, documents: dict[str, Tally]) -> Iterator[tuple[str
             yield apply_command(record, leave_failed=True), "switches without those that failed"
         yield undo, "drops what is staged"
     elif record.state == RunState.SWITCHED:
-        yield apply_command(record), "deletes the sources that are left"
+        command = apply_command(record) if record.paused_at is None else clean_command(record)
+        yield command, "deletes the sources that are left"
         yield undo, "undoes it"
     elif record.state == RunState.UNDOING:
         yield undo, "resumes it"

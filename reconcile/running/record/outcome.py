@@ -13,6 +13,7 @@ from reconcile.running.record.states import MoveState, Removal
 from reconcile.running.record.tables import moves
 
 APPLIED = "the plan is applied already"
+UNDONE = "the run is undone already"
 
 
 @frozen

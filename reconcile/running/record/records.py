@@ -38,6 +38,7 @@ class RunRecord:
     staged_at: int | None
     switched_at: int | None
     finished_at: int | None
+    paused_at: int | None
     database: dict[str, Any]
     configs: dict[str, Any]
 

@@ -57,7 +57,11 @@ def report_of(catalog: Catalog, record: RunRecord) -> Report:
         plan_path=record.plan_path,
         plan_digest=plan_digest,
         undo_of=record.undo_of,
-        undone_by=[run.run_id for run in find_runs(catalog, undo_of=record.run_id)],
+        undone_by=[
+            run.run_id
+            for run in find_runs(catalog, undo_of=record.run_id)
+            if run.state != RunState.UNDONE  # given up
+        ],
         executor=record.executor,
         planned_by=header.tool_version,
         reported_by=__version__,

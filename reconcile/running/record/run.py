@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -16,7 +15,7 @@ from reconcile._version import __version__
 from reconcile.catalog import Catalog
 from reconcile.catalog.services import database_now
 from reconcile.errors import SupersededError
-from reconcile.planning.model import PlanHeader
+from reconcile.planning.planfile import PlanFile
 from reconcile.planning.planner import new_id
 from reconcile.running.record.executor import Executor, executor_name
 from reconcile.running.record.identity import encoded_record
@@ -179,20 +178,20 @@ class Run:
 
 def begin_run(
     executor: Executor,
-    plan_path: Path,
+    plan: PlanFile,
     plan_digest: str,
-    header: PlanHeader,
     rows: Callable[[Connection], Iterable[dict[str, Any]]],
     *,
     configs: dict[str, Any],
     keep_source: bool,
+    check: Callable[[Connection, str], None] | None = None,
 ) -> Run:
     """Record a new run with all its moves, in one transaction: a kill in between leaves nothing.
 
     ``rows`` is called with the connection, to read what it needs in that very transaction. ``configs`` are both configs
-    without secrets, as JSON takes them.
+    without secrets, as JSON takes them. ``check`` may raise once all is loaded, and nothing is recorded.
     """
-    catalog, run_id = executor.catalog, new_id()
+    catalog, run_id, header = executor.catalog, new_id(), plan.header
     with catalog.write(bulk=True) as connection:
         executor.guard(connection)
         last = connection.execute(sa.select(sa.func.coalesce(sa.func.max(runs.c.number), 0))).scalar_one()
@@ -203,7 +202,7 @@ def begin_run(
                 "number": last + 1,
                 "plan_id": header.plan_id,
                 "plan_digest": plan_digest,
-                "plan_path": str(plan_path.absolute()),
+                "plan_path": str(plan.path.absolute()),
                 "header": msgspec.json.encode(header).decode(),
                 "undo_of": header.undo_of,
                 "state": RunState.STAGING,
@@ -220,6 +219,8 @@ def begin_run(
         load(connection, run_id, iter(rows(connection)))
         if catalog.is_postgresql:
             connection.execute(sa.text("ANALYZE reconcile_moves"))
+        if check is not None:
+            check(connection, run_id)
     return Run(catalog, find_runs(catalog, run_id=run_id)[0], epoch=1, executor=executor)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import sqlalchemy as sa
 from attrs import frozen
@@ -12,7 +12,8 @@ from reconcile.catalog.lock import lock_holder
 from reconcile.catalog.services import database_now
 from reconcile.pace import Rate
 from reconcile.planning.model import Tally
-from reconcile.running.record.next_steps import next_step, watch_step
+from reconcile.planning.planner import unreadable_with
+from reconcile.running.record.next_steps import config_for_services, next_step, watch_step
 from reconcile.running.record.records import RunRecord, find_runs
 from reconcile.running.record.states import MoveState, Origin, Removal, RunState
 from reconcile.running.record.tables import moves
@@ -32,6 +33,7 @@ class Status:
 
     ``documents`` counts moves by their state, ``sources`` the deleted and kept ones. ``done`` of ``total`` is how far
     the present phase is. ``holder`` is who holds the lock: whoever it is, nobody else can be at work on this run.
+    ``services`` says which config they need, if the catalog is as this run switched it and nobody is at work.
     """
 
     record: RunRecord
@@ -42,6 +44,7 @@ class Status:
     total: Tally
     holder: str | None
     others: tuple[RunRecord, ...]
+    services: str | None = None
 
     @property
     def is_finished(self) -> bool:
@@ -58,16 +61,30 @@ class Status:
 
     @property
     def is_interrupted(self) -> bool:
-        """Whether it stopped in the middle of something: nobody is at work, and it is not just staged, as asked for."""
-        only_staged = self.record.state == RunState.STAGING and self.record.staged_at is not None
-        return not self.is_finished and self.holder is None and not only_staged
+        """Whether it stopped in the middle of something: nobody is at work, and nobody asked it to stop there."""
+        return self.is_at_rest and self.record.paused_at is None
+
+    @property
+    def rest(self) -> str | None:
+        """Why nobody is at work although something is left to do; None where that is not so."""
+        if not self.is_at_rest:
+            return None
+        if self.record.paused_at is not None:
+            return "stopped where it was asked to"
+        how = "STOPPED by an error" if self.record.remark else "INTERRUPTED"  # who is killed leaves no word
+        return f"{how}: nobody is at work on it"
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether something is left to do, and nobody is at work on it."""
+        return not self.is_finished and self.holder is None
 
     @property
     def next_step(self) -> str:
         """What to type next. While somebody is at work that is nothing but to watch: a run is not undone under way."""
         if self.holder is not None and not self.is_finished:
             return watch_step(self.record)
-        return next_step(self.record, self.documents)
+        return next_step(self.record, self.documents, self.services)
 
 
 @frozen
@@ -92,7 +109,11 @@ def status_of(catalog: Catalog, record: RunRecord) -> Status:
         groups = [_Group(*row) for row in connection.execute(query)]
         at = database_now(connection)
     total = [group for group in groups if _counts(record, group)]
-    others = (RunState.STAGING, RunState.UNDOING)
+    others, holder, found = (RunState.STAGING, RunState.UNDOING), lock_holder(catalog), find_runs(catalog)
+    services = None
+    if _is_in_charge(record, found) and (holder is None or record.state == RunState.DONE):
+        with catalog.read(bulk=True) as connection:
+            services = config_for_services(record, unreadable_with(connection, record.header.dest))
     return Status(
         record=record,
         at=at,
@@ -103,13 +124,20 @@ def status_of(catalog: Catalog, record: RunRecord) -> Status:
         },
         done=_tally(group for group in total if _is_done(record, group)),
         total=_tally(total),
-        holder=lock_holder(catalog),
+        holder=holder,
         others=tuple(
-            other
-            for other in find_runs(catalog)
-            if other.state in others and other.run_id not in (record.run_id, record.undo_of)
+            other for other in found if other.state in others and other.run_id not in (record.run_id, record.undo_of)
         ),
+        services=services,
     )
+
+
+def _is_in_charge(record: RunRecord, found: Sequence[RunRecord]) -> bool:
+    """Tell whether the catalog is as this run switched it: it did, and none did later."""
+    at, states = record.switched_at, (RunState.SWITCHED, RunState.DONE)
+    if at is None or record.state not in states:
+        return False
+    return not any(other.number > record.number and other.switched_at is not None for other in found)
 
 
 def _counts(record: RunRecord, group: _Group) -> bool:

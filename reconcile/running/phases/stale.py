@@ -1,0 +1,101 @@
+"""Rows that are no longer as the plan saw them: found, named, and what then goes on with the run (R4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from reconcile.catalog.tables import archive_metadata
+from reconcile.commands import command_line, undo_run
+from reconcile.errors import StaleError
+from reconcile.logs import printable
+from reconcile.planning.model import PlanHeader
+from reconcile.planning.planfile import PlanFile
+from reconcile.running.record.next_steps import apply_command, plan_again
+from reconcile.running.record.run import Run
+from reconcile.running.record.states import MoveState
+from reconcile.running.record.tables import as_before, moves, same_row
+from reconcile.wording import count
+
+_SHOWN = 20
+_STAGED = (MoveState.STAGED, MoveState.CHANGED)
+
+
+def changed_rows(connection: Connection, run_id: str, states: Sequence[MoveState] = _STAGED) -> list[str]:
+    """Return a line for each row that is no longer as the plan saw it, of moves in these states."""
+    otherwise = sa.or_(archive_metadata.c.userId.is_(None), ~as_before(archive_metadata))
+    query = (
+        sa.select(moves, archive_metadata.c.content_url, archive_metadata.c.digest, archive_metadata.c.last_updated)
+        .outerjoin(archive_metadata, same_row(archive_metadata))
+        .where(moves.c.run_id == run_id, moves.c.state.in_(states), otherwise)
+        .order_by(moves.c.seq)
+    )
+    lines = []
+    for row in connection.execute(query):
+        name = printable(f"{row.user_id}/{row.bucket}/{row.archive_id}")
+        if row.content_url is None and row.last_updated is None:
+            lines.append(f"{name}: the row is gone")
+            continue
+        now = {"content_url": row.content_url, "digest": row.digest, "last_updated": row.last_updated}
+        then = {
+            "content_url": row.before_url,
+            "digest": row.before_digest,
+            "last_updated": row.before_last_updated,
+        }
+        differences = [f"{k} was {then[k]}, is {now[k]}" for k in now if now[k] != then[k]]
+        lines.append(f"{name}: {printable('; '.join(differences) or 'is_compressed or size differ')}")
+    return lines
+
+
+def rows_changed(run: Run, connection: Connection) -> StaleError:
+    """Return the error that names rows which are no longer as the plan saw them."""
+    who = "as the run left" if run.record.undo_of else "as the plan saw"
+    lines = changed_rows(connection, run.run_id)
+    return StaleError(
+        f"{count(len(lines), f'row is no longer {who} it', f'rows are no longer {who} them')};"
+        f" nothing was switched:\n{_first(lines)}",
+        hint=_include_them(run),
+    )
+
+
+def rows_added(run: Run, lines: list[str]) -> StaleError:
+    """Return the error that names rows which were added at a source."""
+    added = count(len(lines), "row was", "rows were")
+    return StaleError(
+        f"{added} added at a source since the plan was made; nothing was switched:\n{_first(lines)}",
+        hint=_include_them(run),
+    )
+
+
+def refuse_overtaken(connection: Connection, run_id: str, plan: PlanFile) -> None:
+    """Raise `StaleError` for a plan that finds no row as it saw it, such as one that was applied and forgotten."""
+    joined = moves.join(archive_metadata, same_row(archive_metadata))
+    mine = moves.c.run_id == run_id, moves.c.state == MoveState.PLANNED
+    some = sa.select(moves.c.seq).select_from(joined).where(*mine, as_before(archive_metadata)).limit(1)
+    if connection.execute(some).first() is None:
+        lines = changed_rows(connection, run_id, (MoveState.PLANNED,))
+        raise StaleError(
+            f"none of the plan's {count(len(lines), 'row')} is as the plan saw it; nothing was changed:\n"
+            + _first(lines),
+            hint=_refresh_or_plan(command_line("apply", plan.path, refresh=True), plan.header),
+        )
+
+
+def _first(lines: list[str]) -> str:
+    more = [f"and {len(lines) - _SHOWN:,} more"] if len(lines) > _SHOWN else []
+    return "\n".join(f"  {line}" for line in [*lines[:_SHOWN], *more])
+
+
+def _include_them(run: Run) -> str:
+    record, header = run.record, run.record.header
+    if record.undo_of is not None:
+        command = undo_run(record.undo_of, header.source.path, header.dest.path, with_changes=True)
+        return f"{command}    includes them as they are now"
+    return _refresh_or_plan(apply_command(record, refresh=True), header)
+
+
+def _refresh_or_plan(refresh: str, header: PlanHeader) -> str:
+    again = f"{plan_again(header)}    makes a new plan; what is staged is adopted"
+    return again if header.policy.limited else f"{refresh}    includes them as they are now\n{again}"

@@ -1,0 +1,192 @@
+"""What is said of a run when nobody is at work on it: stopped where it was asked to, ended, taken back, forgotten."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from reconcile import verbs
+from reconcile.errors import StageFailedError
+from reconcile.planning.planfile import open_plan
+from reconcile.rendering.output import rendered_plan, rendered_report
+from tests.archives import new_sqlite
+from tests.cli.desk import filled, last_run, planned
+from tests.cli.runner import Result, here, on_terminal, reconcile
+from tests.world import World
+
+KILLER = [sys.executable, "-m", "tests.crash.killer"]
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def lite(folder: Path) -> World:
+    return filled(World(folder, new_sqlite(folder)))
+
+
+def run(world: World, *arguments: str) -> Result:
+    return here(*arguments, cwd=world.folder)
+
+
+def status(world: World, *arguments: str) -> str:
+    return run(world, "status", *arguments, "--source", "config.yaml").out
+
+
+def killed(world: World, point: str, *arguments: str) -> None:
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    subprocess.run([*KILLER, point, *arguments], cwd=world.folder, env=environment, check=False, capture_output=True)
+
+
+@pytest.mark.parametrize("options", [("--stage-only",), ("--limit", "2"), ("--clean-later",)])
+def test_a_run_that_stopped_where_it_was_asked_to_is_not_called_interrupted(
+    lite: World, options: tuple[str, ...]
+) -> None:
+    """Nor does a watch wait for it to go on (exit 14)."""
+    planned(lite)
+    assert run(lite, "apply", "p.json", "--yes", *options).code in (0, 12)
+    said = status(lite)
+    assert said.startswith("stopped where it was asked to; ")
+    assert "INTERRUPTED" not in said
+    assert reconcile("status", "--watch", "--interval", "0.1", "--source", "config.yaml", cwd=lite.folder).code == 14
+    if options == ("--clean-later",):
+        assert f"next: the services may be started with {lite.folder}/dest.yaml" in said
+        assert f"reconcile clean {last_run(lite)} " in said
+    killed(lite, "marked", "apply", "p.json", "--yes")
+    assert status(lite).startswith("INTERRUPTED: ")
+
+
+def test_an_error_is_told_from_an_interruption(lite: World) -> None:
+    planned(lite)
+    lite.sql("""UPDATE archive_document SET jsondata = 'damaged' WHERE "archiveId" = 'sha256:0002'""")
+    with pytest.raises(StageFailedError):
+        lite.apply("p.json")
+    said = status(lite)
+    assert said.startswith("STOPPED by an error: nobody is at work on it")
+    (remark,) = re.findall(r"remark +(.*)", said)
+    assert not remark.endswith(":")
+
+
+def test_what_ended_says_which_config_services_need(lite: World) -> None:
+    """As long as no later run switched the catalog; an undo leads back to the old one."""
+    lite.apply(planned(lite))
+    first = last_run(lite)
+    assert f"the services may be started with {lite.folder}/dest.yaml" in status(lite)
+    shutil.copy(lite.folder / "config.yaml", lite.folder / "config.old.yaml")
+    shutil.copy(lite.folder / "dest.yaml", lite.folder / "config.yaml")
+    (lite.folder / "dest.yaml").unlink()
+    assert f"the services may be started with {lite.folder}/config.yaml" in status(lite)
+    assert run(lite, "undo", first, "--source", "config.yaml", "--dest", "config.old.yaml", "--yes").code == 0
+    assert f"the services may be started with {lite.folder}/config.old.yaml" in status(lite)
+    assert "may be started" not in status(lite, first)
+
+
+def test_what_ended_says_that_a_part_is_elsewhere_still(lite: World) -> None:
+    lite.plan(lite.folder / "config.yaml", lite.folder / "dest.yaml", limit=2)
+    lite.apply("p.json")
+    assert "NOT YET: services with " in status(lite)
+    assert "could not read 4 documents, at another driver still" in status(lite)
+
+
+def test_what_is_undone_or_forgotten_is_not_asked_about(lite: World) -> None:
+    lite.apply(planned(lite))
+    run_id = last_run(lite)
+    lite.undo()
+    for words in (("undo", run_id, "--source", "config.yaml"), ("undo", "p.undo.json"), ("apply", "p.undo.json")):
+        done = on_terminal(*words, cwd=lite.folder)
+        assert (done.code, "Type yes" in done.err) == (0, False), done.all
+        assert "nothing to do: the run is undone already" in done.out
+    assert run(lite, "forget", run_id, "--source", "config.yaml", "--yes").code == 0
+    for words in (("undo", "p.undo.json"), ("apply", "p.undo.json")):
+        done = on_terminal(*words, cwd=lite.folder)
+        assert (done.code, "Type yes" in done.err) == (1, False), done.all
+        assert f"there is no run {run_id} in this database" in done.err
+
+
+def test_the_plan_of_a_forgotten_run_begins_none(lite: World) -> None:
+    """Every row is elsewhere by now: that is seen before anything is recorded or marked, and said once."""
+    lite.apply(planned(lite))
+    tables = lite.tables()
+    run(lite, "forget", last_run(lite), "--source", "config.yaml", "--yes")
+    done = run(lite, "apply", "p.json", "--yes")
+    assert done.code == 4
+    assert "none of the plan's 6 rows is as the plan saw it; nothing was changed" in done.err
+    assert "document not staged" not in done.err
+    assert "no run is recorded" in run(lite, "runs", "--source", "config.yaml").out
+    assert lite.tables() == tables
+
+
+def test_an_undo_that_was_begun_can_be_given_up(lite: World) -> None:
+    """The command for that is printed, and leaves the run as it was; its report does not count what was given up."""
+    lite.apply(planned(lite))
+    run_id, tables = last_run(lite), lite.tables()
+    killed(lite, "recorded", "undo", "p.undo.json", "--yes")
+    said = status(lite)
+    (command,) = re.findall(r"reconcile (undo .*?)    # gives it up", said)
+    assert run(lite, *command.split(), "--yes").code == 0
+    assert lite.tables() == tables
+    given_up = last_run(lite)
+    report = "".join(rendered_report(verbs.report(run_id=given_up, source=lite.folder / "config.yaml"), "markdown"))
+    assert f"run {run_id} is as it was" in report
+    assert verbs.report(run_id=run_id, source=lite.folder / "config.yaml").undone_by == []
+
+
+def test_the_report_of_an_undone_run_does_not_say_that_its_sources_are_gone(lite: World) -> None:
+    lite.apply(planned(lite))
+    run_id = last_run(lite)
+    lite.undo()
+    report = "".join(rendered_report(verbs.report(run_id=run_id, source=lite.folder / "config.yaml"), "markdown"))
+    assert "Sources deleted" not in report
+    assert "Not all sources" not in report
+
+
+def test_deleting_later_does_not_tell_of_the_switch_again(lite: World) -> None:
+    planned(lite)
+    run(lite, "apply", "p.json", "--yes", "--clean-later")
+    done = run(lite, "clean", last_run(lite), "--source", "config.yaml", "--yes")
+    assert done.code == 0
+    assert "may be started" not in done.err
+
+
+def test_copies_are_not_called_sources(lite: World) -> None:
+    """While a run that never switched is undone, what is deleted is what it had copied."""
+    planned(lite)
+    run(lite, "apply", "p.json", "--yes", "--stage-only")
+    killed(lite, "marked", "undo", last_run(lite), "--source", "config.yaml", "--yes")
+    said = status(lite)
+    assert "sources" not in said.partition("next:")[0]
+    assert "copies being deleted: " in said, said
+
+
+def test_the_files_that_were_given_are_the_ones_that_are_shown(lite: World) -> None:
+    planned(lite)
+    (lite.folder / "dest.yaml").rename(lite.folder / "new.yaml")
+    done = on_terminal("apply", "p.json", "--dest", "new.yaml", cwd=lite.folder, typed="no\n", columns=200)
+    assert f"to {lite.folder}/new.yaml" in done.err
+    assert f"to {lite.folder}/dest.yaml" not in done.err
+
+
+def test_the_page_of_a_plan_says_every_step(lite: World) -> None:
+    """In an order that works, by paths that hold wherever the page is read; of a plan with nothing to do, none."""
+    planned(lite)
+    here_too = os.path.relpath(lite.folder / "p.json")
+    page = "".join(rendered_plan(open_plan(Path(here_too)), "markdown"))
+    own, new, old = (lite.folder / name for name in ("config.yaml", "dest.yaml", "config.old.yaml"))
+    steps = [
+        f"reconcile apply {lite.folder}/p.json",
+        f"cp -p {own} {old}",
+        f"cp -p {new} {own}",
+        f"reconcile undo {lite.folder}/p.undo.json --source {own} --dest {old}",
+    ]
+    assert [page.count(step) for step in steps] == [1] * 4
+    assert sorted(steps, key=page.index) == steps
+    lite.apply("p.json")
+    lite.plan(new, new, "nothing.json")
+    nothing = "".join(rendered_plan(open_plan(lite.folder / "nothing.json"), "markdown"))
+    assert "there is nothing to apply" in nothing
+    assert "reconcile apply" not in nothing
+    assert "not forecast" not in nothing
