@@ -75,4 +75,4 @@ fmt: $(VENV)/installed-dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(DEMO) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(DEMO) $(DEMO)-[0-9]* dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -7,9 +7,9 @@ Leaves the folder there to play with. `docs/first-migration.md` goes on from the
 
 from __future__ import annotations
 
+import itertools
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -38,10 +38,9 @@ def run(folder: Path, *command: str) -> None:
 
 def main() -> None:
     """Build, plan, show, apply, look, undo, look."""
-    folder = Path(sys.argv[1])
-    if folder.exists() and not (folder / "anchore.db").exists():
-        sys.exit(f"{folder} exists and is not a demo folder; name another: make demo DEMO=folder")
-    shutil.rmtree(folder, ignore_errors=True)
+    wanted = Path(sys.argv[1])
+    numbered = (wanted.with_name(f"{wanted.name}-{number}") for number in itertools.count(2))
+    folder = next(path for path in itertools.chain([wanted], numbered) if not path.exists())  # the last is played with
     reader = str((HERE / "service_reader.py").resolve())
     say(
         f"An example archive in {folder}: {build(folder)} documents, in an SQLite catalog with the services' tables.",

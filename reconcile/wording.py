@@ -40,3 +40,8 @@ def human_seconds(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def noted(text: str) -> str:
+    """Return a sentence for the operator as a note, unless it is a warning already."""
+    return text if text.startswith("WARNING") else f"note: {text}"

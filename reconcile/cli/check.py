@@ -18,7 +18,7 @@ from reconcile.cli.screen import controlled
 from reconcile.errors import ReconcileError
 from reconcile.logs import printable
 from reconcile.planning.render import backend_text
-from reconcile.wording import count, human_bytes
+from reconcile.wording import count, human_bytes, noted
 
 
 @verb("check", "try the backends of a config")
@@ -60,7 +60,7 @@ def _failures(report: CheckReport) -> Iterator[str]:
 
 def _lines(report: CheckReport) -> Iterator[str]:
     for doubt in report.config.doubts:
-        yield f"note: {doubt}"
+        yield noted(doubt)
     for backend in report.backends:
         yield from _backend(backend)
         yield ""
@@ -69,7 +69,7 @@ def _lines(report: CheckReport) -> Iterator[str]:
 
 def _backend(report: BackendReport) -> Iterator[str]:
     yield f"{report.backend.role}: {backend_text(report.backend.describe())}"
-    yield from (f"  note: {printable(remark)}" for remark in report.remarks)
+    yield from (f"  {noted(printable(remark))}" for remark in report.remarks)
     for step in report.steps:
         detail = f"  {printable(step.detail)}" if step.detail else ""
         yield f"  {step.name:<8} {'ok' if step.ok else 'FAILED':<6} {step.seconds * 1000:>8.1f} ms{detail}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
+import shlex
 import sys
 import threading
 from contextlib import suppress
@@ -35,19 +37,23 @@ _ELSEWHERE = {
     "history": "reconcile runs",
     "rollback": "reconcile undo RUN",
     "revert": "reconcile undo RUN",
-    "resume": "reconcile apply PLAN: the same command resumes",
+    "resume": "reconcile apply PLAN    goes on with the run of it, as often as it takes",
     "continue": "reconcile apply PLAN: the same command resumes",
     "run": "reconcile apply PLAN",
     "validate": "reconcile check CONFIG",
     "audit": "reconcile verify CONFIG",
     "delete": "reconcile clean RUN",
     "serve": "reconcile status --watch",
-    "objectstorage": "reconcile VERB; docs/coming-from-anchore-manager.md has a table",
+    "objectstorage": "reconcile --help    lists the verbs; docs/coming-from-anchore-manager.md has a table",
     "migrate": "reconcile plan SOURCE DEST    then reconcile apply PLAN",
     "list-migrations": "reconcile runs",
     "list-drivers": "reconcile drivers",
 }
 
+
+_THE_SAME = re.compile(r"\bsame command\b(?! with --)")
+_CREDENTIALS = re.compile(r"://[^/\s]*@|--serve-token")
+_DRY_RUN = ("--dry-run", "--dryrun", "--check", "--what-if", "--noop")
 
 _EPILOG = "Every option can be given by environment: RECONCILE_DB_CONNECT, or for one verb RECONCILE_APPLY_DB_CONNECT."
 
@@ -64,7 +70,9 @@ class Verbs(click.Group):
         """Find the verb; those who come from other tools are told what it is called here."""
         if args[0] not in _VERBS and not args[0].startswith("-"):
             alike = difflib.get_close_matches(args[0], _VERBS, 1)
-            known = f"did you mean reconcile {alike[0]}?" if alike else "reconcile --help lists the verbs"
+            known = "reconcile --help    lists the verbs"
+            if alike:
+                known = f"did you mean {alike[0]}?\nreconcile {alike[0]} --help    shows how it is used"
             raise UsageError(f"there is no verb {printable(args[0])} here", hint=_ELSEWHERE.get(args[0], known))
         return super().resolve_command(context, args)
 
@@ -157,7 +165,7 @@ def _leave(code: int) -> None:
 
 
 def _usage_hint(error: click.UsageError) -> str:
-    if isinstance(error, click.NoSuchOption) and error.option_name == "--dry-run":
+    if isinstance(error, click.NoSuchOption) and error.option_name in _DRY_RUN:
         return "reconcile show PLAN    says what a plan would do; undo and clean have --dry-run"
     verb = error.ctx.info_name if error.ctx is not None and error.ctx.parent is not None else "VERB"
     return f"reconcile {verb} --help"
@@ -189,6 +197,13 @@ def _report(message: str, hint: str | None, code: int) -> int:
 
     show([f"error: {scrub(message)}"], err=True)
     if hint:
-        lines = scrub(hint).replace("\n", "\n        ")
-        show([f"  next: {lines}"], err=True)
+        lines = [*scrub(hint).splitlines(), *_typed_again(hint)]
+        show(["  next: " + "\n        ".join(lines)], err=True)
     return code
+
+
+def _typed_again(hint: str) -> list[str]:
+    """Return the command that was typed, where a hint speaks of it: a log may be all that is left of it (R8)."""
+    typed = shlex.join(["reconcile", *sys.argv[1:]])
+    has_secret = _CREDENTIALS.search(typed) or scrub(typed) != typed
+    return [typed] if _THE_SAME.search(hint) and not has_secret else []

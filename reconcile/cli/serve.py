@@ -20,6 +20,7 @@ from reconcile.errors import ReconcileError, UsageError
 from reconcile.rendering.live import live_page
 from reconcile.secret import scrub
 
+_TOKEN_CHARACTERS = 16
 _FRESH_SECONDS = 1.0  # however many look at it, the database is asked no more often
 
 Look = Callable[[], dict[str, Any]]
@@ -31,7 +32,12 @@ def serve(address: str, look: Look, token: str | None, told: Callable[[str], Non
     if not _is_loopback(host) and not token:
         raise UsageError(
             f"--serve {address}: others than this machine get in only with a token",
-            hint="export RECONCILE_STATUS_SERVE_TOKEN=..., a long random text; or --serve PORT for this machine alone",
+            hint="export RECONCILE_STATUS_SERVE_TOKEN=$(openssl rand -hex 16)\nor --serve PORT, for this machine alone",
+        )
+    if token is not None and len(token) < _TOKEN_CHARACTERS:
+        raise UsageError(
+            f"--serve-token: {len(token)} characters can be guessed; {_TOKEN_CHARACTERS} or more are needed",
+            hint="export RECONCILE_STATUS_SERVE_TOKEN=$(openssl rand -hex 16)",
         )
     try:
         server = ThreadingHTTPServer((host, port), _handler(_Answers(look), token))

@@ -61,7 +61,7 @@ def misread(path: Path, sections: dict[str, Any]) -> Iterator[str]:
 def of_destination(path: Path, document: dict[str, Any], sections: dict[str, Any]) -> Iterator[str]:
     """Yield a sentence for each thing that an operator should know before services start with this config."""
     if "enabled" not in document["services"]["catalog"]:
-        yield f"{path}: services.catalog has no key enabled. The services refuse such a config when they start."
+        yield f"WARNING: {path}: services.catalog has no key enabled. The services refuse to start with it."
     for role, section in sections.items():
         name = (section.get("storage_driver") or {}).get("name", "db")
         if not DRIVERS[name].documented:

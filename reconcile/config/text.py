@@ -103,7 +103,10 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: not UTF-8 text") from None
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+        raise ConfigError(
+            f"{path}: cannot be read: {error.strerror}",
+            hint="name the services' config.yaml, and a user who may read it",
+        ) from None
 
 
 def parse(path: Path, raw: str, variables: Variables) -> dict[str, Any]:

@@ -321,7 +321,8 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
         ) from None
     except (OSError, EOFError, zlib.error) as error:
         raise exceeded(error) or PlanFileError(
-            f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}"
+            f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}",
+            hint="name the file of a plan, such as one in plans/\nreconcile plan SOURCE DEST    makes one",
         ) from None
 
 

@@ -210,6 +210,7 @@ def _probe(
         add_decision(decision, desired, writer, counts)
         progress.advance(1, (decision.before.size if isinstance(decision, Move) else decision.size) or 0)
     counts.unrecorded = prober.unrecorded
+    counts.made = prober.made
     counts.composite = prober.composite
 
 

@@ -32,7 +32,8 @@ Found = dict[Key, Stat]
 class Prober:
     """Probes the moves of one plan. ``digests``: compare contents, not only presence and size.
 
-    ``unrecorded`` counts documents that are at the destination already although no run on record has to do with them.
+    ``unrecorded`` counts documents that are at the destination already although no run on record has to do with them,
+    ``made`` says which destinations are not there yet.
     """
 
     catalog: Catalog
@@ -40,6 +41,7 @@ class Prober:
     digests: bool
     overwrite: bool
     unrecorded: int = 0
+    made: list[str] = field(factory=list)
     _composites: list[int] = field(factory=list)
     _stores: dict[str, Store | None] = field(factory=dict)
 
@@ -70,6 +72,7 @@ class Prober:
             if not (name.startswith("dest.") and error.made_by_apply):
                 raise
             self._stores[name] = None
+            self.made.append(f"{error.message}: apply makes it, as the config says.")
 
     def _probe_batch(self, moves: list[Move]) -> list[Move | Blocker]:
         at_source = self._look(moves, "source", digest=self.digests)

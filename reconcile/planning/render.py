@@ -12,7 +12,7 @@ from reconcile.logs import printable
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.model import REASONS, Duration, Flow, Forecast, PlanHeader, Requests, Tally
 from reconcile.planning.planfile import PlanFile
-from reconcile.wording import count, human_bytes, human_seconds
+from reconcile.wording import count, human_bytes, human_seconds, noted
 
 _SHOWN = 20
 PROBED = {
@@ -100,7 +100,7 @@ def _lines(plan: PlanFile, source: str, dest: str) -> Iterator[str]:
     if summary.forecast is not None and summary.moves.documents:
         yield from _forecast(summary.forecast)
     for note in summary.notes:
-        yield f"  {note}" if note.startswith("WARNING") else f"  note: {note}"
+        yield f"  {noted(note)}"
     yield ""
 
 

@@ -52,6 +52,7 @@ class Counts:
     probed: str | None = None
     actions: Counter[str] = field(factory=Counter)
     unrecorded: int = 0
+    made: list[str] = field(factory=list)
     elsewhere: int = 0
     source_is_dest: bool = False
     at_dest: int = 0
@@ -129,13 +130,13 @@ class Counts:
 def notes(desired: DesiredState, counts: Counts, came: str | None = None) -> list[str]:
     """Return what an operator should know before applying, in sentences. ``came``: what led everything to its place."""
     said = [f"WARNING: {lost}" for lost in volatile_destinations(desired)]
-    said += [*desired.source.doubts, *desired.dest.doubts]
+    said += [*desired.source.doubts, *desired.dest.doubts, *counts.made]
     if counts.into_database:
         said.append(f"The database grows by about {human_bytes(counts.into_database)}.")
     if counts.out_of_database:
         said.append(
             "Space that documents leave in the database is used again by it, but comes back to the system only by"
-            " VACUUM FULL."
+            " VACUUM FULL (on SQLite: VACUUM)."
         )
     if counts.unverifiable:
         without = count(counts.unverifiable, "document has", "documents have")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich.console import Console
 from rich.table import Table as Drawn
@@ -11,8 +11,9 @@ from rich.text import Text
 
 from reconcile.logs import printable
 from reconcile.rendering.pages import BYTES, NUMBER, Column, Page, Section, Table, Value
-from reconcile.wording import human_bytes
+from reconcile.wording import human_bytes, noted
 
+_INDENT = 6  # of the rest of a row, and what is between two cells
 _BOUNDLESS = 10_000  # columns of no terminal
 
 
@@ -25,7 +26,7 @@ def to_text(page: Page, width: int | None = None) -> Iterator[str]:
     yield ""
     yield from _pairs(page.facts)
     for note in page.notes:
-        yield f"  note: {printable(note)}"
+        yield f"  {noted(printable(note))}"
     for section in page.sections:
         yield ""
         yield from _section(section, width or _BOUNDLESS)
@@ -55,16 +56,34 @@ def _table(table: Table, width: int) -> Iterator[str]:
     for column in table.columns:
         is_number = column.kind in (NUMBER, BYTES)
         drawn.add_column(column.title, justify="right" if is_number else "left", overflow="fold", no_wrap=is_number)
-    taken = 0
-    for row in table.sample(table.few):
-        taken += 1
-        drawn.add_row(*(Text(_cell(c, v)) for c, v in zip(table.columns, row, strict=True)))
+    rows = [[_cell(c, v) for c, v in zip(table.columns, row, strict=True)] for row in table.sample(table.few)]
+    for row in rows:
+        drawn.add_row(*map(Text, row))
     console = Console(file=io.StringIO(), width=width - 2, color_system=None)
-    with console.capture() as capture:
-        console.print(drawn)
-    yield from (f"  {line.rstrip()}" for line in capture.get().splitlines())
-    if taken < table.total:
-        yield f"  {taken:,} of {table.total:,} are shown. {printable(table.rest)}"
+    if (
+        console.measure(drawn, options=console.options.update(max_width=_BOUNDLESS)).maximum > width - 2
+    ):  # names that are broken cannot be searched for
+        yield from _cards(table.columns, rows, width)
+    else:
+        with console.capture() as capture:
+            console.print(drawn)
+        yield from (f"  {line.rstrip()}" for line in capture.get().splitlines())
+    if len(rows) < table.total:
+        yield f"  {len(rows):,} of {table.total:,} are shown. {printable(table.rest)}"
+
+
+def _cards(columns: Sequence[Column], rows: list[list[str]], width: int) -> Iterator[str]:
+    """Yield each row as its first cell, and under it as many of the others in a line as fit."""
+    for first, *others in rows:
+        yield f"  {first}"
+        line = ""
+        for piece in (f"{c.title}: {said}" for c, said in zip(columns[1:], others, strict=True) if said):
+            if line and len(line) + len(piece) + _INDENT > width:
+                yield f"    {line}"
+                line = ""
+            line += f"; {piece}" if line else piece
+        if line:
+            yield f"    {line}"
 
 
 def _cell(column: Column, value: Value) -> str:

@@ -147,11 +147,13 @@ def test_others_need_a_token(lite: World) -> None:
     assert (refused.code, "only with a token" in refused.err) == (64, True)
     nowhere = here("status", "--serve", "nonsense", "--source", "config.yaml", cwd=lite.folder)
     assert (nowhere.code, "expected PORT or HOST:PORT" in nowhere.err) == (64, True)
-    with serving(lite, "0.0.0.0:0", RECONCILE_STATUS_SERVE_TOKEN="a-long-secret") as url:
-        assert "a-long-secret" not in url
+    short = here("status", "--serve", "0", "--serve-token", "guess", "--source", "config.yaml", cwd=lite.folder)
+    assert (short.code, "5 characters can be guessed" in short.err) == (64, True)
+    with serving(lite, "0.0.0.0:0", RECONCILE_STATUS_SERVE_TOKEN="a-secret-that-is-long-enough") as url:
+        assert "a-secret-that-is-long-enough" not in url
         assert get(url, "/data")[0] == 401
         assert get(url, "/data", Authorization="Bearer wrong")[0] == 401
-        assert get(url, "/data", Authorization="Bearer a-long-secret")[0] == 200
+        assert get(url, "/data", Authorization="Bearer a-secret-that-is-long-enough")[0] == 200
 
 
 def test_a_database_that_is_away_for_a_while(folder: Path, database: str) -> None:

@@ -310,12 +310,14 @@ def test_configs_in_the_wrong_order(lite: World) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["plna"], "did you mean reconcile plan?"),
-        (["aply", "p.json"], "did you mean reconcile apply?"),
+        (["plna"], "did you mean plan?\n        reconcile plan --help"),
+        (["aply", "p.json"], "did you mean apply?\n        reconcile apply --help"),
         (["list"], "reconcile runs"),
         (["rollback"], "reconcile undo RUN"),
-        (["resume"], "the same command resumes"),
+        (["resume"], "reconcile apply PLAN    # goes on with the run of it"),
         (["apply", "p.json", "--dry-run"], "reconcile show PLAN    # says what a plan would do"),
+        (["apply", "p.json", "--dryrun"], "reconcile show PLAN    # says what a plan would do"),
+        (["apply", "."], "name the file of a plan, such as one in plans/"),
         (["apply", "dest.yaml"], "reconcile plan SOURCE dest.yaml"),
         (["apply", "--keep-sorce", "p.json"], "--keep-source"),
     ],
@@ -324,6 +326,42 @@ def test_what_was_meant_is_told(arguments: list[str], said: str, lite: World) ->
     result = here(*arguments, cwd=lite.folder)
     assert result.code in (1, 64)
     assert said in result.err
+
+
+def test_the_same_command_is_printed_but_never_a_credential(lite: World) -> None:
+    """R8: what is left of it may be a log alone; a password that was typed into it stays out."""
+    planned(lite)
+    said = here("apply", "p.json", "--yes", "--limit", "2", cwd=lite.folder).err
+    assert "next: the same command resumes" in said
+    assert "\n        reconcile apply p.json --yes --limit 2\n" in said
+    there = "postgresql://anchore:open-sesame@127.0.0.1:1/anchore"
+    said = here("apply", "p.json", "--yes", "--db-connect", there, cwd=lite.folder, RECONCILE_DB_RETRIES="1").err
+    assert "error: " in said
+    assert ("open-sesame" in said, "--db-connect postgresql" in said) == (False, False)
+
+
+def test_commands_say_that_they_need_the_database_that_was_typed(lite: World) -> None:
+    """Where it was an option: from the environment, or a config, they find it by themselves."""
+    planned(lite)
+    note = "with --db-connect again, or once for all: export RECONCILE_DB_CONNECT=URL"
+    done = here("apply", "p.json", "--yes", "--db-connect", lite.url, cwd=lite.folder)
+    assert (done.code, done.out.count(note)) == (0, 1)
+    assert note not in here("status", cwd=lite.folder, RECONCILE_DB_CONNECT=lite.url).out
+    assert note not in here("status", "--source", "config.yaml", cwd=lite.folder).out
+
+
+def test_a_table_that_does_not_fit_is_written_line_by_line(lite: World) -> None:
+    """Names that are broken into pieces can be neither read nor searched for."""
+    name = "sha256:" + "0123456789abcdef" * 4
+    lite.row(name, b"x", content_url="tape://of/another/" + name)
+    planned(lite)
+    lite.apply("p.json", leave_blocked=True)
+    wide, narrow = (
+        on_terminal("report", "--source", "config.yaml", cwd=lite.folder, columns=columns, results=True).err
+        for columns in (400, 80)
+    )
+    assert re.search(r"Document +State +Reason", wide)
+    assert re.search(rf"\r\n  admin/policy_bundles/{name}\r\n    State: blocked; Reason: \S+\r\n", narrow)
 
 
 @pytest.mark.parametrize("columns", [80, 140])

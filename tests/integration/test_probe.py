@@ -295,3 +295,13 @@ def test_documents_without_a_digest_are_said(folder: Path) -> None:
     world.apply(plan, leave_blocked=True)
     rows = dict(world.sql("SELECT \"archiveId\", digest FROM archive_metadata WHERE content_url LIKE 'db2:%%'"))
     assert rows == {"sized": md5(b"1234"), "bare": md5(b"12"), "binary": md5(bytes(range(256)))}
+
+
+def test_a_destination_that_is_still_to_be_made_is_said(folder: Path) -> None:
+    world = World(folder, new_sqlite(folder))
+    world.fill(3)
+    plan = world.plan(world.config("config", DB), world.config("dest", localfs(folder / "archive")), probe="exists")
+    assert f"{folder}/archive: the data dir is not there: apply makes it, as the config says." in (
+        plan.header.summary.notes
+    )
+    assert world.apply(plan).documents == 3
