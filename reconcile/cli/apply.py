@@ -11,9 +11,10 @@ import click
 from reconcile import verbs
 from reconcile.cli.lines import show
 from reconcile.cli.option import PATH, option, verb
-from reconcile.cli.options import budget_of, config_options, database_of, database_options, digest_of, run_options
+from reconcile.cli.options import budget_of, config_options, database_of, database_options, run_options
 from reconcile.cli.results import show_outcome
 from reconcile.cli.screen import confirm, controlled
+from reconcile.cli.values import DIGEST
 from reconcile.errors import EXIT_DONE, EXIT_INCOMPLETE
 from reconcile.planning.planfile import PlanFile
 from reconcile.planning.render import summary_text
@@ -30,8 +31,7 @@ from reconcile.wording import count
 @option("--undo-out", type=PATH, help="File of the undo plan.  [default: beside the plan, p.json gives p.undo.json]")
 @option(
     "--expect-digest",
-    metavar="sha256:HEX",
-    callback=digest_of,
+    type=DIGEST,
     help="Apply the plan of this digest and no other, such as the one that was approved (exit 64).",
 )
 @option("--keep-source", is_flag=True, help="Delete no source after the switch.")

@@ -13,7 +13,7 @@ from reconcile.catalog import Catalog
 from reconcile.cli.bars import Bars
 from reconcile.cli.lines import show
 from reconcile.cli.option import option, verb
-from reconcile.cli.options import config_options, database_of, database_options
+from reconcile.cli.options import config_options, database_of, database_options, lock_wait, workers
 from reconcile.cli.results import not_intact_lines
 from reconcile.cli.screen import confirm_by_name, controlled
 from reconcile.commands import command_line
@@ -37,10 +37,8 @@ from reconcile.wording import count, human_bytes
 @option("--older-than", type=click.IntRange(0), metavar="DAYS", help="Only if the run ended so many days ago or more.")
 @option("--dry-run", is_flag=True, help="Say what would be deleted and what would stay; change nothing, take no lock.")
 @option("--yes", is_flag=True, help="Do not ask.")
-@option(
-    "--workers", type=click.IntRange(1, 256), help="Requests to a store at once.  [default: what it does best with]"
-)
-@option("--lock-wait", type=click.FloatRange(0), default=15, show_default=True, help="Seconds to wait for another run.")
+@workers
+@lock_wait
 @database_options
 @click.pass_context
 def command(context: click.Context, /, run: str, **options: Any) -> None:  # noqa: ANN401

@@ -11,7 +11,7 @@ import click
 from reconcile import verbs
 from reconcile.cli.lines import show
 from reconcile.cli.option import PATH, option, verb
-from reconcile.cli.options import database_of, database_options
+from reconcile.cli.options import database_of, database_options, lock_wait
 from reconcile.cli.screen import confirm_by_name
 from reconcile.config import load_config
 from reconcile.logs import printable
@@ -25,7 +25,7 @@ from reconcile.running.record.next_steps import clean_command
 @option("--force", is_flag=True, help="Even where only the records tell which of two endpoints holds a document.")
 @option("--dry-run", is_flag=True, help="Say what would be forgotten; change nothing, take no lock.")
 @option("--yes", is_flag=True, help="Do not ask.")
-@option("--lock-wait", type=click.FloatRange(0), default=15, show_default=True, help="Seconds to wait for another run.")
+@lock_wait
 @database_options
 def command(run: str, **options: Any) -> None:  # noqa: ANN401
     """Remove the records of RUN, which is finished, and those of its undo; with the last ones, the work tables.

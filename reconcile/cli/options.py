@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any, TypeVar
 
 import click
 
 from reconcile.catalog import DatabaseOptions
 from reconcile.cli.option import PATH, option
+from reconcile.cli.values import DURATION, SHARE, SIZE, TIME_OF_DAY
 from reconcile.running.phases.budget import Budget
-from reconcile.running.phases.options import Share
 from reconcile.secret import Secret
 
-_DAY_SECONDS = 86_400
-
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+workers = option(
+    "--workers",
+    type=click.IntRange(1, 256),
+    metavar="N",
+    help="Requests to a store at once.  [default: what it does best with]",
+)
+lock_wait = option(
+    "--lock-wait",
+    type=click.FloatRange(0),
+    metavar="SECONDS",
+    default=15,
+    show_default=True,
+    help="Seconds to wait for another run to end.",
+)
 
 
 def database_options(command: F) -> F:
@@ -32,10 +44,18 @@ def database_options(command: F) -> F:
                 " environment, and PGPASSFILE.  [default: credentials.database of the source config]",
             ),
             option("--db-use-ssl", is_flag=True, help="Require TLS to the database."),
-            option("--db-retries", type=click.IntRange(1), default=3, show_default=True, help="Attempts to connect."),
+            option(
+                "--db-retries",
+                type=click.IntRange(1),
+                metavar="N",
+                default=3,
+                show_default=True,
+                help="Attempts to connect.",
+            ),
             option(
                 "--db-timeout",
                 type=click.IntRange(1),
+                metavar="SECONDS",
                 default=30,
                 show_default=True,
                 help="Seconds a short statement may take; bulk ones have no limit.",
@@ -43,6 +63,7 @@ def database_options(command: F) -> F:
             option(
                 "--db-connect-timeout",
                 type=click.IntRange(1),
+                metavar="SECONDS",
                 help="Seconds a connection may take.  [default: timeout of the config's db_connect_args, or 30]",
             ),
         )
@@ -73,57 +94,6 @@ def config_options(command: F) -> F:
     )(command)
 
 
-def _share(_context: click.Context, _parameter: click.Parameter, value: str | None) -> Share | None:
-    """Read ``20`` documents, or ``0.5%`` of them."""
-    if value is None:
-        return None
-    found = re.fullmatch(r"(\d+)|(\d+(?:\.\d+)?)%", value.strip())
-    if not found or float(found[2] or 0) > 100:  # noqa: PLR2004
-        raise click.BadParameter(f"{value!r} is neither a number of documents nor a percentage of them")
-    return Share(float(found[1] or found[2]), percent=found[2] is not None)
-
-
-def _size(_context: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:
-    """Read a number of bytes, or of KiB, MiB, GiB."""
-    if value is None:
-        return None
-    found = re.fullmatch(r"(\d+) ?(?:([KMG])(?:i?B)?)?", value.strip(), re.IGNORECASE)
-    if not found:
-        raise click.BadParameter(f"{value!r} is no size; 1048576, 512K, 200MiB and 1G are")
-    return int(found[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[(found[2] or "").upper()]
-
-
-def _duration(_context: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:
-    """Read ``45s``, ``90m``, ``2h30m`` as seconds."""
-    if value is None:
-        return None
-    found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", value.strip().lower())
-    if not found or not any(found.groups()):
-        raise click.BadParameter(f"{value!r} is no duration; 45s, 90m and 2h30m are")
-    hours, minutes, seconds = (int(part or 0) for part in found.groups())
-    return hours * 3600 + minutes * 60 + seconds
-
-
-def _seconds_until(_context: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:
-    """Read a time of day as the seconds until it comes next, by this machine's clock."""
-    if value is None:
-        return None
-    try:
-        wanted = datetime.strptime(value.strip(), "%H:%M").time()  # noqa: DTZ007 - local, as people mean it
-    except ValueError:
-        raise click.BadParameter(f"{value!r} is no time of day; 04:30 is") from None
-    now = datetime.now().astimezone()
-    then = now.replace(hour=wanted.hour, minute=wanted.minute, second=0, microsecond=0)
-    return int((then - now).total_seconds()) % _DAY_SECONDS
-
-
-def digest_of(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
-    """Read the digest of a plan as `show` prints it."""
-    if value is not None and not re.fullmatch(r"sha256:[0-9a-f]{64}", value):
-        raise click.BadParameter(f"{value!r} is no digest of a plan; sha256: and 64 hex digits are")
-    return value
-
-
 def budget_of(options: dict[str, Any]) -> Budget:
     """Take what limits a staging out of a verb's keyword arguments."""
     times = [seconds for name in ("until", "max_duration") if (seconds := options.pop(name)) is not None]
@@ -136,21 +106,12 @@ def run_options(command: F) -> F:
     for add in reversed(
         (
             option("--yes", is_flag=True, help="Do not ask."),
-            option(
-                "--workers",
-                type=click.IntRange(1, 256),
-                help="Requests to a store at once.  [default: what it does best with]",
-            ),
-            option(
-                "--lock-wait",
-                type=click.FloatRange(0),
-                default=15,
-                show_default=True,
-                help="Seconds to wait for another run to end.",
-            ),
+            workers,
+            lock_wait,
             option(
                 "--wait-for-services",
                 type=click.IntRange(0),
+                metavar="SECONDS",
                 default=150,
                 show_default=True,
                 help="Seconds to watch recent heartbeats before the switch; 0 refuses one at once.",
@@ -165,22 +126,19 @@ def run_options(command: F) -> F:
             ),
             option(
                 "--max-failures",
-                metavar="N|P%",
-                callback=_share,
+                type=SHARE,
                 help="Stop staging once more documents than this failed.  [default: none is too many]",
             ),
             option(
                 "--max-document-size",
-                metavar="SIZE",
-                callback=_size,
+                type=SIZE,
                 default="5GiB",
                 show_default=True,
                 help="Decompress no document to more than this.",
             ),
             option(
                 "--memory",
-                metavar="SIZE",
-                callback=_size,
+                type=SIZE,
                 default="256MiB",
                 show_default=True,
                 help="Hold documents of no more than this at once.",
@@ -189,17 +147,15 @@ def run_options(command: F) -> F:
                 "--max-rate", type=click.FloatRange(0, min_open=True), metavar="N", help="Documents a second at most."
             ),
             option("--limit", type=click.IntRange(1), metavar="N", help="Stage at most N documents now (exit 12)."),
-            option("--max-bytes", metavar="SIZE", callback=_size, help="Stage at most this much now (exit 12)."),
+            option("--max-bytes", type=SIZE, help="Stage at most this much now (exit 12)."),
             option(
                 "--max-duration",
-                metavar="TIME",
-                callback=_duration,
+                type=DURATION,
                 help="Begin no more documents after this time, such as 2h30m (exit 12).",
             ),
             option(
                 "--until",
-                metavar="HH:MM",
-                callback=_seconds_until,
+                type=TIME_OF_DAY,
                 help="Begin no more documents after this time of day (exit 12).",
             ),
         )

@@ -9,7 +9,7 @@ import click
 
 from reconcile import verbs
 from reconcile.cli.option import option, verb
-from reconcile.cli.options import config_options, database_of, database_options
+from reconcile.cli.options import config_options, database_of, database_options, lock_wait
 from reconcile.cli.screen import confirm_by_name, controlled
 from reconcile.config import load_config
 from reconcile.errors import UsageError
@@ -24,7 +24,7 @@ from reconcile.running.record.configs import configs_of
 @config_options
 @option("--yes", is_flag=True, help="Do not ask, where the former database is known to be out of use.")
 @option("--confirm", metavar="RUN", help="The run's id once more, instead of typing it at the prompt.")
-@option("--lock-wait", type=click.FloatRange(0), default=15, show_default=True, help="Seconds to wait for another run.")
+@lock_wait
 @database_options
 @click.pass_context
 def command(context: click.Context, /, run: str, **options: Any) -> None:  # noqa: ANN401

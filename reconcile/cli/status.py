@@ -47,6 +47,7 @@ _REMOVALS: dict[str, str] = {Removal.MARKED: "being deleted"}
 @option(
     "--interval",
     type=click.FloatRange(0.1),
+    metavar="SECONDS",
     default=5,
     show_default=True,
     help="Seconds between two looks with --watch; more where a look takes long.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, TypeVar
@@ -15,6 +14,7 @@ from reconcile.cli.lines import show
 from reconcile.cli.option import PATH, option, verb
 from reconcile.cli.options import database_of, database_options
 from reconcile.cli.screen import controlled
+from reconcile.cli.values import PERCENTAGE
 from reconcile.errors import VerificationError
 from reconcile.logs import printable
 from reconcile.wording import count, human_bytes
@@ -23,20 +23,10 @@ T = TypeVar("T")
 _SHOWN = 20
 
 
-def _percentage(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
-    """Read ``5%``."""
-    if value is None:
-        return None
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)%?", value.strip())
-    if not found or not 0 < float(found[1]) <= 100:  # noqa: PLR2004
-        raise click.BadParameter(f"{value!r} is no percentage above 0%, up to 100%")
-    return float(found[1])
-
-
 @verb("verify", "audit the archive, or the copies of a run")
 @click.argument("config", type=PATH)
 @option("--bucket", multiple=True, metavar="B", help="Only this logical bucket. May be repeated.")
-@option("--sample", metavar="P%", callback=_percentage, help="A random share of the documents, another each time.")
+@option("--sample", type=PERCENTAGE, help="A random share of the documents, another each time.")
 @option("--orphans", is_flag=True, help="Find content too that no catalog row refers to.")
 @option("--run", metavar="RUN", help="Audit the copies that this run has staged, before its switch.")
 @option("--format", "form", type=click.Choice(("text", "json")), default="text", show_default=True)

@@ -1,0 +1,86 @@
+"""What options take besides text and numbers: sizes, durations, times of day, shares, digests."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import click
+
+from reconcile.running.phases.options import Share
+
+_DAY_SECONDS = 86_400
+
+
+class Value(click.ParamType):  # type: ignore[type-arg]  # generic in its stubs alone
+    """A type of values that a function reads; it raises `ValueError` with what is wrong, and an example."""
+
+    def __init__(self, name: str, read: Callable[[str], Any]) -> None:
+        self.name = name
+        self._read = read
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401
+        if not isinstance(value, str):
+            return value
+        try:
+            return self._read(value.strip())
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:  # noqa: ARG002 - click's own
+        return self.name
+
+
+def _share(text: str) -> Share:
+    found = re.fullmatch(r"(\d+)|(\d+(?:\.\d+)?)%", text)
+    if not found or float(found[2] or 0) > 100:  # noqa: PLR2004
+        raise ValueError(f"{text!r} is neither a number of documents nor a percentage of them")
+    return Share(float(found[1] or found[2]), percent=found[2] is not None)
+
+
+def _percentage(text: str) -> float:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)%?", text)
+    if not found or not 0 < float(found[1]) <= 100:  # noqa: PLR2004
+        raise ValueError(f"{text!r} is no percentage above 0%, up to 100%")
+    return float(found[1])
+
+
+def _size(text: str) -> int:
+    found = re.fullmatch(r"(\d+) ?(?:([KMG])(?:i?B)?)?", text, re.IGNORECASE)
+    if not found:
+        raise ValueError(f"{text!r} is no size; 1048576, 512K, 200MiB and 1G are")
+    return int(found[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[(found[2] or "").upper()]
+
+
+def _duration(text: str) -> int:
+    found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text.lower())
+    if not found or not any(found.groups()):
+        raise ValueError(f"{text!r} is no duration; 45s, 90m and 2h30m are")
+    hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    return hours * 3600 + minutes * 60 + seconds
+
+
+def _seconds_until(text: str) -> int:
+    try:
+        wanted = datetime.strptime(text, "%H:%M").time()  # noqa: DTZ007 - local, as people mean it
+    except ValueError:
+        raise ValueError(f"{text!r} is no time of day; 04:30 is") from None
+    now = datetime.now().astimezone()
+    then = now.replace(hour=wanted.hour, minute=wanted.minute, second=0, microsecond=0)
+    return int((then - now).total_seconds()) % _DAY_SECONDS
+
+
+def _digest(text: str) -> str:
+    if not re.fullmatch(r"sha256:[0-9a-f]{64}", text):
+        raise ValueError(f"{text!r} is no digest of a plan; sha256: and 64 hex digits are")
+    return text
+
+
+SHARE = Value("N|P%", _share)  # `Share`: so many documents, or so many of a hundred
+PERCENTAGE = Value("P%", _percentage)  # float, above 0 and up to 100
+SIZE = Value("SIZE", _size)  # int: bytes, given as such or in KiB, MiB, GiB
+DURATION = Value("TIME", _duration)  # int: seconds
+TIME_OF_DAY = Value("HH:MM", _seconds_until)  # int: seconds until it comes next, by this machine's clock
+DIGEST = Value("sha256:HEX", _digest)  # str, as `show` prints it
