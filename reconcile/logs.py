@@ -98,4 +98,6 @@ def _safe(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Mut
 
 def printable(text: str) -> str:
     """Return the text with control characters escaped, so that a document's name cannot drive a terminal."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

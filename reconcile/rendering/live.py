@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import resources
 from typing import Any
 
 import attrs
 
 from reconcile.pace import Rate
-from reconcile.rendering.html import policy_source
+from reconcile.rendering.embedded import embedded, policy_source
 from reconcile.running.record.history import status_data
 from reconcile.running.record.records import RunRecord
 from reconcile.running.record.samples import Speed
@@ -20,8 +19,8 @@ from reconcile.wording import count, time_text
 
 def live_page() -> tuple[bytes, str]:
     """Return the page, and the Content-Security-Policy that it is served with: it asks its own server and no other."""
-    style, script = _resource("page.css") + _resource("live.css"), _resource("live.js")
-    page = _resource("live.html").replace("{{style}}", style).replace("{{script}}", script)
+    style, script = embedded("page.css") + embedded("live.css"), embedded("live.js")
+    page = embedded("live.html").replace("{{style}}", style).replace("{{script}}", script)
     policy = (
         f"default-src 'none'; style-src {policy_source(style)}; script-src {policy_source(script)};"
         " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -66,7 +65,3 @@ def _phases(record: RunRecord) -> list[dict[str, Any]]:
         said = time_text(ended) if is_over and ended is not None else "now" if is_now else ""
         told.append({"name": name, "is_over": is_over, "is_now": is_now, "said": said})
     return told
-
-
-def _resource(name: str) -> str:
-    return (resources.files("reconcile.rendering") / name).read_text("utf-8")
