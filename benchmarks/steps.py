@@ -159,6 +159,7 @@ def _switch(url: str, folder: Path) -> dict[str, float]:
     from reconcile.catalog import DatabaseOptions, Scope, connect  # noqa: PLC0415
     from reconcile.catalog.lock import run_lock  # noqa: PLC0415
     from reconcile.control import Control  # noqa: PLC0415
+    from reconcile.running.phases.context import RunContext  # noqa: PLC0415
     from reconcile.running.phases.switch import Switcher  # noqa: PLC0415
     from reconcile.running.record.records import find_runs  # noqa: PLC0415
     from reconcile.running.record.run import resume_run  # noqa: PLC0415
@@ -172,7 +173,8 @@ def _switch(url: str, folder: Path) -> dict[str, float]:
     _sql(url, "VACUUM ANALYZE archive_metadata")
     desired = verbs.prepare(folder / "plan.json").desired
     catalog = connect(DatabaseOptions(), desired.source)
-    switcher = Switcher(resume_run(catalog, find_runs(catalog)[0]), desired, {}, Control(), 1)
+    run = resume_run(catalog, find_runs(catalog)[0])
+    switcher = Switcher(RunContext(run, desired, {}, Control(), 1))
     wal = wal_bytes(url)
     with run_lock(catalog, 1, lambda: None) as lock:
         seconds, cpu = _timed(lambda: switcher.switch(lock, Scope(), limited=False, ignore_services=False))

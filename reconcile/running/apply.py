@@ -21,6 +21,7 @@ from reconcile.planning.model import PlanHeader
 from reconcile.planning.places import is_elsewhere
 from reconcile.planning.planfile import PlanFile
 from reconcile.running.phases.aliases import remove_markers
+from reconcile.running.phases.context import RunContext
 from reconcile.running.phases.options import RunOptions
 from reconcile.running.phases.order import Phases, open_stores
 from reconcile.running.phases.owner_mark import Owner
@@ -340,7 +341,7 @@ def _drop(
         run.update(connection, state=RunState.UNDOING, paused_at=None)  # from here on its own apply refuses
     rehearse(run, stores)
     late_requests.wait(catalog, run.run_id, stores, control, options.takeover_wait, late_requests.concerns_sources)
-    dropper = Dropper(run, forward, stores, owner, control, options.pipelines)
+    dropper = Dropper(RunContext(run, forward, stores, control, options.pipelines), owner)
     try:
         dropper.drop()
     except PlaceChangedError:

@@ -7,18 +7,17 @@ a source lies must be the place on record, and this run's by its owner mark.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
 from attrs import define, field
 
 from reconcile.catalog.tables import archive_metadata
-from reconcile.control import Control, RateLimit, at_rate, in_parallel
+from reconcile.control import RateLimit, at_rate, in_parallel
 from reconcile.errors import BackendError, SupersededError, UnconfirmedError
 from reconcile.logs import get_logger, printable
-from reconcile.planning.desired import DesiredState
 from reconcile.running.phases.aliases import SamePlace
+from reconcile.running.phases.context import Phase
 from reconcile.running.phases.counterparts import look_at_copies
 from reconcile.running.phases.owner_mark import Owner
 from reconcile.running.phases.references import (
@@ -29,10 +28,9 @@ from reconcile.running.phases.references import (
 )
 from reconcile.running.phases.steps import Step, carries_out
 from reconcile.running.record.next_steps import undo_command
-from reconcile.running.record.run import Run
 from reconcile.running.record.states import Deleting, MoveState, Removal, RunState
 from reconcile.running.record.tables import WorkMove, moves, runs, same_row
-from reconcile.stores import Known, Location, Store
+from reconcile.stores import Known, Location
 from reconcile.wording import count
 
 _BATCH_DOCUMENTS = 500
@@ -47,15 +45,10 @@ log = get_logger()
 
 
 @define
-class Cleaner:
+class Cleaner(Phase):
     """The clean phase of one run."""
 
-    run: Run
-    desired: DesiredState
-    stores: Mapping[str, Store]
     owner: Owner
-    control: Control
-    pipelines: int
     rate: RateLimit = field(factory=lambda: RateLimit(None))
     _same_place: SamePlace = field(init=False)
     _referred: set[Location] = field(factory=set)
@@ -82,7 +75,11 @@ class Cleaner:
         self.control.progress.phase("clean", documents, size)
         batches = self.run.batches(MoveState.STAGED, self.rate.batch(_BATCH_DOCUMENTS), *to_do)
         in_parallel(
-            self.control, self.pipelines, at_rate(self.control, self.rate, batches), self._clean_batch, self._report
+            self.control,
+            self.pipelines,
+            at_rate(self.control, self.rate, batches),
+            self._clean_batch,
+            self._report,
         )
         if self._refused:
             raise BackendError(

@@ -34,6 +34,7 @@ from reconcile.planning.planner import unreadable_with
 from reconcile.planning.render import meaning_of
 from reconcile.running.phases.aliases import remove_markers
 from reconcile.running.phases.clean import NOT_INTACT, Cleaner
+from reconcile.running.phases.context import RunContext
 from reconcile.running.phases.options import RunOptions
 from reconcile.running.phases.owner_mark import Owner
 from reconcile.running.phases.refresh import Refresher
@@ -111,6 +112,10 @@ class Phases:
             self.run.update(connection, remark=remark, paused_at=database_now(connection) if paused else None)
 
     @property
+    def _context(self) -> RunContext:
+        return RunContext(self.run, self.desired, self._stores, self.control, self.options.pipelines)
+
+    @property
     def lock(self) -> RunLock:
         """The lock that this process holds."""
         assert self.run.executor is not None  # noqa: S101 - whoever goes through phases executes
@@ -147,9 +152,7 @@ class Phases:
         self._judge()
 
     def _refresh(self) -> None:
-        found = Refresher(
-            self.run, self.desired, self._stores, self._owner, self.control, self.options.pipelines
-        ).refresh()
+        found = Refresher(self._context, self._owner).refresh()
         self.control.progress.say(found.describe())
         if {name for pair in self.run.backend_pairs() for name in pair} - self._stores.keys():
             self._open_stores()
@@ -169,15 +172,7 @@ class Phases:
             raise self._stage_failed(f"{error.message}: staging stopped", hint=_FEWER) from None
 
     def _stager(self) -> Stager:
-        return Stager(
-            self.run,
-            self.desired,
-            self._stores,
-            self.control,
-            self.options.pipelines,
-            self._limits(),
-            self._owner.may_overwrite,
-        )
+        return Stager(self._context, self._limits(), self._owner.may_overwrite)
 
     def _refuse_unfinished(self) -> None:
         """Raise `LimitReachedError` if the budget ended the staging before its end."""
@@ -200,7 +195,7 @@ class Phases:
         return evolve(outcome, staged=True, changed=counts.get(MoveState.CHANGED, (0, 0))[0])
 
     def _switch(self) -> None:
-        switcher = Switcher(self.run, self.desired, self._stores, self.control, self.options.pipelines)
+        switcher = Switcher(self._context)
         late_requests.wait(self.catalog, self.run.run_id, self._stores, self.control, self.options.takeover_wait)
         with self._few_failures():
             switcher.look_again(self._stager())
@@ -363,7 +358,7 @@ class Phases:
             wait_for_standbys(self.catalog, self.control.progress.say, self.control.check)
             late_requests.wait(self.catalog, self.run.run_id, self._stores, self.control, self.options.takeover_wait)
         rate = RateLimit(self.options.max_rate)
-        Cleaner(self.run, self.desired, self._stores, self._owner, self.control, self.options.pipelines, rate).clean()
+        Cleaner(self._context, self._owner, rate).clean()
 
     @carries_out(Step.END)
     def _finish(self) -> Outcome:

@@ -7,7 +7,7 @@ its move put behind the others. Killed at any moment, the next refresh finds wha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import sqlalchemy as sa
 from attrs import define, evolve, field
@@ -17,18 +17,16 @@ from reconcile.catalog import CatalogRow, Scope
 from reconcile.catalog.rows import stream_rows
 from reconcile.catalog.services import database_now
 from reconcile.catalog.tables import archive_metadata
-from reconcile.control import Control
 from reconcile.logs import get_logger
 from reconcile.planning.cross_checks import CrossChecks
-from reconcile.planning.desired import DesiredState
 from reconcile.planning.model import Blocker, Move
 from reconcile.planning.reach import Reach
+from reconcile.running.phases.context import Phase
 from reconcile.running.phases.owner_mark import Owner
 from reconcile.running.phases.rollback import Dropper
-from reconcile.running.record.run import Run
 from reconcile.running.record.states import MoveState
 from reconcile.running.record.tables import as_before, blocker_row, load, move_row, moves, same_row
-from reconcile.stores import Store, open_store
+from reconcile.stores import open_store
 
 log = get_logger()
 
@@ -52,22 +50,17 @@ class Found:
 
 
 @define
-class Refresher:
+class Refresher(Phase):
     """Brings the moves of one run up to date with the catalog."""
 
-    run: Run
-    desired: DesiredState
-    stores: Mapping[str, Store]
     owner: Owner
-    control: Control
-    pipelines: int
 
     def refresh(self) -> Found:
         """Do so. Not for the run of a plan with a limit, which leaves rows alone on purpose."""
         scope = Scope.of(self.run.record.header.scope)
         self._prepare_places(scope)
         changed, gone = self._give_up()
-        dropper = Dropper(self.run, self.desired, self.stores, self.owner, self.control, self.pipelines)
+        dropper = Dropper(self.context, self.owner)
         if changed or gone:
             dropper.drop((MoveState.CHANGED,))
         found = Found(changed=changed, gone=gone, left=dropper.left)

@@ -7,27 +7,26 @@ last one. That is how a database that is older than its stores shows: its rows l
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 
 import sqlalchemy as sa
 from attrs import define, field
 
 from reconcile.catalog.tables import archive_metadata
-from reconcile.control import Control, in_parallel
+from reconcile.control import in_parallel
 from reconcile.errors import DocumentError, PlaceChangedError, SupersededError
 from reconcile.logs import get_logger
 from reconcile.payload import md5, recode
-from reconcile.planning.desired import DesiredState
+from reconcile.running.phases.context import Phase
 from reconcile.running.phases.counterparts import look_at_sources
 from reconcile.running.phases.owner_mark import Owner
 from reconcile.running.phases.references import referred_by_other_names, staged_by_others
 from reconcile.running.phases.steps import Step, carries_out
 from reconcile.running.record.next_steps import apply_command
-from reconcile.running.record.run import Run
 from reconcile.running.record.states import Deleting, MoveState, Origin, Removal, RunState
 from reconcile.running.record.tables import WorkMove, moves, runs, same_row
-from reconcile.stores import Content, Known, Location, Stat, Store
+from reconcile.stores import Content, Known, Location, Stat
 from reconcile.stores.addresses import Key
 from reconcile.wording import count
 
@@ -46,15 +45,10 @@ class _Dropped:
 
 
 @define
-class Dropper:
+class Dropper(Phase):
     """Takes back the stage phase of one run."""
 
-    run: Run
-    desired: DesiredState
-    stores: Mapping[str, Store]
     owner: Owner
-    control: Control
-    pipelines: int
     left: list[str] = field(factory=list)
     last: list[str] = field(factory=list)
     _not_ours: set[Location] = field(factory=set)

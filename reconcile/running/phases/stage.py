@@ -17,19 +17,18 @@ from attrs import define, evolve, field, frozen
 
 from reconcile.catalog.services import GRACE_SECONDS
 from reconcile.catalog.tables import archive_metadata
-from reconcile.control import Control, RateLimit, at_rate, in_parallel
+from reconcile.control import RateLimit, at_rate, in_parallel
 from reconcile.errors import DocumentError, TooManyFailuresError
 from reconcile.logs import get_logger
 from reconcile.payload import LARGEST, SPOOL_BYTES, md5, recode
-from reconcile.planning.desired import DesiredState
 from reconcile.running.phases.breaker import Health
 from reconcile.running.phases.budget import Budget
+from reconcile.running.phases.context import Phase
 from reconcile.running.phases.copy import Copy, CopyOutcome, check_reproduced, encoded, found_there
 from reconcile.running.phases.options import MEMORY_BYTES
 from reconcile.running.phases.overwrite import Room, make_room
 from reconcile.running.phases.shortcuts import Ways
 from reconcile.running.phases.steps import Step, carries_out
-from reconcile.running.record.run import Run
 from reconcile.running.record.states import MoveState, Origin
 from reconcile.running.record.tables import Original, WorkMove, as_before, encode_original, moves, same_row
 from reconcile.stores import Content, Stat, Store, Transferred
@@ -61,14 +60,9 @@ class Limits:
 
 
 @define
-class Stager:
+class Stager(Phase):
     """The stage phase of one run."""
 
-    run: Run
-    desired: DesiredState
-    stores: Mapping[str, Store]
-    control: Control
-    pipelines: int
     limits: Limits = field(factory=Limits)
     may_overwrite: Callable[[str], bool] = lambda _place: True  # raises where the place is another by now
     _room: Room = field(init=False)

@@ -7,7 +7,6 @@ quiet, no row was added at a source, every row is as the plan saw it. Only locat
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
@@ -25,8 +24,8 @@ from reconcile.catalog.tasks import record_task
 from reconcile.control import Control, in_parallel
 from reconcile.errors import CatalogError, ReconcileError, ServicesRunningError, UnconfirmedError
 from reconcile.logs import get_logger, printable
-from reconcile.planning.desired import DesiredState
 from reconcile.planning.model import Blocker, Move
+from reconcile.running.phases.context import Phase
 from reconcile.running.phases.counterparts import is_another
 from reconcile.running.phases.stage import Stager
 from reconcile.running.phases.stale import changed_rows, rows_added, rows_changed
@@ -38,7 +37,6 @@ from reconcile.running.record.records import find_runs
 from reconcile.running.record.run import Run
 from reconcile.running.record.states import MoveState, Origin, RunState
 from reconcile.running.record.tables import WorkMove, as_after, as_before, late_deletes, moves, same_row
-from reconcile.stores import Store
 
 _LOOK_DOCUMENTS = 1000
 _LOOK_ROUNDS = 3
@@ -50,14 +48,8 @@ log = get_logger()
 
 
 @define
-class Switcher:
+class Switcher(Phase):
     """The switch phase of one run."""
-
-    run: Run
-    desired: DesiredState
-    stores: Mapping[str, Store]
-    control: Control
-    pipelines: int
 
     @carries_out(Step.LOOK_AGAIN)
     def look_again(self, stager: Stager) -> None:
@@ -93,7 +85,11 @@ class Switcher:
             self.control.progress.advance(result[0], result[1])
 
         in_parallel(
-            self.control, self.pipelines, self.run.batches(MoveState.STAGED, _LOOK_DOCUMENTS), self._look_at, report
+            self.control,
+            self.pipelines,
+            self.run.batches(MoveState.STAGED, _LOOK_DOCUMENTS),
+            self._look_at,
+            report,
         )
         return gone
 
