@@ -10,7 +10,7 @@ SOAK_ROUNDS ?= 100
 SOAK_SECONDS ?= 0
 SOAK_EXAMPLES ?= 2000
 
-.PHONY: demo test test-all soak bench docs dist lint fmt clean
+.PHONY: demo test test-all soak mutate bench docs dist lint fmt clean
 .DELETE_ON_ERROR:
 
 $(VENV)/installed: pyproject.toml
@@ -50,6 +50,16 @@ soak: $(VENV)/installed-dev
 		$(BIN)/pytest -n $(JOBS) -rP tests/crash/test_random.py tests/crash/test_state_machine.py \
 		tests/crash/test_two_places.py tests/faults/test_hostile.py
 
+# Small changes to what decides where a document belongs, each of which a test is to notice; made in a copy.
+mutate: $(VENV)/installed-dev
+	$(BIN)/pip install --quiet --disable-pip-version-check 'cosmic-ray>=8.3'
+	rm -rf .mutated && mkdir .mutated
+	git ls-files -co --exclude-standard | tar cf - -T - | tar xf - -C .mutated
+	cd .mutated && ../$(BIN)/cosmic-ray init tests/mutation.toml done.sqlite
+	cd .mutated && ../$(BIN)/cr-filter-operators done.sqlite tests/mutation.toml
+	cd .mutated && ../$(BIN)/cosmic-ray exec tests/mutation.toml done.sqlite
+	cd .mutated && ../$(BIN)/cr-report --surviving-only --show-diff done.sqlite
+
 # Each route beside a serial reference and a bare ceiling; ROUTES="'db to s3'" measures one.
 bench: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks.routes $(ROUTES)
@@ -75,4 +85,4 @@ fmt: $(VENV)/installed-dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(DEMO) $(DEMO)-[0-9]* dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .mutated $(VENV) $(DEMO) $(DEMO)-[0-9]* dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
