@@ -36,11 +36,15 @@ def run(folder: Path, *command: str) -> None:
     subprocess.run([*program, *command[1:]], cwd=folder, env=environment, check=True)  # noqa: S603 - our own commands
 
 
+def free(wanted: Path) -> Path:
+    """Return the folder that is wanted, or one with a number: what somebody played with stays."""
+    numbered = (wanted.with_name(f"{wanted.name}-{number}") for number in itertools.count(2))
+    return next(path for path in itertools.chain([wanted], numbered) if not path.exists())
+
+
 def main() -> None:
     """Build, plan, show, apply, look, undo, look."""
-    wanted = Path(sys.argv[1])
-    numbered = (wanted.with_name(f"{wanted.name}-{number}") for number in itertools.count(2))
-    folder = next(path for path in itertools.chain([wanted], numbered) if not path.exists())  # the last is played with
+    folder = free(Path(sys.argv[1]))
     reader = str((HERE / "service_reader.py").resolve())
     say(
         f"An example archive in {folder}: {build(folder)} documents, in an SQLite catalog with the services' tables.",

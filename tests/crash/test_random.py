@@ -78,7 +78,7 @@ def run_until_paused(world: World, seconds: float, *arguments: str) -> int:
     return code if code == 0 else PAUSED
 
 
-@pytest.mark.parametrize("kind", ["postgresql-s3", "sqlite-localfs"])
+@pytest.mark.parametrize("kind", [pytest.param("postgresql-s3", marks=pytest.mark.matrix), "sqlite-localfs"])
 @pytest.mark.timeout(200 + 60 * ROUNDS + 2 * SECONDS)
 def test_kills_at_random_moments(kind: str, folder: Path, request: pytest.FixtureRequest) -> None:
     chance = random.Random(SEED)

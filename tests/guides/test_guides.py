@@ -60,6 +60,7 @@ def test_the_front_door(operator: Operator) -> None:
     all_is_well(operator, "db")
 
 
+@pytest.mark.matrix
 def test_seconds_of_downtime(operator: Operator, capsys: pytest.CaptureFixture[str]) -> None:
     """No orphan is left of documents that were overwritten or removed while they were staged (R3)."""
     operator.patient = False
@@ -94,6 +95,7 @@ def test_back_by_reversed_parameters(operator: Operator) -> None:
     all_is_well(operator, "db")
 
 
+@pytest.mark.matrix
 def test_without_deletion(operator: Operator) -> None:
     connected(operator)
     operator.edit("dest-config.yaml")
@@ -123,6 +125,7 @@ def test_the_tutorial(operator: Operator) -> None:
     all_is_well(operator, "db")
 
 
+@pytest.mark.matrix
 def test_undo_after_days(operator: Operator) -> None:
     connected(operator)
     operator.follow(MANAGER, "From the database to S3, compressed")

@@ -161,7 +161,7 @@ def test_back_to_where_older_copies_were_left(world: World, moto: MotoServer, bu
     plan = world.plan(now, world.folder / "first.yaml")
     with pytest.raises(StageFailedError, match="destination_occupied") as failed:
         world.apply(plan)
-    again = str(failed.value.hint).partition("made with ")[2].partition(" (what")[0]
+    (again,) = (line for line in str(failed.value.hint).splitlines() if line.startswith("reconcile plan "))
     assert shlex.split(again)[-1] == "--overwrite"
     assert here(*shlex.split(again)[1:], "--out", "again.json", cwd=world.folder).code == 0
     assert here("apply", "again.json", "--yes", cwd=world.folder).code == 0
