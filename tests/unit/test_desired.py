@@ -202,6 +202,12 @@ def test_a_row_in_place_may_be_in_the_other_encoding(is_compressed: bool | None,
     assert decision.other_encoding is other
 
 
+def test_compressed_where_nothing_is_compressed_is_the_other_encoding() -> None:
+    decision = decide(config(S3), config(S3), content_url="s3://docs/admin/policy_bundles/one", is_compressed=True)
+    assert isinstance(decision, InPlace)
+    assert decision.other_encoding
+
+
 def test_where_a_row_is_known_to_be() -> None:
     state = DesiredState(config(DB), config(S3))
     held = state.holder(ROW)
