@@ -11,7 +11,6 @@ from typing import Self
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
     ProgressColumn,
     Task,
@@ -21,6 +20,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Column, Table
+from rich.text import Text
 
 from reconcile.logs import get_logger, printable
 from reconcile.pace import Pace, duration_text
@@ -37,9 +37,16 @@ def _text(template: str, *, right: bool = False) -> TextColumn:
     return TextColumn(template, markup=False, table_column=column)
 
 
+class _Count(ProgressColumn):
+    """How many of how many."""
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.total is None else f"{int(task.completed):,}/{int(task.total):,}")
+
+
 _NAME, _OF = _text("{task.description}", right=True), _text("documents")
 _RATE, _LEFT = _text("{task.fields[rate]}"), _text("left")
-_COUNT, _PERCENT, _TIME = MofNCompleteColumn(), TaskProgressColumn(), TimeRemainingColumn()
+_COUNT, _PERCENT, _TIME = _Count(), TaskProgressColumn(), TimeRemainingColumn()
 _LAYOUTS: tuple[tuple[int, tuple[ProgressColumn, ...]], ...] = (  # what there is room for, by the terminal's columns
     (100, (_NAME, BarColumn(20), _COUNT, _OF, _RATE, _TIME, _LEFT)),
     (70, (_NAME, BarColumn(15), _COUNT, _OF, _TIME, _LEFT)),

@@ -124,10 +124,12 @@ def _copy_lines(prepared: Prepared) -> Iterator[str]:
     if prepared.undo_of is not None:
         assert prepared.plan is not None  # noqa: S101 - only the undo of a run that never switched goes without
         own = Path(prepared.plan.header.dest.path)  # the file that the services had when the run was planned
-        if new != own and own.exists():
-            yield f"next: {copy_line(new, own)}"
-            new = own
-        yield f"next: start the services with {shlex.quote(str(new))}"
+        if new == own or not own.exists():
+            yield f"next: start the services with {shlex.quote(str(new))}"
+            return
+        yield "next:"
+        yield f"  {copy_line(new, own)}"
+        yield f"  and start the services with {shlex.quote(str(own))}"
         return
     in_place = _in_place(prepared)
     if in_place is not None:

@@ -30,12 +30,17 @@ from reconcile.running.record.history import status_data
 from reconcile.running.record.next_steps import apply_command, undo_command
 from reconcile.running.record.records import RunRecord
 from reconcile.running.record.samples import speeds
-from reconcile.running.record.states import MoveState, Removal
+from reconcile.running.record.states import MoveState, Removal, RunState
 from reconcile.running.record.status import PHASES, Status
 from reconcile.wording import count, human_bytes, time_text
 
 _SHOWN, _SHOWN_ON_PAGE, _SHOWN_ON_SCREEN = 10_000, 50, 8
 _INTERRUPTED = 130
+_DONE: dict[str, str] = {
+    RunState.STAGING: "documents are staged",
+    RunState.SWITCHED: "sources are dealt with",
+    RunState.UNDOING: "copies are dropped",
+}
 _REMOVALS: dict[str, str] = {Removal.MARKED: "being deleted"}
 
 
@@ -174,12 +179,18 @@ def _progress(status: Status, rate: Rate | None) -> Iterator[str]:
 def _head(status: Status) -> Iterator[str]:
     record = status.record
     if status.rest is not None:
-        done = f"{status.done.documents:,} of {count(status.total.documents, 'document is', 'documents are')} done"
+        done = (
+            f"{status.done.documents:,} of {status.total.documents:,} {_DONE.get(record.state, 'documents are done')}"
+        )
         yield f"{status.rest}; {done}"
-    yield f"run {record.run_id}: {PHASES[record.state]}" + (f" (undoes run {record.undo_of})" if record.undo_of else "")
+    given_up = record.undo_of is not None and record.state == RunState.UNDONE
+    phase = "given up; that run is as it was" if given_up else PHASES[record.state]
+    yield f"run {record.run_id}: {phase}" + (f" (undoes run {record.undo_of})" if record.undo_of else "")
     yield f"  plan     {record.plan_path}"
     yield from _times(record)
     for state, tally in status.documents.items():
+        if state == MoveState.PLANNED and record.state == RunState.UNDONE:
+            continue  # nobody is going to
         name = "to stage" if state == MoveState.PLANNED else state
         yield f"  {name:<8} {count(tally.documents)}, {human_bytes(tally.bytes)}"
     deleted = "sources" if record.switched_at is not None and record.undo_of is None else "copies"

@@ -94,7 +94,7 @@ def _said(prepared: verbs.Prepared, begun: Status | None) -> Iterator[str]:
     assert plan is not None  # noqa: S101 - a run that never switched has its copies dropped, which is asked otherwise
     if begun is None:
         yield summary_text(plan, prepared.desired)
-        yield f"{count(plan.header.summary.moves.documents, 'document is', 'documents are')} moved back."
+        yield f"{count(plan.header.summary.moves.documents, 'document moves', 'documents move')} back."
     else:
         done = "staged" if begun.record.switched_at is None else "copies deleted"
         yield f"resuming run {begun.record.run_id}: {begun.done.documents:,} of {begun.total.documents:,} {done}"

@@ -66,7 +66,7 @@ def test_an_error_is_told_from_an_interruption(lite: World) -> None:
     with pytest.raises(StageFailedError):
         lite.apply("p.json")
     said = status(lite)
-    assert said.startswith("STOPPED by an error: nobody is at work on it")
+    assert said.startswith("STOPPED: nobody is at work on it")
     (remark,) = re.findall(r"remark +(.*)", said)
     assert not remark.endswith(":")
 
@@ -78,6 +78,7 @@ def test_what_ended_says_which_config_services_need(lite: World) -> None:
     assert f"the services may be started with {lite.folder}/dest.yaml" in status(lite)
     shutil.copy(lite.folder / "config.yaml", lite.folder / "config.old.yaml")
     shutil.copy(lite.folder / "dest.yaml", lite.folder / "config.yaml")
+    assert f"the services may be started with {lite.folder}/config.yaml" in status(lite)
     (lite.folder / "dest.yaml").unlink()
     assert f"the services may be started with {lite.folder}/config.yaml" in status(lite)
     assert run(lite, "undo", first, "--source", "config.yaml", "--dest", "config.old.yaml", "--yes").code == 0
@@ -130,6 +131,9 @@ def test_an_undo_that_was_begun_can_be_given_up(lite: World) -> None:
     assert run(lite, *command.split(), "--yes").code == 0
     assert lite.tables() == tables
     given_up = last_run(lite)
+    assert "given up; that run is as it was" in status(lite)
+    assert "to stage" not in status(lite)
+    assert f"reconcile undo {run_id} " in status(lite)
     report = "".join(rendered_report(verbs.report(run_id=given_up, source=lite.folder / "config.yaml"), "markdown"))
     assert f"run {run_id} is as it was" in report
     assert verbs.report(run_id=run_id, source=lite.folder / "config.yaml").undone_by == []

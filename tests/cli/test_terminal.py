@@ -51,7 +51,7 @@ def test_progress_fits_the_terminal(columns: int) -> None:
         bars.advance(123_456, 10**11)
         bars.say("a name without end " + "x" * 500 + "\x1b[2J")
     assert max(map(len, lines(out.getvalue()))) <= columns
-    assert "12%" in out.getvalue() or "123456/1000000" in out.getvalue() or columns < 20
+    assert "12%" in out.getvalue() or "123,456/1,000,000" in out.getvalue() or columns < 20
     assert "\\x1b[2J" in out.getvalue().replace("\n", "")
 
 

@@ -48,9 +48,14 @@ def configs_of(header: PlanHeader, source: Path | None, dest: Path | None, *, an
     return desired
 
 
-def path_now(header: PlanHeader, reference: ConfigReference) -> Path | None:
-    """Return the file that says what a config of a plan said; its recorded path if no file is needed, else None."""
+def path_now(header: PlanHeader, reference: ConfigReference, first: str | None = None) -> Path | None:
+    """Return the file that says what a config of a plan said; its recorded path if no file is needed, else None.
+
+    ``first`` is the file to prefer, where it says so too, to the one that the plan recorded.
+    """
     recorded = [Path(header.source.path), Path(header.dest.path)]
+    if first is not None and _loaded(_Wanted("", reference, None), Path(first)) is not None:
+        return Path(first)
     own = Path(reference.path)
     try:
         found = _find(_Wanted("", reference, None), [own, *recorded, *chain.from_iterable(map(old_names, recorded))])

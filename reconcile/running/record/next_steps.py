@@ -27,8 +27,9 @@ def next_step(record: RunRecord, documents: dict[str, Tally], services: str | No
 
 def config_for_services(record: RunRecord, unreadable: int) -> str:
     """Say which config services need after the switch of a run; ``unreadable`` documents are elsewhere still."""
-    planned = record.header.dest.path
-    path = path_now(record.header, record.header.dest)
+    header, planned = record.header, record.header.dest.path
+    own = planned if record.undo_of is not None else header.source.path  # where the services' config has always been
+    path = path_now(header, header.dest, own)
     if path is None:
         return f"the services need a config that says what {planned} said when it was planned: no known file does now"
     if unreadable:
@@ -71,7 +72,9 @@ def _steps_of_ended(record: RunRecord, documents: dict[str, Tally], undo: str) -
         yield "", f"{count(left, 'document was', 'documents were')} left: remove the causes and make a new plan"
     else:
         yield "", "nothing is left to do"
-    if record.state == RunState.UNDONE:
+    if record.state == RunState.UNDONE and record.undo_of is not None:
+        yield undo, "undoes that run after all"
+    elif record.state == RunState.UNDONE:
         yield apply_command(record), "does it again"
     elif record.undo_of is None:
         yield undo, "undoes it"

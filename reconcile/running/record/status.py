@@ -71,7 +71,7 @@ class Status:
             return None
         if self.record.paused_at is not None:
             return "stopped where it was asked to"
-        how = "STOPPED by an error" if self.record.remark else "INTERRUPTED"  # who is killed leaves no word
+        how = "STOPPED" if self.record.remark else "INTERRUPTED"  # who is killed leaves no word of why
         return f"{how}: nobody is at work on it"
 
     @property
