@@ -120,7 +120,7 @@ def _plan(url: str, folder: Path) -> dict[str, float]:
 def _load(url: str, folder: Path) -> dict[str, float]:
     from reconcile import verbs  # noqa: PLC0415
     from reconcile.catalog import DatabaseOptions, connect  # noqa: PLC0415
-    from reconcile.running.apply import checked_rows  # noqa: PLC0415
+    from reconcile.running.phases.load import checked_rows  # noqa: PLC0415
     from reconcile.running.record.executor import executing  # noqa: PLC0415
     from reconcile.running.record.run import begin_run  # noqa: PLC0415
     from reconcile.running.record.tables import create_work_tables  # noqa: PLC0415

@@ -24,13 +24,14 @@ from reconcile.planning.model import PlanHeader
 from reconcile.planning.planfile import PlanFile, open_plan, open_whole_plan, undo_path
 from reconcile.planning.planner import PlanRequest, make_plan
 from reconcile.planning.planner import plan as plan  # a verb too; where it is, it needs nothing that runs need
-from reconcile.running import apply as running
+from reconcile.running import apply as applying
+from reconcile.running import undo as undoing
 from reconcile.running.phases.options import RunOptions
 from reconcile.running.phases.undo_plan import write_undo_plan
 from reconcile.running.preview import UndoPreview, preview_undo
 from reconcile.running.record.configs import configs_of
 from reconcile.running.record.outcome import APPLIED, UNDONE, Outcome, outcome_of
-from reconcile.running.record.records import RunRecord, find_runs
+from reconcile.running.record.records import RunRecord, find_runs, run_record
 from reconcile.running.record.report import Report
 from reconcile.running.record.reporting import report_of
 from reconcile.running.record.states import RunState
@@ -131,7 +132,7 @@ def prepare(
     except ConfigError:
         found = Prepared(plan_file, configs_of(header, source, dest, anywhere=True), header.undo_of)
         with opened(database or DatabaseOptions(), found.with_database) as catalog:
-            if not running.is_switched(catalog, header):
+            if not applying.is_switched(catalog, header):
                 raise
         return found
 
@@ -149,8 +150,8 @@ def apply(
 
 def to_undo(catalog: Catalog, run_id: str) -> RunRecord:
     """Return the record of a run to take back. Raises `ReconcileError` if there is none, or for an undo."""
-    record = running.run_record(catalog, run_id)
-    running.refuse_undo_of_undo(record)
+    record = run_record(catalog, run_id)
+    undoing.refuse_undo_of_undo(record)
     return record
 
 
@@ -182,7 +183,7 @@ def undo_plan_of(
 
     ``with_changes`` makes a plan that also takes back what services wrote since, as it is now.
     """
-    record = running.run_record(catalog, run_id)
+    record = run_record(catalog, run_id)
     header = _turned(record.header, run_id)
     try:
         desired = configs_of(header, source, dest, anywhere=record.switched_at is not None)
@@ -214,15 +215,15 @@ def carry_out(
     """Carry out what was prepared on an open catalog."""
     options, control = options or RunOptions(), control or Control()
     if prepared.plan is not None:
-        return running.apply(catalog, prepared.plan, prepared.desired, options, control)
+        return applying.apply(catalog, prepared.plan, prepared.desired, options, control)
     assert prepared.undo_of is not None  # noqa: S101 - only an undo can do without a plan
-    return running.undo(catalog, prepared.undo_of, None, prepared.desired, options, control)
+    return undoing.undo(catalog, prepared.undo_of, None, prepared.desired, options, control)
 
 
 def last_run(catalog: Catalog, run_id: str | None = None) -> RunRecord | None:
     """Return a run's record, or the last run's; None where there has been none."""
     if run_id is not None:
-        return running.run_record(catalog, run_id)
+        return run_record(catalog, run_id)
     found = find_runs(catalog)
     return found[0] if found else None
 
@@ -254,7 +255,7 @@ def applied_already(prepared: Prepared, database: DatabaseOptions | None = None)
         return None
     undo_of = prepared.plan.header.undo_of
     with opened(database or DatabaseOptions(), prepared.with_database) as catalog:
-        if undo_of is not None and running.run_record(catalog, undo_of).state == RunState.UNDONE:
+        if undo_of is not None and run_record(catalog, undo_of).state == RunState.UNDONE:
             return outcome_of(catalog, undo_of, already=UNDONE)
         found = find_runs(catalog, plan_id=prepared.plan.header.plan_id)
         if not found or found[0].state != RunState.DONE or found[0].plan_digest != prepared.plan.digest:

@@ -14,9 +14,8 @@ from reconcile.control import PIPELINES, Control, in_order
 from reconcile.errors import UsageError
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.model import Before
-from reconcile.running.apply import run_record
 from reconcile.running.phases.references import decode_key
-from reconcile.running.record.records import RunRecord, count_states
+from reconcile.running.record.records import RunRecord, count_states, run_record
 from reconcile.running.record.run import Run
 from reconcile.running.record.states import MoveState, RunState
 from reconcile.running.record.tables import WorkMove, moves, same_row

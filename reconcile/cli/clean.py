@@ -19,14 +19,13 @@ from reconcile.cli.screen import confirm_by_name, controlled
 from reconcile.commands import command_line
 from reconcile.config import load_config
 from reconcile.errors import EXIT_DONE, EXIT_INCOMPLETE, PlaceChangedError
-from reconcile.running.apply import run_record
 from reconcile.running.clean_kept import Cleaned, Kept, clean, kept_sources, nothing_to_do
 from reconcile.running.older import older_than_stores
 from reconcile.running.phases.options import RunOptions
 from reconcile.running.preview import CleanPreview, preview_clean
 from reconcile.running.record.configs import configs_of
 from reconcile.running.record.next_steps import undo_command
-from reconcile.running.record.records import RunRecord
+from reconcile.running.record.records import RunRecord, run_record
 from reconcile.running.record.states import RunState
 from reconcile.wording import count, human_bytes
 

@@ -13,10 +13,10 @@ from reconcile.cli.options import config_options, database_of, database_options,
 from reconcile.cli.screen import confirm_by_name, controlled
 from reconcile.config import load_config
 from reconcile.errors import UsageError
-from reconcile.running.apply import run_record
 from reconcile.running.phases.options import RunOptions
 from reconcile.running.rebind import Binding, binding_of, rebind
 from reconcile.running.record.configs import configs_of
+from reconcile.running.record.records import run_record
 
 
 @verb("rebind", "say that this database owns a run from now on")

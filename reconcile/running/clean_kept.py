@@ -15,14 +15,13 @@ from reconcile.control import Control
 from reconcile.errors import ReconcileError
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.model import Tally
-from reconcile.running.apply import run_record
 from reconcile.running.phases.options import RunOptions
 from reconcile.running.phases.order import Phases, open_stores
 from reconcile.running.record.details import why_kept
 from reconcile.running.record.executor import Executor, executing, executor_name
 from reconcile.running.record.identity import check_database
 from reconcile.running.record.next_steps import next_step
-from reconcile.running.record.records import RunRecord
+from reconcile.running.record.records import RunRecord, run_record
 from reconcile.running.record.run import Run
 from reconcile.running.record.states import MoveState, Removal, RunState
 from reconcile.running.record.tables import moves, runs

@@ -15,11 +15,10 @@ from sqlalchemy.engine import Connection
 from reconcile.catalog import Catalog
 from reconcile.catalog.tables import archive_metadata
 from reconcile.errors import ReconcileError
-from reconcile.running.apply import run_record
 from reconcile.running.record.executor import executing
 from reconcile.running.record.identity import check_database
 from reconcile.running.record.next_steps import next_step
-from reconcile.running.record.records import RunRecord, find_runs
+from reconcile.running.record.records import RunRecord, find_runs, run_record
 from reconcile.running.record.states import MoveState, Origin, Removal, RunState
 from reconcile.running.record.tables import WORK, marks, moves, places, runs, samples
 

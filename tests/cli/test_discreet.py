@@ -105,7 +105,7 @@ def test_errors_of_backends_and_defects_are_discreet(guarded: World, moto: MotoS
     (folder / "broken.py").write_text(
         "import reconcile.running.apply as a, reconcile.cli.main as m, sys\n"
         "def fail(catalog, *rest): raise RuntimeError(f'{catalog.engine.url.password} {rest}')\n"
-        "a._make_destinations = fail\n"
+        "a.make_destinations = fail\n"
         "sys.argv = ['reconcile', 'apply', 'p.json', '--yes']\n"
         "m.main()\n"
     )

@@ -58,7 +58,7 @@ _DELETES = (
 )
 POINTS = {
     "moves half loaded": Point(
-        ("reconcile.running.apply:move_row", "reconcile.running.phases.undo_plan:move_row"), "before", 12
+        ("reconcile.running.phases.load:move_row", "reconcile.running.phases.undo_plan:move_row"), "before", 12
     ),
     "loaded": Point((f"{PHASES}:Phases.execute",), "before"),
     "intent recorded": Point(Step.INTEND, "after", 2),

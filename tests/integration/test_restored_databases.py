@@ -122,7 +122,8 @@ def test_the_owner_mark_stops_a_copy_that_nothing_else_tells_apart(
     twins: Twins, copy_of_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Production went on: the places carry the mark of an executor that the copy has no record of."""
-    monkeypatch.setattr("reconcile.running.apply.check_database", lambda *_: None)
+    for verb in ("apply", "undo"):
+        monkeypatch.setattr(f"reconcile.running.{verb}.check_database", lambda *_: None)
     run = last_run(twins.world)
     twins.world.add("late", b"late")
     with pytest.raises(ReconcileError):

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from attrs import fields, frozen
 
 from reconcile.catalog import Catalog
+from reconcile.errors import ReconcileError
 from reconcile.planning.model import PlanHeader
 from reconcile.running.record.states import MoveState, RunState
 from reconcile.running.record.tables import moves, runs
@@ -100,3 +101,23 @@ def count_linked(catalog: Catalog, run_id: str) -> int:
     )
     with catalog.read(bulk=True) as connection:
         return int(connection.execute(query).scalar_one())
+
+
+def run_record(catalog: Catalog, run_id: str) -> RunRecord:
+    """Return a run's record. Raises `ReconcileError` if there is no such run."""
+    found = find_run(catalog, run_id)
+    if found is None:
+        raise ReconcileError(f"there is no run {run_id} in this database", hint="reconcile runs    lists them")
+    return found
+
+
+def find_run(catalog: Catalog, run_id: str) -> RunRecord | None:
+    """Return a run's record; None if there is no such run."""
+    found = find_runs(catalog, run_id=run_id)
+    return found[0] if found else None
+
+
+def latest_run_of(catalog: Catalog, plan_id: str) -> RunRecord | None:
+    """Return the record of the last run that was begun by a plan; None if there is none."""
+    found = find_runs(catalog, plan_id=plan_id)
+    return found[0] if found else None

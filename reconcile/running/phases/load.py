@@ -1,0 +1,89 @@
+"""Load: the destinations are made ready, and a new run is recorded with all that it is to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from attrs import evolve
+from sqlalchemy.engine import Connection
+
+from reconcile.catalog import Catalog
+from reconcile.config import Config
+from reconcile.errors import PlanFileError
+from reconcile.logs import printable
+from reconcile.planning.desired import DesiredState
+from reconcile.planning.expiry import refuse_expiring
+from reconcile.planning.places import is_elsewhere
+from reconcile.planning.planfile import PlanFile
+from reconcile.running.phases.steps import Step, carries_out
+from reconcile.running.record.executor import Executor
+from reconcile.running.record.in_place import record_in_place
+from reconcile.running.record.run import Run, begin_run
+from reconcile.running.record.tables import blocker_row, move_row
+from reconcile.stores import open_store
+
+
+def make_destinations(catalog: Catalog, plan: PlanFile, desired: DesiredState) -> None:
+    """Make what the destination config asks to be made; refuse one that is not usable before anything is recorded."""
+    for name in sorted({flow.dest for flow in plan.header.summary.flows}):
+        is_known = name in desired.places or (is_elsewhere(name) and plan.header.undo_of is not None)
+        if not is_known:
+            raise PlanFileError(f"{plan.path}: the plan names a backend {printable(name)}, which no config has")
+        store = open_store(desired.places[name].backend, catalog, plan.header.plan_id)
+        store.write_with(plan.header.policy.s3_put)
+        store.prepare(create=not is_elsewhere(name))
+        if plan.header.undo_of is None:  # what is undone goes back to where it was, whatever becomes of it there
+            refuse_expiring(name, store)
+
+
+@carries_out(Step.LOAD)
+def begin(
+    executor: Executor,
+    plan: PlanFile,
+    digest: str,
+    desired: DesiredState,
+    rows: Callable[[Connection], Iterable[dict[str, Any]]],
+    keep_source: bool,  # noqa: FBT001
+    check: Callable[[Connection, str], None] | None = None,
+) -> Run:
+    """Record a new run by a plan, with all its moves and what was at its destinations before."""
+    configs = {side: config_record(config) for side, config in (("source", desired.source), ("dest", desired.dest))}
+    run = begin_run(executor, plan, digest, rows, configs=configs, keep_source=keep_source, check=check)
+    if plan.header.undo_of is None:
+        dests = {dest for _source, dest in run.backend_pairs()}
+        with run.writing(bulk=True) as connection:
+            executor.catalog.favour_hash_joins(connection)
+            record_in_place(connection, run.run_id, [desired.places[name].address.head for name in dests])
+    return run
+
+
+def config_record(config: Config) -> dict[str, Any]:
+    """Return what a run records of a config: no secret in it, but where each came from (a file, a variable)."""
+    return {
+        "path": str(config.path.absolute()),
+        "fingerprint": config.fingerprint(),
+        "backends": config.describe(),
+        "secrets": config.provenance(),
+    }
+
+
+def checked_rows(plan: PlanFile, desired: DesiredState) -> Iterator[dict[str, Any]]:
+    """Yield the plan's moves as rows of the work table, each worked out again from its row and the configs."""
+    total = 0
+    for move in plan.moves():
+        decision = desired.decide(move.row())
+        planned = move if move.action is None else evolve(move, action=None)
+        if decision != planned:
+            raise PlanFileError(
+                f"{plan.path}: the move of {'/'.join(move.document)} is not what the configs lead to",
+                hint="the plan was changed, or made by another version; make a new one with reconcile plan",
+            )
+        total += 1
+        yield move_row(move, desired.target(move), keep=plan.header.policy.keeps(move.source))
+    for blocker in plan.blockers():
+        yield blocker_row(blocker)
+    if total != plan.header.summary.moves.documents:
+        raise PlanFileError(
+            f"{plan.path}: the plan holds {total} moves, its summary says {plan.header.summary.moves.documents}"
+        )

@@ -1,0 +1,174 @@
+"""Undo a run: by the reverse moves where it switched, else by dropping its copies."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import sqlalchemy as sa
+from attrs import evolve
+from sqlalchemy.engine import Connection
+
+from reconcile.catalog import Catalog
+from reconcile.control import Control, calm_collector
+from reconcile.errors import PlaceChangedError, ReconcileError, UsageError
+from reconcile.planning.desired import DesiredState
+from reconcile.planning.planfile import PlanFile
+from reconcile.running.phases.aliases import remove_markers
+from reconcile.running.phases.context import RunContext
+from reconcile.running.phases.load import begin, make_destinations
+from reconcile.running.phases.options import RunOptions
+from reconcile.running.phases.order import Phases, open_stores
+from reconcile.running.phases.owner_mark import Owner
+from reconcile.running.phases.rehearsal import rehearse
+from reconcile.running.phases.rollback import Dropper
+from reconcile.running.phases.undo_plan import mark_undoing, mark_undone, undo_rows
+from reconcile.running.record import late_requests
+from reconcile.running.record.executor import Executor, executing
+from reconcile.running.record.identity import check_database
+from reconcile.running.record.next_steps import undo_command
+from reconcile.running.record.outcome import UNDONE, Outcome, outcome_of
+from reconcile.running.record.records import RunRecord, find_runs, run_record
+from reconcile.running.record.run import Run, resume_run
+from reconcile.running.record.states import Origin, RunState
+from reconcile.running.record.tables import moves, places, runs
+
+
+def undo(
+    catalog: Catalog,
+    run_id: str,
+    plan: PlanFile | None,
+    desired: DesiredState,
+    options: RunOptions,
+    control: Control,
+) -> Outcome:
+    """Take a run back. ``desired`` leads from where the run moved documents to where they were.
+
+    A run that never switched has its staged copies dropped. Raises a `ReconcileError` as `apply` does.
+    """
+    _refuse_parts_of_undo(plan, options)
+    check_database(catalog, run_record(catalog, run_id))
+    with calm_collector(), executing(catalog, options.lock_wait, control.check) as executor:
+        record = run_record(catalog, run_id)
+        if record.state == RunState.UNDONE:
+            return outcome_of(catalog, run_id, already=UNDONE)
+        refuse_undo_of_undo(record)
+        if record.state in (RunState.STAGING, RunState.UNDOING) and record.switched_at is None:
+            return _drop(executor, record, desired, options, control)
+        if plan is None:  # to drop copies was asked for; while the lock was waited for, rows came to need them
+            raise ReconcileError(
+                f"run {run_id} has switched meanwhile, its documents are moved; nothing was undone",
+                hint=f"{undo_command(record)}    undoes it, if that is still wanted",
+            )
+        make_destinations(catalog, plan, desired)
+        with catalog.snapshot() as connection:
+            for _row in undo_rows(connection, record, plan, desired):
+                pass  # refuses a plan that is not the run's before anything is marked
+        if record.state in (RunState.SWITCHED, RunState.DONE):
+            mark_undoing(executor, record)
+        run = _undo_run(executor, record, plan, desired, options, control)
+        return Phases(run, desired, options, control).execute()
+
+
+def refuse_undo_of_undo(record: RunRecord) -> None:
+    """Raise `ReconcileError` for a run that is an undo itself, and switched."""
+    if record.undo_of is not None and record.state not in (RunState.STAGING, RunState.UNDOING, RunState.UNDONE):
+        raise ReconcileError(
+            f"run {record.run_id} is an undo itself, and it is done", hint="to go forward again, apply the plan again"
+        )
+
+
+def _refuse_parts_of_undo(plan: PlanFile | None, options: RunOptions) -> None:
+    """Raise `UsageError` for what only a plan can be asked for."""
+    if options.refresh:
+        raise UsageError(
+            "--refresh is for plans: an undo takes back what its run did, and nothing else; nothing was done",
+            hint="reconcile undo RUN --with-changes    includes what services wrote since",
+        )
+    if plan is not None and plan.header.policy.with_changes and (options.budget.is_limited or options.stage_only):
+        raise UsageError(
+            "an undo with changes is made anew by each command, and cannot be staged in parts; nothing was done",
+            hint="leave the limits out; --max-rate spares the servers",
+        )
+
+
+def _undo_run(
+    executor: Executor,
+    record: RunRecord,
+    plan: PlanFile,
+    desired: DesiredState,
+    options: RunOptions,
+    control: Control,
+) -> Run:
+    """Resume the undo run that was interrupted, or begin one; an attempt by another plan is dropped."""
+    for attempt in find_runs(executor.catalog, undo_of=record.run_id):
+        if attempt.state == RunState.SWITCHED or (attempt.state == RunState.STAGING and _is_of_plan(attempt, plan)):
+            return resume_run(executor, attempt)
+        if attempt.state in (RunState.STAGING, RunState.UNDOING) and attempt.switched_at is None:
+            _drop(executor, attempt, DesiredState(desired.dest, desired.source), options, control, give_back=False)
+    control.progress.step("loading the plan")
+    rows = partial(undo_rows, record=record, plan=plan, desired=desired)
+    return begin(executor, plan, plan.verify(), desired, rows, keep_source=False)
+
+
+def _is_of_plan(attempt: RunRecord, plan: PlanFile) -> bool:
+    """Tell whether an attempt may be resumed: what services changed since is in no attempt with changes."""
+    return not (attempt.header.policy.with_changes or plan.header.policy.with_changes)
+
+
+def _drop(
+    executor: Executor,
+    record: RunRecord,
+    desired: DesiredState,
+    options: RunOptions,
+    control: Control,
+    *,
+    give_back: bool = True,
+) -> Outcome:
+    """Delete the copies of a run that never switched. One that only its copies are left of stays staged (R1)."""
+    catalog, forward = executor.catalog, DesiredState(desired.dest, desired.source)
+    own = moves.c.origin.in_((Origin.INTENDED, Origin.WRITTEN))
+    stores = open_stores(Run(catalog, record, 0, executor), forward, options, own, create=False)
+    run = resume_run(executor, record)
+    owner = Owner(run, stores)
+    owner.open()
+    with run.writing() as connection:
+        run.update(connection, state=RunState.UNDOING, paused_at=None)  # from here on its own apply refuses
+    rehearse(run, stores)
+    late_requests.wait(catalog, run.run_id, stores, control, options.takeover_wait, late_requests.concerns_sources)
+    dropper = Dropper(RunContext(run, forward, stores, control, options.pipelines), owner)
+    try:
+        dropper.drop()
+    except PlaceChangedError:
+        with run.writing() as connection:
+            run.update(connection, state=RunState.STAGING, phase=None)  # it is still to be applied, and may be
+        raise
+    remove_markers(record.run_id, stores)
+    if not dropper.last:
+        owner.release()
+    with run.writing() as connection:
+        if dropper.last:
+            run.update(connection, state=RunState.STAGING, phase=None)
+        else:
+            owner.forget(connection)
+            mark_undone(connection, record.run_id)
+            if record.undo_of is not None and give_back:
+                _give_back(connection, record.undo_of)
+    outcome = outcome_of(catalog, record.run_id)
+    left = (*dropper.left, *dropper.last)
+    return evolve(outcome, documents=0, left=len(left), not_dropped=left[:20], last_copies=len(dropper.last))
+
+
+def _give_back(connection: Connection, run_id: str) -> None:
+    """Let a run be what it was before an undo of it was begun and taken back; the undo's owner marks replaced its."""
+    without = {"mark_before": places.c.mark, "mark": None}
+    connection.execute(sa.update(places).where(places.c.run_id == run_id, places.c.mark.is_not(None)).values(**without))
+    finished = runs.c.finished_at.is_not(None)
+    others = sa.select(runs.c.run_id).where(
+        runs.c.undo_of == run_id, runs.c.state.in_((RunState.STAGING, RunState.SWITCHED, RunState.UNDOING))
+    )
+    if connection.execute(others).first() is None:
+        connection.execute(
+            sa.update(runs)
+            .where(runs.c.run_id == run_id, runs.c.state == RunState.UNDOING)
+            .values(state=sa.case((finished, RunState.DONE), else_=RunState.SWITCHED))
+        )
