@@ -15,8 +15,9 @@ from reconcile.control import Control
 from reconcile.errors import ReconcileError
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.model import Tally
+from reconcile.running.phases.context import open_stores
 from reconcile.running.phases.options import RunOptions
-from reconcile.running.phases.order import Phases, open_stores
+from reconcile.running.phases.order import Phases
 from reconcile.running.record.details import why_kept
 from reconcile.running.record.executor import Executor, executing, executor_name
 from reconcile.running.record.identity import check_database

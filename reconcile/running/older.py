@@ -11,9 +11,9 @@ import sqlalchemy as sa
 from reconcile.catalog import Catalog
 from reconcile.errors import ReconcileError
 from reconcile.planning.desired import DesiredState
+from reconcile.running.phases.context import open_stores
 from reconcile.running.phases.counterparts import look_at_copies, look_at_sources
 from reconcile.running.phases.options import RunOptions
-from reconcile.running.phases.order import open_stores
 from reconcile.running.record.configs import configs_of
 from reconcile.running.record.records import RunRecord
 from reconcile.running.record.run import Run

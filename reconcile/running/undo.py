@@ -14,10 +14,10 @@ from reconcile.errors import PlaceChangedError, ReconcileError, UsageError
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.planfile import PlanFile
 from reconcile.running.phases.aliases import remove_markers
-from reconcile.running.phases.context import RunContext
+from reconcile.running.phases.context import RunContext, open_stores
 from reconcile.running.phases.load import begin, make_destinations
 from reconcile.running.phases.options import RunOptions
-from reconcile.running.phases.order import Phases, open_stores
+from reconcile.running.phases.order import Phases
 from reconcile.running.phases.owner_mark import Owner
 from reconcile.running.phases.rehearsal import rehearse
 from reconcile.running.phases.rollback import Dropper

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import sqlalchemy as sa
 from attrs import define, frozen
 
 from reconcile.control import Control
 from reconcile.planning.desired import DesiredState
+from reconcile.planning.expiry import refuse_expiring
+from reconcile.planning.places import is_elsewhere
+from reconcile.running.phases.options import RunOptions
 from reconcile.running.record.run import Run
-from reconcile.stores import Store
+from reconcile.stores import Store, open_store
 
 
 @frozen
@@ -56,3 +60,25 @@ class Phase:
     def pipelines(self) -> int:
         """How many batches are in hand at once."""
         return self.context.pipelines
+
+
+def open_stores(
+    run: Run, desired: DesiredState, options: RunOptions, *conditions: sa.ColumnElement[bool], create: bool
+) -> dict[str, Store]:
+    """Open every store that the run's moves name, those that meet the conditions, with the fence of its executor.
+
+    Raises `BackendError` for one that is not usable, `ConfigError` for a destination that does not keep documents.
+    """
+    pairs = run.backend_pairs(*conditions)
+    dests = {dest for _source, dest in pairs}
+    stores = {}
+    for name in sorted(dests | {source for source, _dest in pairs}):
+        store = open_store(desired.places[name].backend, run.catalog, run.run_id, run.executor)
+        store.use(options.workers or store.default_workers)
+        if name in dests:
+            store.write_with(run.record.header.policy.s3_put)
+        store.prepare(create=create and name in dests and not is_elsewhere(name))
+        if create and name in dests and run.record.undo_of is None:
+            refuse_expiring(name, store)
+        stores[name] = store
+    return stores

@@ -22,19 +22,16 @@ from reconcile.errors import (
     LimitReachedError,
     PlanFileError,
     ReconcileError,
-    StageFailedError,
     TooManyFailuresError,
 )
-from reconcile.logs import get_logger, printable
+from reconcile.logs import get_logger
 from reconcile.planning.desired import DesiredState
-from reconcile.planning.expiry import refuse_expiring
-from reconcile.planning.places import is_elsewhere
 from reconcile.planning.planfile import undo_path
 from reconcile.planning.planner import unreadable_with
-from reconcile.planning.render import meaning_of
 from reconcile.running.phases.aliases import remove_markers
 from reconcile.running.phases.clean import NOT_INTACT, Cleaner
-from reconcile.running.phases.context import RunContext
+from reconcile.running.phases.context import RunContext, open_stores
+from reconcile.running.phases.failures import stage_failed
 from reconcile.running.phases.options import RunOptions
 from reconcile.running.phases.owner_mark import Owner
 from reconcile.running.phases.refresh import Refresher
@@ -45,7 +42,6 @@ from reconcile.running.phases.steps import Step, carries_out
 from reconcile.running.phases.switch import Switcher, last_signs, wait_for_quiet
 from reconcile.running.phases.undo_plan import mark_undone, write_undo_plan
 from reconcile.running.record import late_requests
-from reconcile.running.record.next_steps import plan_again
 from reconcile.running.record.outcome import Outcome, outcome_of
 from reconcile.running.record.records import find_runs
 from reconcile.running.record.run import Run
@@ -53,10 +49,10 @@ from reconcile.running.record.samples import Sampled
 from reconcile.running.record.states import MoveState, Origin, RunState
 from reconcile.running.record.tables import moves, work_move
 from reconcile.secret import scrub
-from reconcile.stores import Store, open_store
+from reconcile.stores import Store
 from reconcile.wording import count, time_text
 
-_SHOWN, _SHOWN_OF_A_REASON = 20, 5
+_SHOWN = 20
 _FEWER = "fix the cause and run the same command again, or give a larger --max-failures to try the others"
 
 log = get_logger()
@@ -169,7 +165,7 @@ class Phases:
         try:
             yield
         except TooManyFailuresError as error:
-            raise self._stage_failed(f"{error.message}: staging stopped", hint=_FEWER) from None
+            raise stage_failed(self.run, f"{error.message}: staging stopped", hint=_FEWER) from None
 
     def _stager(self) -> Stager:
         return Stager(self._context, self._limits(), self._owner.may_overwrite)
@@ -270,7 +266,7 @@ class Phases:
             with self.catalog.read() as connection:
                 raise rows_changed(self.run, connection)
         if MoveState.FAILED in counts and not (self.options.leave_failed and not self.options.stage_only):
-            raise self._stage_failed(f"{count(counts[MoveState.FAILED][0])} could not be staged")
+            raise stage_failed(self.run, f"{count(counts[MoveState.FAILED][0])} could not be staged")
         with self.run.writing() as connection:
             self.run.update(connection, staged_at=database_now(connection))
 
@@ -286,50 +282,6 @@ class Phases:
             options.budget,
             RateLimit(options.max_rate),
         )
-
-    def _stage_failed(self, what: str, hint: str | None = None) -> StageFailedError:
-        staged = self.run.counts().get(MoveState.STAGED, (0, 0))[0]
-        lines = list(self._failed_by_reason())
-        if hint is None and self._is_occupied():
-            hint = (
-                "content that no catalog row refers to is replaced by a plan made with"
-                f" --overwrite, and what is staged is adopted:\n{plan_again(self.run.record.header, overwrite=True)}\n"
-                "or give --leave-failed to switch the others"
-            )
-        return StageFailedError(
-            f"{what}, so nothing was switched ({staged:,} are staged and stay so):\n" + "\n".join(lines),
-            hint=hint or "fix the cause and run the same command again, or give --leave-failed to switch the others",
-        )
-
-    def _failed_by_reason(self) -> Iterator[str]:
-        """Yield each reason once, with how many documents failed for it and the first of them."""
-        works = self.run.named(MoveState.FAILED, _SHOWN)
-        failed = sa.and_(moves.c.run_id == self.run.run_id, moves.c.state == MoveState.FAILED)
-        number = sa.func.count()
-        query = sa.select(moves.c.reason, number).where(failed).group_by(moves.c.reason).order_by(number.desc())
-        with self.catalog.read() as connection:
-            counts = connection.execute(query).all()
-        for reason, documents in counts:
-            named = [work for work in works if work.reason == reason][:_SHOWN_OF_A_REASON]
-            if documents > 1:
-                yield f"  {reason}: {count(documents)}: {meaning_of(reason or '')}"
-            for work in named:
-                name, detail = printable("/".join(work.move.document)), printable(work.detail or "")
-                yield f"    {name}: {detail}" if documents > 1 else f"  {name}: {reason}: {detail}"
-            if documents > len(named):
-                yield f"    and {documents - len(named):,} more: {command_line('status', self.run.run_id)}"
-
-    def _is_occupied(self) -> bool:
-        """Tell whether other content at a destination is in the way of a plan that may be made anew."""
-        if self.run.record.undo_of is not None or self.run.record.header.policy.overwrite:
-            return False
-        occupied = sa.select(moves.c.seq).where(
-            moves.c.run_id == self.run.run_id,
-            moves.c.state == MoveState.FAILED,
-            moves.c.reason == "destination_occupied",
-        )
-        with self.catalog.read() as connection:
-            return connection.execute(occupied.limit(1)).first() is not None
 
     def _undo_path(self) -> Path:
         return self.options.undo_out or undo_path(Path(self.run.record.plan_path))
@@ -381,25 +333,3 @@ class Phases:
 
 def _nothing() -> None:
     """Watch nothing."""
-
-
-def open_stores(
-    run: Run, desired: DesiredState, options: RunOptions, *conditions: sa.ColumnElement[bool], create: bool
-) -> dict[str, Store]:
-    """Open every store that the run's moves name, those that meet the conditions, with the fence of its executor.
-
-    Raises `BackendError` for one that is not usable, `ConfigError` for a destination that does not keep documents.
-    """
-    pairs = run.backend_pairs(*conditions)
-    dests = {dest for _source, dest in pairs}
-    stores = {}
-    for name in sorted(dests | {source for source, _dest in pairs}):
-        store = open_store(desired.places[name].backend, run.catalog, run.run_id, run.executor)
-        store.use(options.workers or store.default_workers)
-        if name in dests:
-            store.write_with(run.record.header.policy.s3_put)
-        store.prepare(create=create and name in dests and not is_elsewhere(name))
-        if create and name in dests and run.record.undo_of is None:
-            refuse_expiring(name, store)
-        stores[name] = store
-    return stores
