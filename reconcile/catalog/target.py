@@ -35,10 +35,11 @@ _ENCODE = "percent-encode special characters of user and password: %40 for @, %2
 class DatabaseOptions:
     """How to connect. ``timeout`` and ``connect_timeout`` are in seconds; ``timeout`` bounds short statements.
 
-    Without ``connect_timeout`` the URL's or the config's counts.
+    Without ``connect_timeout`` the URL's or the config's counts. ``password`` wins over the one of either.
     """
 
     url: Secret | None = None
+    password: Secret | None = None
     ssl: bool = False
     retries: int = 3
     timeout: int = 30
@@ -83,7 +84,10 @@ def target_of(options: DatabaseOptions, config: Config | None) -> Target:
         )
     if target.sqlite is not None:
         return target
-    return evolve(target, arguments=_complete(target, options, settings))
+    target = evolve(target, arguments=_complete(target, options, settings))
+    if options.password is None:
+        return target
+    return evolve(target, config=None, arguments=target.arguments | {"password": options.password.reveal()})
 
 
 def _complete(target: Target, options: DatabaseOptions, settings: DatabaseSettings | None) -> dict[str, Any]:

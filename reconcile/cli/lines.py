@@ -43,7 +43,7 @@ def _with_database(lines: Iterable[str]) -> Iterator[str]:
     for line in lines:
         has_command = has_command or _ON_THE_DATABASE.search(line) is not None
         yield line
-    if has_command and any(re.match(r"--db-connect(=|$)", word) for word in sys.argv):
+    if has_command and any(re.match(r"--db-connect(-file)?(=|$)", word) for word in sys.argv):
         yield f"{' ' * 8}with --db-connect again, or once for all: export RECONCILE_DB_CONNECT=URL"
 
 

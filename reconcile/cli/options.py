@@ -11,6 +11,8 @@ import click
 from reconcile.catalog import DatabaseOptions
 from reconcile.cli.option import PATH, option
 from reconcile.cli.values import DURATION, SHARE, SIZE, TIME_OF_DAY
+from reconcile.config.text import read_secret
+from reconcile.errors import UsageError
 from reconcile.running.phases.budget import Budget
 from reconcile.secret import Secret
 
@@ -43,6 +45,12 @@ def database_options(command: F) -> F:
                 help="Database of the catalog. A URL here shows its password in the process list: prefer the"
                 " environment, and PGPASSFILE.  [default: credentials.database of the source config]",
             ),
+            option(
+                "--db-connect-file",
+                type=PATH,
+                help="A file that holds the URL instead, such as a secret that is mounted.",
+            ),
+            option("--db-password-file", type=PATH, help="A file that holds the database's password."),
             option("--db-use-ssl", is_flag=True, help="Require TLS to the database."),
             option(
                 "--db-retries",
@@ -74,9 +82,13 @@ def database_options(command: F) -> F:
 
 def database_of(options: dict[str, Any]) -> DatabaseOptions:
     """Take the database options out of a verb's keyword arguments."""
-    url = options.pop("db_connect")
+    url, file, password = (options.pop(name) for name in ("db_connect", "db_connect_file", "db_password_file"))
+    if url and file:
+        raise UsageError("--db-connect and --db-connect-file are both given: which of them names the database?")
+    url = read_secret(file) if file else url
     return DatabaseOptions(
         url=Secret(url, remembered=False) if url else None,
+        password=Secret(read_secret(password)) if password else None,
         ssl=options.pop("db_use_ssl"),
         retries=options.pop("db_retries"),
         timeout=options.pop("db_timeout"),

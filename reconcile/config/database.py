@@ -113,4 +113,5 @@ def settings_of(path: Path, document: dict[str, Any]) -> DatabaseSettings | None
 
 def read_again(path: Path) -> DatabaseSettings | None:
     """Read the section anew: a password that lives for minutes has been replaced since. Raises `ConfigError`."""
-    return settings_of(path, parse(path, read_text(path), Variables.gather()))
+    raw = read_text(path)
+    return settings_of(path, parse(path, raw, Variables.gather(raw)))

@@ -35,7 +35,8 @@ def load_config(path: Path | str, *, destination: bool = False) -> Config:
     raised by whoever needs it.
     """
     path = Path(path)
-    raw, variables = read_text(path), Variables.gather()
+    raw = read_text(path)
+    variables = Variables.gather(raw)
     document = parse(path, raw, variables)
     catalog = _catalog_section(path, document)
     sections = _sections(catalog)

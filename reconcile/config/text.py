@@ -30,23 +30,30 @@ _REFERENCE = re.compile(r"\$\{(" + _PREFIX + r"[^{}]*)\}")
 class Variables:
     """What ``${NAME}`` stands for: names and values in the order in which the services replace them.
 
-    ``env_file`` is the file that ``ANCHORE_ENV_FILE`` names, ``from_file`` are the names that only it gives.
+    ``env_file`` is the file that ``ANCHORE_ENV_FILE`` names, ``from_file`` are the names that only it gives,
+    ``mounted`` those whose values are in files of their own.
     """
 
     values: dict[str, str]
     env_file: str = ""
     from_file: frozenset[str] = frozenset()
+    mounted: frozenset[str] = frozenset()
 
     @classmethod
-    def gather(cls) -> Variables:
+    def gather(cls, text: str) -> Variables:
         """Return the variables of the file that ``ANCHORE_ENV_FILE`` names and of the environment, which wins.
 
-        Raises `ConfigError` for a file that is there and cannot be read.
+        Where ``text`` refers to ``${NAME}``, which is not set, and ``NAME_FILE`` is, that file holds the value: a
+        secret that is mounted. The services do not know this; it spares an environment with secrets in it. Raises
+        `ConfigError` for a file that is there and cannot be read, and for a mounted one that is not there.
         """
         env_file = os.environ.get("ANCHORE_ENV_FILE", "")
         filed = dict(_assignments(Path(env_file))) if env_file else {}
         given = {name: value for name, value in os.environ.items() if name.startswith(_PREFIX)}
-        return cls(filed | given, env_file, frozenset(filed) - frozenset(given))
+        values = filed | given
+        names = {name: f"{name}_FILE" for name in _REFERENCE.findall(text) if name not in values}
+        mounted = {name: read_secret(Path(values[file])) for name, file in names.items() if file in values}
+        return cls(values | mounted, env_file, frozenset(filed) - frozenset(given), frozenset(mounted))
 
     def put_into(self, text: str) -> str:
         """Return the text with each variable replaced, one after the other: a value may name a later one."""
@@ -56,6 +63,8 @@ class Variables:
 
     def origin(self, name: str) -> str:
         """Say where a variable's value comes from."""
+        if name in self.mounted:
+            return f"variable {name}_FILE"
         return f"variable {name} of {self.env_file}" if name in self.from_file else f"variable {name}"
 
 
@@ -106,6 +115,17 @@ def read_text(path: Path) -> str:
         raise ConfigError(
             f"{path}: cannot be read: {error.strerror}",
             hint="name the services' config.yaml, and a user who may read it",
+        ) from None
+
+
+def read_secret(path: Path) -> str:
+    """Return what a file of one secret holds, without the end of its line. Raises `ConfigError`."""
+    try:
+        return path.read_text(encoding="utf-8").removesuffix("\n").removesuffix("\r")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise ConfigError(
+            f"{path}: the file of a secret cannot be read: {reason}", hint="is the secret mounted there, and readable?"
         ) from None
 
 
@@ -185,7 +205,8 @@ def require_set(place: str, value: object) -> None:
         names = f"environment variable{'' if is_one else 's'} {', '.join(missing)} {'is' if is_one else 'are'}"
         raise ConfigError(
             f"{place}: {names} not set, and this value refers to {'it' if is_one else 'them'}",
-            hint=f"export {missing[0]}=..., or name a file of NAME=value lines in ANCHORE_ENV_FILE",
+            hint=f"export {missing[0]}=..., or {missing[0]}_FILE=FILE with a file that holds it; or name a file of"
+            " NAME=value lines in ANCHORE_ENV_FILE",
         )
 
 
