@@ -31,7 +31,12 @@ def to_html(page: Page) -> Iterator[str]:
     """Yield the file piece by piece."""
     style, script = embedded("page.css"), embedded("page.js")
     environment = Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined, finalize=_printed
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=StrictUndefined,
+        finalize=_printed,
     )
     environment.filters |= {"cell": _cell, "json": _json, "about": _about, "plot": lambda of: _markup(plot(of))}
     diagram = Diagram(page.bands, page.places)
