@@ -65,3 +65,9 @@ def is_elsewhere(name: str) -> bool:
 def role_of(name: str) -> str:
     """Return the section of the config by which a place is read, ``object_store``; or which of the catalog's tables."""
     return name.partition(".")[2].partition(_AT)[0]
+
+
+def other_side(name: str) -> str:
+    """Return what an undo calls a place: source and destination change sides, the catalog's tables have none."""
+    side, _dot, role = name.partition(".")
+    return {"source": "dest", "dest": "source"}.get(side, side) + "." + role

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from reconcile import verbs
 from reconcile.errors import StageFailedError, StaleError
+from reconcile.secret import Secret
 from tests.archives import md5
 from tests.cli.desk import last_run
 from tests.cli.runner import here
@@ -110,3 +112,22 @@ def test_what_another_zlib_would_encode_otherwise_is_not_restored(
     assert world.tables()["archive_metadata"] == switched["archive_metadata"]
     world.undo("p2.undo.json")
     assert world.tables() == packed
+
+
+def test_what_was_in_a_table_that_no_config_named_goes_back_there(world: World) -> None:
+    """R5, where the plan was made with the new config on both sides: killed in between, given up, and undone."""
+    world.fill(12)
+    config = world.config("config", localfs(world.folder / "archive"))
+    before, documents = world.tables(), world.read(world.config("first", DB))
+    world.apply(world.plan(config, config))
+    assert {url.partition(":")[0] for url in world.urls()} == {"file"}
+    assert world.read(config) == documents
+    world.undo()
+    assert world.tables() == before
+    world.apply("p.json", stage_only=True)
+    with verbs.opened(verbs.DatabaseOptions(url=Secret(world.url))) as catalog:
+        record = verbs.last_run(catalog)
+        assert record is not None
+        verbs.carry_out(catalog, verbs.undo_plan_of(catalog, record.run_id, None, None))
+    assert world.tables() == before
+    assert not [path for path in (world.folder / "archive").rglob("*") if path.is_file()]

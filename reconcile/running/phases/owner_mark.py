@@ -24,6 +24,7 @@ from reconcile.errors import (
     TransientError,
 )
 from reconcile.logs import get_logger, printable
+from reconcile.planning.places import other_side
 from reconcile.running.record.executor import executor_name
 from reconcile.running.record.identity import database_record, database_text, same_database
 from reconcile.running.record.next_steps import rebind_command
@@ -296,9 +297,7 @@ class Owner:
             undone = self.run.record.undo_of
             if undone is None:
                 return own
-            other = {"source": "dest", "dest": "source"}
-            found = self._rows(connection, undone)
-            return {f"{other[n.partition('.')[0]]}.{n.partition('.')[2]}": row for n, row in found.items()} | own
+            return {other_side(name): row for name, row in self._rows(connection, undone).items()} | own
 
     @staticmethod
     def _rows(connection: sa.Connection, run_id: str) -> dict[str, Any]:

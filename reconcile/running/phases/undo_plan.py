@@ -31,6 +31,7 @@ from reconcile.planning.model import (
     Summary,
     Tally,
 )
+from reconcile.planning.places import other_side
 from reconcile.planning.planfile import PlanFile, new_plan
 from reconcile.planning.summary import Counts
 from reconcile.running.record.executor import Executor
@@ -52,8 +53,8 @@ def reverse(work: WorkMove) -> Move:
     return Move(
         *move.document,
         move.documentName,
-        _other_side(move.dest),
-        _other_side(move.source),
+        other_side(move.dest),
+        other_side(move.source),
         Before(
             move.after.content_url,
             work.after_is_compressed,
@@ -67,11 +68,6 @@ def reverse(work: WorkMove) -> Move:
             Pinned(before.is_compressed, before.digest, before.size),
         ),
     )
-
-
-def _other_side(place: str) -> str:
-    side, _dot, role = place.partition(".")
-    return {"source": "dest", "dest": "source"}.get(side, side) + "." + role
 
 
 def staged_moves(connection: Connection, record: RunRecord) -> Iterator[WorkMove]:
