@@ -52,7 +52,7 @@ _ELSEWHERE = {
 
 
 _THE_SAME = re.compile(r"\bsame command\b(?! with --)")
-_CREDENTIALS = re.compile(r"://[^/\s]*@|--serve-token")
+_CREDENTIALS = re.compile(r"://|--serve-token")  # a password may stand anywhere in a URL, its query included
 _DRY_RUN = ("--dry-run", "--dryrun", "--check", "--what-if", "--noop")
 
 _EPILOG = "Every option can be given by environment: RECONCILE_DB_CONNECT, or for one verb RECONCILE_APPLY_DB_CONNECT."

@@ -334,10 +334,11 @@ def test_the_same_command_is_printed_but_never_a_credential(lite: World) -> None
     said = here("apply", "p.json", "--yes", "--limit", "2", cwd=lite.folder).err
     assert "next: the same command resumes" in said
     assert "\n        reconcile apply p.json --yes --limit 2\n" in said
-    there = "postgresql://anchore:open-sesame@127.0.0.1:1/anchore"
-    said = here("apply", "p.json", "--yes", "--db-connect", there, cwd=lite.folder, RECONCILE_DB_RETRIES="1").err
-    assert "error: " in said
-    assert ("open-sesame" in said, "--db-connect postgresql" in said) == (False, False)
+    for there in ("anchore:open-sesame@127.0.0.1:1/anchore", "127.0.0.1:1/anchore?user=a&password=open-sesame%21"):
+        url = f"postgresql://{there}"
+        said = here("apply", "p.json", "--yes", "--db-connect", url, cwd=lite.folder, RECONCILE_DB_RETRIES="1").err
+        assert "error: " in said
+        assert ("open-sesame" in said, "--db-connect postgresql" in said) == (False, False)
 
 
 def test_commands_say_that_they_need_the_database_that_was_typed(lite: World) -> None:
