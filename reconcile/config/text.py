@@ -45,14 +45,15 @@ class Variables:
 
         Where ``text`` refers to ``${NAME}``, which is not set, and ``NAME_FILE`` is, that file holds the value: a
         secret that is mounted. The services do not know this; it spares an environment with secrets in it. Raises
-        `ConfigError` for a file that is there and cannot be read, and for a mounted one that is not there.
+        `ConfigError` for a file that is there and cannot be read.
         """
         env_file = os.environ.get("ANCHORE_ENV_FILE", "")
         filed = dict(_assignments(Path(env_file))) if env_file else {}
         given = {name: value for name, value in os.environ.items() if name.startswith(_PREFIX)}
         values = filed | given
         names = {name: f"{name}_FILE" for name in _REFERENCE.findall(text) if name not in values}
-        mounted = {name: read_secret(Path(values[file])) for name, file in names.items() if file in values}
+        files = {name: Path(values[file]) for name, file in names.items() if file in values}
+        mounted = {name: read_secret(file) for name, file in files.items() if file.exists()}
         return cls(values | mounted, env_file, frozenset(filed) - frozenset(given), frozenset(mounted))
 
     def put_into(self, text: str) -> str:
@@ -202,10 +203,13 @@ def require_set(place: str, value: object) -> None:
     missing = references(value)
     if missing:
         is_one = len(missing) == 1
+        file = os.environ.get(f"{missing[0]}_FILE")
         names = f"environment variable{'' if is_one else 's'} {', '.join(missing)} {'is' if is_one else 'are'}"
         raise ConfigError(
             f"{place}: {names} not set, and this value refers to {'it' if is_one else 'them'}",
-            hint=f"export {missing[0]}=..., or {missing[0]}_FILE=FILE with a file that holds it; or name a file of"
+            hint=f"{file}, which {missing[0]}_FILE names, is not there: is the secret mounted?"
+            if file
+            else f"export {missing[0]}=..., or {missing[0]}_FILE=FILE with a file that holds it; or name a file of"
             " NAME=value lines in ANCHORE_ENV_FILE",
         )
 

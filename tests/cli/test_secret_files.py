@@ -58,9 +58,12 @@ def test_what_a_config_refers_to(mounted: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_file_that_is_not_mounted_is_named(mounted: Path) -> None:
     (mounted.parent / "SECRET").unlink()
-    with pytest.raises(ConfigError, match=r"SECRET: the file of a secret cannot be read: No such file") as error:
+    with pytest.raises(ConfigError, match=r"environment variable ANCHORE_SECRET is not set") as error:
         load_config(mounted)
-    assert error.value.hint == "is the secret mounted there, and readable?"
+    file = mounted.parent / "SECRET"
+    assert error.value.hint == f"{file}, which ANCHORE_SECRET_FILE names, is not there: is the secret mounted?"
+    mounted.write_text(CONFIG.replace("${ANCHORE_SECRET}", "written down") + "# not ${ANCHORE_SECRET}\n")
+    assert load_config(mounted).object_store.settings["secret_key"].reveal() == "written down"  # nothing reads it
 
 
 def test_the_password_alone_wins_over_the_one_that_is_written_down(mounted: Path) -> None:
