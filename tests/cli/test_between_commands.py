@@ -115,7 +115,7 @@ def test_the_plan_of_a_forgotten_run_begins_none(lite: World) -> None:
     run(lite, "forget", last_run(lite), "--source", "config.yaml", "--yes")
     done = run(lite, "apply", "p.json", "--yes")
     assert done.code == 4
-    assert "none of the plan's 6 rows is as the plan saw it; nothing was changed" in done.err
+    assert "none of the plan's 6 rows is as the plan saw it; no run was begun" in done.err
     assert "document not staged" not in done.err
     assert "no run is recorded" in run(lite, "runs", "--source", "config.yaml").out
     assert lite.tables() == tables
@@ -137,6 +137,27 @@ def test_an_undo_that_was_begun_can_be_given_up(lite: World) -> None:
     report = "".join(rendered_report(verbs.report(run_id=given_up, source=lite.folder / "config.yaml"), "markdown"))
     assert f"run {run_id} is as it was" in report
     assert verbs.report(run_id=run_id, source=lite.folder / "config.yaml").undone_by == []
+
+
+def test_an_undo_that_met_changes_takes_them_along(lite: World) -> None:
+    """By the command that the refusal prints, and status too: the configs where they are by now, not as planned."""
+    lite.apply(planned(lite))
+    run_id = last_run(lite)
+    shutil.copy(lite.folder / "config.yaml", lite.folder / "config.old.yaml")
+    shutil.copy(lite.folder / "dest.yaml", lite.folder / "config.yaml")
+    lite.sql("""UPDATE archive_metadata SET last_updated = 5 WHERE "archiveId" = 'sha256:0002'""")
+    sides = ("--source", "config.yaml", "--dest", "config.old.yaml")
+    refused = run(lite, "undo", run_id, *sides, "--yes")
+    assert refused.code == 4, refused.all
+    wanted = (
+        f"reconcile undo {run_id} --with-changes --source {lite.folder}/dest.yaml --dest {lite.folder}/config.old.yaml"
+    )
+    words = set(wanted.split())
+    for said in (refused.err, status(lite)):
+        (command,) = (line for line in said.splitlines() if "--with-changes" in line)
+        assert words <= set(command.split())
+    assert run(lite, "undo", run_id, "--with-changes", *sides, "--yes").code == 0
+    assert {url.partition(":")[0] for url in lite.urls()} == {"db"}
 
 
 def test_the_report_of_an_undone_run_does_not_say_that_its_sources_are_gone(lite: World) -> None:

@@ -8,12 +8,12 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from reconcile.catalog.tables import archive_metadata
-from reconcile.commands import command_line, undo_run
+from reconcile.commands import command_line
 from reconcile.errors import StaleError
 from reconcile.logs import printable
 from reconcile.planning.model import PlanHeader
 from reconcile.planning.planfile import PlanFile
-from reconcile.running.record.next_steps import apply_command, plan_again
+from reconcile.running.record.next_steps import apply_command, plan_again, undo_command
 from reconcile.running.record.run import Run
 from reconcile.running.record.states import MoveState
 from reconcile.running.record.tables import as_before, moves, same_row
@@ -23,14 +23,17 @@ _SHOWN = 20
 _STAGED = (MoveState.STAGED, MoveState.CHANGED)
 
 
-def changed_rows(connection: Connection, run_id: str, states: Sequence[MoveState] = _STAGED) -> list[str]:
-    """Return a line for each row that is no longer as the plan saw it, of moves in these states."""
+def changed_rows(
+    connection: Connection, run_id: str, states: Sequence[MoveState] = _STAGED, most: int | None = None
+) -> list[str]:
+    """Return a line for each row that is no longer as the plan saw it, or so many, of moves in these states."""
     otherwise = sa.or_(archive_metadata.c.userId.is_(None), ~as_before(archive_metadata))
     query = (
         sa.select(moves, archive_metadata.c.content_url, archive_metadata.c.digest, archive_metadata.c.last_updated)
         .outerjoin(archive_metadata, same_row(archive_metadata))
         .where(moves.c.run_id == run_id, moves.c.state.in_(states), otherwise)
         .order_by(moves.c.seq)
+        .limit(most)
     )
     lines = []
     for row in connection.execute(query):
@@ -75,24 +78,25 @@ def refuse_overtaken(connection: Connection, run_id: str, plan: PlanFile) -> Non
     mine = moves.c.run_id == run_id, moves.c.state == MoveState.PLANNED
     some = sa.select(moves.c.seq).select_from(joined).where(*mine, as_before(archive_metadata)).limit(1)
     if connection.execute(some).first() is None:
-        lines = changed_rows(connection, run_id, (MoveState.PLANNED,))
+        rows = plan.header.summary.moves.documents
+        lines = changed_rows(connection, run_id, (MoveState.PLANNED,), _SHOWN)
         raise StaleError(
-            f"none of the plan's {count(len(lines), 'row')} is as the plan saw it; nothing was changed:\n"
-            + _first(lines),
+            f"none of the plan's {count(rows, 'row')} is as the plan saw it; no run was begun:\n{_first(lines, rows)}",
             hint=_refresh_or_plan(command_line("apply", plan.path, refresh=True), plan.header),
         )
 
 
-def _first(lines: list[str]) -> str:
-    more = [f"and {len(lines) - _SHOWN:,} more"] if len(lines) > _SHOWN else []
+def _first(lines: list[str], rows: int | None = None) -> str:
+    """Return the first lines, and how many more there are, of so many ``rows`` or of all the lines."""
+    left = (len(lines) if rows is None else rows) - _SHOWN
+    more = [f"and {left:,} more"] if left > 0 else []
     return "\n".join(f"  {line}" for line in [*lines[:_SHOWN], *more])
 
 
 def _include_them(run: Run) -> str:
     record, header = run.record, run.record.header
     if record.undo_of is not None:
-        command = undo_run(record.undo_of, header.source.path, header.dest.path, with_changes=True)
-        return f"{command}    includes them as they are now"
+        return f"{undo_command(record, record.undo_of, with_changes=True)}    includes them as they are now"
     return _refresh_or_plan(apply_command(record, refresh=True), header)
 
 

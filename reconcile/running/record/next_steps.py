@@ -45,7 +45,10 @@ def watch_step(record: RunRecord) -> str:
 def _steps(record: RunRecord, documents: dict[str, Tally]) -> Iterator[tuple[str, str]]:
     is_undo, undo = record.undo_of is not None, undo_command(record, record.undo_of)
     if is_undo and record.state in (RunState.STAGING, RunState.SWITCHED):
-        yield undo, "resumes it"
+        if MoveState.CHANGED in documents:
+            yield undo_command(record, record.undo_of, with_changes=True), "takes along what services wrote since"
+        else:
+            yield undo, "resumes it"
         if record.state == RunState.STAGING:
             yield undo_command(record), "gives it up: the copies that it made are dropped"
     elif record.state == RunState.STAGING:
@@ -122,10 +125,10 @@ def rebind_command(record: RunRecord) -> str:
     return command_line("rebind", record.run_id, source=source, dest=dest)
 
 
-def undo_command(record: RunRecord, run_id: str | None = None) -> str:
+def undo_command(record: RunRecord, run_id: str | None = None, **options: bool) -> str:
     """Return the command that takes a run back, or with ``run_id`` goes on with an undo of that one."""
     source, dest = _paths(record)
-    return undo_run(run_id, source, dest) if run_id else undo_run(record.run_id, dest, source)
+    return undo_run(run_id, source, dest, **options) if run_id else undo_run(record.run_id, dest, source, **options)
 
 
 def _paths(record: RunRecord) -> tuple[str, str]:
