@@ -107,7 +107,7 @@ def check(catalog: Catalog, config: Config, control: Control, *, only_archive: b
             )
         backends = (config.analysis_archive,)
     reports = [_check_backend(catalog, backend, control) for backend in backends]
-    return CheckReport(config, reports, report(catalog))
+    return CheckReport(config, reports, report(catalog, sorted({backend.driver for backend in backends})))
 
 
 def _check_backend(catalog: Catalog, backend: Backend, control: Control) -> BackendReport:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import sqlalchemy as sa
@@ -9,7 +10,8 @@ from attrs import frozen
 
 from reconcile.catalog import Catalog
 from reconcile.catalog.failures import translated
-from reconcile.catalog.tables import VENDOR, archive_metadata
+from reconcile.catalog.rights import CONTENT, lacking
+from reconcile.catalog.tables import CONTENT_TABLES, VENDOR, archive_metadata
 from reconcile.config.drivers import DRIVERS
 
 _VERSIONS = ("service_version", "db_version")  # columns of the vendor's own table of versions
@@ -39,7 +41,10 @@ class Group:
 
 @frozen
 class CatalogReport:
-    """The catalog as it is. ``versions`` are the vendor's, None where its database tells none."""
+    """The catalog as it is. ``versions`` are the vendor's, None where its database tells none.
+
+    ``lacks`` are privileges that the database role needs and has not, and ``grants`` the statements that give them.
+    """
 
     ok: bool
     database: dict[str, Any]
@@ -50,10 +55,13 @@ class CatalogReport:
     without_content_url: int
     without_digest: int
     groups: list[Group]
+    role: str | None
+    lacks: list[str]
+    grants: str | None
 
 
-def report(catalog: Catalog) -> CatalogReport:
-    """Look at the catalog. Raises `CatalogError`."""
+def report(catalog: Catalog, drivers: Iterable[str] = ()) -> CatalogReport:
+    """Look at the catalog, and at what the role may do there with these drivers' tables. Raises `CatalogError`."""
     with translated():
         inspector = sa.inspect(catalog.engine)
         there = set(inspector.get_table_names())
@@ -64,8 +72,10 @@ def report(catalog: Catalog) -> CatalogReport:
         }
     tables = {name: _table(table, columns.get(name)) for name, table in VENDOR.tables.items()}
     groups = _groups(catalog) if not tables[archive_metadata.name].missing else []
+    with catalog.read() as connection:
+        lacks = lacking(connection, [(CONTENT_TABLES[name], CONTENT) for name in drivers if name in CONTENT_TABLES])
     return CatalogReport(
-        ok=not any(table.missing for table in tables.values()),
+        ok=not lacks and not any(table.missing for table in tables.values()),
         database=catalog.identity,
         versions=_versions(catalog, columns.get(_VERSIONS_TABLE, [])),
         tables=tables,
@@ -74,6 +84,9 @@ def report(catalog: Catalog) -> CatalogReport:
         without_content_url=sum(group.without_content_url for group in groups),
         without_digest=sum(group.without_digest for group in groups),
         groups=groups,
+        role=lacks.role or None,
+        lacks=[f"{privileges} on {target}" for privileges, target in lacks.missing],
+        grants=lacks.grants or None,
     )
 
 

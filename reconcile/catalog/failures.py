@@ -92,12 +92,22 @@ def _explain(error: DBAPIError) -> CatalogError:
         return CatalogError(f"the database refused a statement: {line}")
     target = line.rpartition(" ")[2].strip('"')
     if "sequence" in line:
-        grant = f"GRANT USAGE ON SEQUENCE {target} TO <the role you connect as>"
+        privileges, target = "USAGE", f"SEQUENCE {target}"
     elif "schema" in line:
-        grant = f"GRANT CREATE, USAGE ON SCHEMA {target} TO <the role you connect as>"
+        privileges, target = "CREATE, USAGE", f"SCHEMA {target}"
     else:
-        grant = f"GRANT SELECT, INSERT, UPDATE, DELETE ON {target} TO <the role you connect as>"
+        statement = (error.statement or "").lstrip().upper()
+        only_reads = statement.startswith("SELECT") and " FOR " not in statement
+        privileges = "SELECT" if only_reads else "SELECT, INSERT, UPDATE, DELETE"
+    grant = f"GRANT {privileges} ON {target} TO {_role(error)}"
     return MissingPrivilegeError(f"the database role lacks a privilege: {line}", hint=f"have the owner run: {grant};")
+
+
+def _role(error: DBAPIError) -> str:
+    """Return the role that the refused statement ran as."""
+    cursor = getattr(error.orig, "cursor", None)
+    user = None if cursor is None else cursor.connection.info.user
+    return f'"{user}"' if user else "<the role you connect as>"
 
 
 def may_pass(error: Exception) -> bool:

@@ -54,8 +54,10 @@ def _failures(report: CheckReport) -> Iterator[str]:
         names = [step.name for step in backend.steps if not step.ok]
         if names:
             yield f"{backend.backend.role} ({', '.join(names)})"
-    if not report.catalog.ok:
+    if any(table.missing for table in report.catalog.tables.values()):
         yield "catalog (columns are missing)"
+    if report.catalog.lacks:
+        yield "catalog (privileges are missing)"
 
 
 def _lines(report: CheckReport) -> Iterator[str]:
@@ -107,6 +109,9 @@ def _catalog(report: CatalogReport) -> Iterator[str]:
     for name, table in report.tables.items():
         if table.missing:
             yield f"  FAILED   table {name} lacks the columns {', '.join(table.missing)}"
+    if report.lacks:
+        yield f"  FAILED   the role {report.role} lacks privileges: {'; '.join(report.lacks)}"
+        yield f"           next: have the owner of the tables run: {report.grants}"
     absent = [name for name, table in report.tables.items() if not table.there]
     known = f"{len(report.tables) - len(absent)} of {len(report.tables)}"
     yield f"  tables   {known} of the vendor's are there" + (f"; not {', '.join(absent)}" if absent else "")

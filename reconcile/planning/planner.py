@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection
 
 from reconcile._version import __version__
 from reconcile.catalog import Catalog, DatabaseOptions, Scope, connect
+from reconcile.catalog.rights import lacking
 from reconcile.catalog.rows import count_elsewhere, names_in_use, stream_rows
 from reconcile.catalog.services import database_now
 from reconcile.commands import command_line
@@ -40,6 +41,7 @@ from reconcile.planning.planfile import PlanFile, PlanWriter, new_plan, open_pla
 from reconcile.planning.probe import Prober
 from reconcile.planning.rates import Rates
 from reconcile.planning.reach import Reach
+from reconcile.planning.rights import rights_of
 from reconcile.planning.summary import Counts, notes
 from reconcile.stores.addresses import Document
 
@@ -131,6 +133,7 @@ def make_plan(
             reach = Reach(catalog, desired)
             progress.step("reading the catalog")
             _decide_all(connection, desired, reach, request, writer, counts, progress)
+            lacks = lacking(connection, rights_of(desired, (flow[:2] for flow in counts.flows), policy))
         refuse_nested(desired)  # the data dirs too that rows have led to
         refuse_expiring_destinations(catalog, desired, {dest for _source, dest, _bucket in counts.flows}, policy.s3_put)
         if request.probe is not None:
@@ -158,6 +161,11 @@ def make_plan(
             note=request.note,
         )
         digest = writer.save(header)
+    if lacks and counts.flows:
+        progress.say(
+            f"the database role {lacks.role} may plan, but not apply this; it lacks privileges: {lacks.describe()}."
+            f" Have the owner of the tables run: {lacks.grants}"
+        )
     return open_plan(path, digest)
 
 

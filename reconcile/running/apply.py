@@ -5,11 +5,13 @@ from __future__ import annotations
 from functools import partial
 
 from reconcile.catalog import Catalog
+from reconcile.catalog.rights import refuse_lacking
 from reconcile.control import Control, calm_collector
 from reconcile.errors import PlanFileError, ReconcileError, UsageError
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.model import PlanHeader
 from reconcile.planning.planfile import PlanFile
+from reconcile.planning.rights import rights_of_plan
 from reconcile.running.phases.load import begin, checked_rows, make_destinations
 from reconcile.running.phases.options import RunOptions
 from reconcile.running.phases.order import Phases
@@ -53,6 +55,9 @@ def apply(catalog: Catalog, plan: PlanFile, desired: DesiredState, options: RunO
     Raises a `ReconcileError`, whose exit code says what state things are in (docs/exit-codes.md).
     """
     digest = plan.verify()
+    keep_source = options.keep_source or plan.header.policy.keep_source
+    if plan.header.undo_of is None:  # before anything that reads the work tables, so that one list names them too
+        refuse_lacking(catalog, rights_of_plan(desired, plan.header, keep_source=keep_source))
     check_plan(catalog, plan)
     if plan.header.undo_of is not None:
         return undo(catalog, plan.header.undo_of, plan, desired, options, control)
@@ -77,7 +82,6 @@ def apply(catalog: Catalog, plan: PlanFile, desired: DesiredState, options: RunO
         else:
             make_destinations(catalog, plan, desired)
             control.progress.step("loading the plan")
-            keep_source = options.keep_source or plan.header.policy.keep_source
             run = begin(
                 executor,
                 plan,

@@ -10,11 +10,13 @@ import sqlalchemy as sa
 from attrs import evolve, field, frozen
 
 from reconcile.catalog import Catalog
+from reconcile.catalog.rights import refuse_lacking
 from reconcile.catalog.services import database_now
 from reconcile.control import Control
 from reconcile.errors import ReconcileError
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.model import Tally
+from reconcile.planning.rights import rights_of_plan
 from reconcile.running.phases.context import open_stores
 from reconcile.running.phases.options import RunOptions
 from reconcile.running.phases.order import Phases
@@ -90,7 +92,9 @@ def clean(
     older_than: int | None = None,
 ) -> Cleaned:
     """Delete what a run kept, under R3. ``older_than`` leaves a run alone that ended less than so many days ago."""
-    check_database(catalog, run_record(catalog, run_id))
+    record = run_record(catalog, run_id)
+    check_database(catalog, record)
+    refuse_lacking(catalog, rights_of_plan(desired, record.header, keep_source=False))
     with executing(catalog, options.lock_wait, control.check) as executor:
         kept = kept_sources(catalog, run_id)
         why = nothing_to_do(catalog, kept, older_than)

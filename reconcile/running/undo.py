@@ -9,10 +9,12 @@ from attrs import evolve
 from sqlalchemy.engine import Connection
 
 from reconcile.catalog import Catalog
+from reconcile.catalog.rights import refuse_lacking
 from reconcile.control import Control, calm_collector
 from reconcile.errors import PlaceChangedError, ReconcileError, UsageError
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.planfile import PlanFile
+from reconcile.planning.rights import rights_of_plan
 from reconcile.running.phases.aliases import remove_markers
 from reconcile.running.phases.context import RunContext, open_stores
 from reconcile.running.phases.load import begin, make_destinations
@@ -46,7 +48,10 @@ def undo(
     A run that never switched has its staged copies dropped. Raises a `ReconcileError` as `apply` does.
     """
     _refuse_parts_of_undo(plan, options)
-    check_database(catalog, run_record(catalog, run_id))
+    record = run_record(catalog, run_id)
+    check_database(catalog, record)
+    forward = DesiredState(desired.dest, desired.source)
+    refuse_lacking(catalog, rights_of_plan(forward, record.header, keep_source=record.keep_source))
     with calm_collector(), executing(catalog, options.lock_wait, control.check) as executor:
         record = run_record(catalog, run_id)
         if record.state == RunState.UNDONE:

@@ -15,6 +15,7 @@ import yaml
 
 from reconcile.cli import apply as _apply  # noqa: F401 - loaded before a test gives its rights away
 from reconcile.cli.main import main
+from reconcile.running.record.tables import WORK
 from reconcile.stores import localfs as _localfs  # noqa: F401 - likewise
 from tests.archives import Place, new_sqlite
 from tests.cli.runner import Result, here
@@ -247,17 +248,45 @@ def test_rights_that_lack_are_named(folder: Path, database: str, postgresql: Pos
     reader = World(folder, postgresql.url(name, "reader"))
     reader.config("config", DB)
     reader.config("dest", DB2)
-    assert plan(reader).code == 0
-    result = here("apply", "p.json", "--yes", cwd=folder)
-    refused(reader, result, 1, "lacks a privilege", "GRANT CREATE, USAGE ON SCHEMA public")
-    postgresql.run(name, "GRANT CREATE ON SCHEMA public TO reader")
-    result = here("apply", "p.json", "--yes", cwd=folder)
-    refused(reader, result, 1, "lacks a privilege", "GRANT SELECT, INSERT, UPDATE, DELETE ON object_storage")
-    postgresql.run(name, "GRANT ALL ON ALL TABLES IN SCHEMA public TO reader")
+    postgresql.run(name, "REVOKE SELECT ON services FROM reader")
     postgresql.run(name, f"REVOKE TEMPORARY ON DATABASE {name} FROM PUBLIC")  # not needed
+    planned = plan(reader)
+    assert planned.code == 0
     result = here("apply", "p.json", "--yes", cwd=folder)
-    refused(reader, result, 1, "lacks a privilege", "GRANT USAGE ON SEQUENCE tasks_id_seq")
+    refused(reader, result, 1, "the database role reader lacks privileges: UPDATE on archive_metadata; INSERT, DELETE")
+    grants = re.search(r"have the owner of the tables run: (.*)", result.err)
+    assert grants is not None
+    assert grants[1] in planned.err
+    assert "GRANT SELECT ON services TO reader; GRANT INSERT ON tasks TO reader;" in grants[1]
+    postgresql.run(name, grants[1])
+    assert here("apply", "p.json", "--yes", cwd=folder).code == 0  # nothing was forgotten
+    postgresql.run(name, "REVOKE INSERT ON archive_document FROM reader")
+    refused_undo = here("undo", "p.undo.json", "--yes", cwd=folder)
+    refused(reader, refused_undo, 1, "lacks privileges: INSERT on archive_document", "GRANT INSERT ON archive_document")
     postgresql.run(name, "DROP OWNED BY reader; DROP ROLE reader")
+
+
+def test_work_tables_that_another_role_made(folder: Path, database: str, postgresql: PostgresServer) -> None:
+    """One list for all of them; and a verb that only reads asks for no more than that."""
+    world = World(folder, database)
+    world.fill(3)
+    world.config("config", DB)
+    world.config("dest", DB2)
+    assert plan(world).code == 0
+    assert here("apply", "p.json", "--yes", "--stage-only", cwd=folder).code == 0
+    name = database.rpartition("/")[2]
+    postgresql.run(name, 'DROP ROLE IF EXISTS "on-call"')
+    postgresql.run(name, 'CREATE ROLE "on-call" LOGIN; GRANT SELECT ON archive_metadata TO "on-call"')
+    other = World(folder, postgresql.url(name, "on-call"))
+    other.config("config", DB)
+    other.config("dest", DB2)
+    status = here("status", "--source", "config.yaml", cwd=folder)
+    refused(other, status, 1, 'GRANT SELECT ON reconcile_runs TO "on-call";')
+    assert "INSERT" not in status.err
+    postgresql.run(name, 'GRANT SELECT ON ALL TABLES IN SCHEMA public TO "on-call"')
+    apply = here("apply", "p.json", "--yes", cwd=folder)
+    refused(other, apply, 1, *(f"INSERT, UPDATE, DELETE ON {table}" for table in WORK.tables))
+    postgresql.run(name, 'DROP OWNED BY "on-call"; DROP ROLE "on-call"')
 
 
 def test_stores_that_cannot_be_used(small: World, moto: MotoServer, swift: SwiftServer) -> None:
