@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from itertools import islice
@@ -39,6 +39,10 @@ class RateLimit:
         """Return how many documents a batch may have, so that it stands for a second at most."""
         return most if self._rate is None else max(1, min(most, int(self._rate)))
 
+    def hold(self, batch: Sized, check: Callable[[], None]) -> None:
+        """Wait until a batch of documents may begin; see `wait`."""
+        self.wait(len(batch), check)
+
     def wait(self, documents: int, check: Callable[[], None]) -> None:
         """Wait until so many documents may begin. ``check`` is called meanwhile, and ends the waiting by raising."""
         if self._rate is None:
@@ -53,8 +57,8 @@ class RateLimit:
 class Progress(Protocol):
     """Who is told how a run goes, on a terminal for instance."""
 
-    def phase(self, name: str, documents: int, size: int) -> None:
-        """Tell that a phase begins with so many documents and bytes to do."""
+    def phase(self, name: str, documents: int, size: int, before: tuple[int, int] = (0, 0)) -> None:
+        """Tell that a phase begins with so many documents and bytes to do, of which some were done ``before``."""
 
     def advance(self, documents: int, size: int) -> None:
         """Tell that so many documents and bytes more are done."""
@@ -69,7 +73,7 @@ class Progress(Protocol):
 class Silent:
     """Progress for callers that want none."""
 
-    def phase(self, name: str, documents: int, size: int) -> None:
+    def phase(self, name: str, documents: int, size: int, before: tuple[int, int] = (0, 0)) -> None:
         """Say nothing."""
 
     def advance(self, documents: int, size: int) -> None:
@@ -119,26 +123,33 @@ def calm_collector() -> Iterator[None]:
         gc.unfreeze()
 
 
-def at_rate(control: Control, limit: RateLimit, batches: Iterable[list[T]]) -> Iterator[list[T]]:
-    """Yield the batches, each when its documents may begin."""
-    for batch in batches:
-        limit.wait(len(batch), control.check)
-        yield batch
-
-
 def in_parallel(
-    control: Control, pipelines: int, batches: Iterable[T], work: Callable[[T], R], done: Callable[[R], None]
+    control: Control,
+    pipelines: int,
+    batches: Iterable[T],
+    work: Callable[[T], R],
+    done: Callable[[R], None],
+    hold: Callable[[T, Callable[[], None]], None] = lambda _batch, _attend: None,
 ) -> None:
     """Call ``work`` for every batch on so many threads, and ``done`` for every result on this one.
+
+    ``hold`` may hold a batch back; what it is given is to be called meanwhile, and raises where the wait is to end.
 
     The first error, of a batch or of ``control``, ends the run of batches: those in hand are finished and
     reported, no more are begun, and the error is raised.
     """
     pending: set[Future[R]] = set()
+
+    def attend() -> None:
+        nonlocal pending
+        control.check()
+        pending = _report(pending, done, seconds=0)
+
     with Threads(pipelines, thread_name_prefix="reconcile") as pool:
         try:
             for batch in batches:
-                control.check()
+                attend()
+                hold(batch, attend)
                 while len(pending) >= 2 * pipelines:
                     pending = _report(pending, done)
                 pending.add(pool.submit(work, batch))
@@ -181,9 +192,9 @@ def in_order(workers: int, batches: Iterable[T], work: Callable[[T], R]) -> Iter
         pool.shutdown(wait=patient, cancel_futures=True)
 
 
-def _report(pending: set[Future[R]], done: Callable[[R], None]) -> set[Future[R]]:
+def _report(pending: set[Future[R]], done: Callable[[R], None], seconds: float = 0.5) -> set[Future[R]]:
     """Wait for some batches and report them; the first error among them is raised after the others."""
-    finished, unfinished = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
+    finished, unfinished = wait(pending, timeout=seconds, return_when=FIRST_COMPLETED)
     error: BaseException | None = None
     for future in finished:
         pending.discard(future)  # reported once, whatever comes of it

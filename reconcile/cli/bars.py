@@ -17,7 +17,6 @@ from rich.progress import (
     TaskID,
     TaskProgressColumn,
     TextColumn,
-    TimeRemainingColumn,
 )
 from rich.table import Column, Table
 from rich.text import Text
@@ -28,6 +27,8 @@ from reconcile.wording import count, human_bytes
 
 LOG_SECONDS = 30.0
 _LONG_SECONDS = 1.0
+_SILENT_SECONDS = 10.0  # after which it is said beside the bar
+_SILENCES = (30.0, 120.0, 600.0)  # after which it is said in a line
 
 log = get_logger()
 
@@ -44,12 +45,18 @@ class _Count(ProgressColumn):
         return Text("" if task.total is None else f"{int(task.completed):,}/{int(task.total):,}")
 
 
+class _Left(ProgressColumn):
+    """How long it still takes, or for how long nothing has been done."""
+
+    def render(self, task: Task) -> Text:
+        return Text(task.fields["left"](), style="progress.remaining", no_wrap=True, overflow="ellipsis")
+
+
 _NAME, _OF = _text("{task.description}", right=True), _text("documents")
-_RATE, _LEFT = _text("{task.fields[rate]}"), _text("left")
-_COUNT, _PERCENT, _TIME = _Count(), TaskProgressColumn(), TimeRemainingColumn()
+_COUNT, _PERCENT, _RATE, _LEFT = _Count(), TaskProgressColumn(), _text("{task.fields[rate]}"), _Left()
 _LAYOUTS: tuple[tuple[int, tuple[ProgressColumn, ...]], ...] = (  # what there is room for, by the terminal's columns
-    (100, (_NAME, BarColumn(20), _COUNT, _OF, _RATE, _TIME, _LEFT)),
-    (70, (_NAME, BarColumn(15), _COUNT, _OF, _TIME, _LEFT)),
+    (100, (_NAME, BarColumn(20), _COUNT, _OF, _RATE, _LEFT)),
+    (70, (_NAME, BarColumn(15), _COUNT, _OF, _LEFT)),
     (40, (_NAME, _COUNT, _PERCENT)),
     (0, (_NAME, _PERCENT)),
 )
@@ -85,7 +92,8 @@ class Bars:
         self._progress = _Fitting(self._console, disable=not self._shown)
         self._task: TaskID | None = None
         self._name, self._documents, self._bytes = "", (0, 0), (0, 0)
-        self._begun, self._is_counted = 0.0, False
+        self._begun, self._moved, self._told, self._is_counted = 0.0, 0.0, 0, False
+        self._before = (0, 0)
         self._pace = Pace()
         self._ended = threading.Event()
 
@@ -93,8 +101,9 @@ class Bars:
         if self._shown:
             self._progress.start()
             self._console.show_cursor(True)  # it would stay hidden after kill -9
+            self._every(_SILENCES[0] / 30, self.tell_silence)
         elif not self._quiet:
-            threading.Thread(target=self._log_now_and_then, name="progress", daemon=True).start()
+            self._every(self._interval, self.log_progress)
         return self
 
     def __exit__(self, *_exception: object) -> None:
@@ -102,21 +111,23 @@ class Bars:
         self._end_bar()
         self._progress.stop()
 
-    def phase(self, name: str, documents: int, size: int) -> None:
+    def phase(self, name: str, documents: int, size: int, before: tuple[int, int] = (0, 0)) -> None:
         """Begin a bar; the one before becomes a line above it."""
         log.info("phase", phase=name, documents=documents, bytes=size)
-        self._begin_bar(name, documents, size)
+        self._begin_bar(name, documents, size, before)
 
     def step(self, name: str) -> None:
         """Begin a bar that shows no more than that something goes on."""
         log.debug("step", step=name)
         self._begin_bar(name, None, 0)
 
-    def _begin_bar(self, name: str, documents: int | None, size: int) -> None:
+    def _begin_bar(self, name: str, documents: int | None, size: int, before: tuple[int, int] = (0, 0)) -> None:
         self._end_bar()
         self._begun, self._is_counted, self._pace = self._clock(), documents is not None, Pace()
-        self._name, self._documents, self._bytes = name, (0, documents or 0), (0, size)
-        self._task = self._progress.add_task(name, total=documents, rate="")
+        self._moved, self._told = self._begun, 0
+        self._name, self._before = name, before
+        self._documents, self._bytes = (before[0], documents or 0), (before[1], size)
+        self._task = self._progress.add_task(name, total=documents, completed=before[0], rate="", left=self.left)
 
     def _end_bar(self) -> None:
         """Leave a line of what was done, so that everything stands in the order in which it happened."""
@@ -127,8 +138,9 @@ class Bars:
         self._task = None
         took = self._clock() - self._begun
         if self._is_counted:
-            done = f"{count(self._documents[0])}, {human_bytes(self._bytes[0])}"
-            self._print(f"{self._name}: {done}, {duration_text(took)}")
+            documents, size = self._documents[0] - self._before[0], self._bytes[0] - self._before[1]
+            earlier = f", beside {self._before[0]:,} before" if self._before[0] else ""
+            self._print(f"{self._name}: {count(documents)}, {human_bytes(size)}, {duration_text(took)}{earlier}")
         elif took >= _LONG_SECONDS and self._documents[0]:
             self._print(f"{self._name}: {count(self._documents[0], 'row')}, {duration_text(took)}")
         elif took >= _LONG_SECONDS:
@@ -140,10 +152,34 @@ class Bars:
             return
         self._documents = (self._documents[0] + documents, self._documents[1])
         self._bytes = (self._bytes[0] + size, self._bytes[1])
-        self._pace.add(self._clock(), self._documents[0], self._bytes[0])
+        self._moved, self._told = self._clock(), 0
+        self._pace.add(self._moved, self._documents[0], self._bytes[0])
         rate = self._pace.rate()
         text = human_bytes(self._bytes[0]) + (f", {rate.documents_per_second:.0f} documents/s" if rate else "")
         self._progress.update(self._task, advance=documents, rate=text)
+
+    def left(self) -> str:
+        """Return how long the phase still takes; where nothing was done for a while, for how long."""
+        silent, rate = self._clock() - self._moved, self._pace.rate()
+        if not self._is_counted or self._documents[0] >= self._documents[1]:
+            return ""
+        if silent >= _SILENT_SECONDS:
+            return f"nothing done for {duration_text(silent)}"
+        left = rate.seconds_for(self._documents[1] - self._documents[0]) if rate else None
+        return "" if left is None else f"{duration_text(left)} left"
+
+    def tell_silence(self) -> None:
+        """Say once that nothing has been done for long, and again where that goes on."""
+        silent = self._clock() - self._moved
+        if self._task is None or not self._is_counted or self._told == len(_SILENCES):
+            return
+        if silent >= _SILENCES[self._told] and self._documents[0] < self._documents[1]:
+            self._told += 1
+            self.say(
+                f"{self._name}: no document was done for {duration_text(silent)}; a store or the database does not"
+                " answer, or is slow. What was asked is asked again until its time-out; Ctrl-C stops the run, nothing"
+                " is lost"
+            )
 
     def say(self, text: str, *, strong: bool = False) -> None:
         """Print a line above the bar, or log it; what is ``strong`` stands in bold type, below what was done before."""
@@ -175,8 +211,14 @@ class Bars:
             documents_per_second=round(rate.documents_per_second, 1) if rate else None,
             bytes_per_second=round(rate.bytes_per_second) if rate else None,
             seconds_left=None if left is None else round(left),
+            seconds_since_last=round(self._clock() - self._moved),
         )
 
-    def _log_now_and_then(self) -> None:
-        while not self._ended.wait(self._interval):
-            self.log_progress()
+    def _every(self, seconds: float, tell: Callable[[], None]) -> None:
+        """Call a function again and again until the end."""
+
+        def go_on() -> None:
+            while not self._ended.wait(seconds):
+                tell()
+
+        threading.Thread(target=go_on, name="progress", daemon=True).start()

@@ -194,7 +194,8 @@ def _staged(outcome: Outcome, prepared: Prepared) -> Iterator[str]:
         yield f"  {count(outcome.changed, 'row')} changed since the plan was made: --refresh includes that"
     yield "  the catalog is untouched, and the services go on as they are"
     source, dest = prepared.desired.source.path, prepared.desired.dest.path
-    yield f"next: stop the services, then: {command_line('apply', path, refresh=prepared.undo_of is None)}"
+    refresh = prepared.undo_of is None and not prepared.plan.header.policy.limited
+    yield f"next: stop the services, then: {command_line('apply', path, refresh=refresh)}"
     yield f"to check the copies before: {command_line('verify', dest, run=outcome.run_id)}"
     yield f"to drop them: {undo_run(outcome.run_id, dest, source)}"
 

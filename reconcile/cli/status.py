@@ -36,6 +36,7 @@ from reconcile.wording import count, human_bytes, time_text
 
 _SHOWN, _SHOWN_ON_PAGE, _SHOWN_ON_SCREEN = 10_000, 50, 8
 _INTERRUPTED = 130
+_AT = ", at "  # before how fast it is, which stands in a line of its own where it is shown in place
 _DONE: dict[str, str] = {
     RunState.STAGING: "documents are staged",
     RunState.SWITCHED: "sources are dealt with",
@@ -83,7 +84,11 @@ def command(context: click.Context, /, run: str | None, form: str, **options: An
             return
         status = verbs.status(catalog, run)
         if options["watch"] and options["wait"] and run is None:
-            status = _begun(catalog, options["interval"])
+            try:
+                status = _begun(catalog, options["interval"])
+            except KeyboardInterrupt:
+                click.echo("the waiting has ended; no run had begun", err=True)
+                context.exit(_INTERRUPTED)
         if status is None:
             click.echo(
                 msgspec.json.encode(status_data(None)) if form == "json" else "no run is recorded in this database"
@@ -155,13 +160,14 @@ def _json(catalog: Catalog, status: Status, rate: Rate | None) -> bytes:
 def _line(status: Status, rate: Rate | None) -> str:
     """Return how far a run is, in one line."""
     done, total = status.done, status.total
-    text = f"{datetime.now(UTC):%H:%M:%S} {status.record.state}: {done.documents:,} of {total.documents:,} documents"
+    doing = status.doing or status.record.state
+    text = f"{datetime.now(UTC):%H:%M:%S} {doing}: {done.documents:,} of {total.documents:,} documents"
     return f"{text}, {human_bytes(done.bytes)} of {human_bytes(total.bytes)}" + "".join(_pace(status, rate))
 
 
 def _pace(status: Status, rate: Rate | None) -> Iterator[str]:
     if not status.is_finished and rate is not None and status.holder is not None:
-        yield f", {rate.documents_per_second:.0f} documents/s, {human_bytes(rate.bytes_per_second)}/s"
+        yield f"{_AT}{rate.documents_per_second:.0f} documents/s, {human_bytes(rate.bytes_per_second)}/s"
         left = rate.seconds_for(status.total.documents - status.done.documents)
         if left is not None:
             yield f", {duration_text(left)} left"
@@ -171,9 +177,12 @@ def _pace(status: Status, rate: Rate | None) -> Iterator[str]:
 
 def _progress(status: Status, rate: Rate | None) -> Iterator[str]:
     """Yield what a terminal shows while it is watched."""
-    yield _line(status, rate)
+    line, *pace = _line(status, rate).split(_AT)
+    yield line
+    yield from (f"         {rest}" for rest in pace)
     yield ""
     yield from _head(status)
+    yield from _next(status.next_step)
 
 
 def _head(status: Status) -> Iterator[str]:
@@ -200,6 +209,8 @@ def _head(status: Status) -> Iterator[str]:
         yield "  sources kept by policy: all"
     if record.remark:
         yield f"  remark   {printable(record.remark)}"
+    if status.doing:
+        yield f"  now      {status.doing}"
     if not status.is_finished:
         yield f"  executor {record.executor}, {_at_work(status)}"
 
@@ -215,9 +226,13 @@ def _lines(catalog: Catalog, status: Status) -> Iterator[str]:
     if older is not None:
         yield older
     steps = apply_command(status.record) if older else status.next_step
-    yield "next: " + steps.replace("\n", "\n      ")
+    yield from _next(steps)
     for other in status.others:
         yield f"also unfinished: run {other.run_id}: {undo_command(other)}    drops its copies"
+
+
+def _next(steps: str) -> Iterator[str]:
+    yield "next: " + steps.replace("\n", "\n      ")
 
 
 def _at_work(status: Status) -> str:

@@ -92,7 +92,10 @@ def _said(prepared: verbs.Prepared, begun: Status | None) -> Iterator[str]:
     """Yield what is going to be done: the plan, or how far an undo is that was begun; then what cannot be undone."""
     plan = prepared.plan
     assert plan is not None  # noqa: S101 - a run that never switched has its copies dropped, which is asked otherwise
-    if begun is None:
+    if begun is not None and begun.record.switched_at is None and plan.header.policy.with_changes:
+        copies = count(begun.done.documents, "document that it staged is", "documents that it staged are")
+        yield f"run {begun.record.run_id}, an undo that was begun, is given up for this one: {copies} copied anew"
+    if begun is None or (begun.record.switched_at is None and plan.header.policy.with_changes):
         yield summary_text(plan, prepared.desired)
         yield f"{count(plan.header.summary.moves.documents, 'document moves', 'documents move')} back."
     else:

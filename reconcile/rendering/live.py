@@ -52,7 +52,8 @@ def _verdict(status: Status) -> tuple[str, str]:
         return ("bad" if status.is_interrupted else "attention"), f"{status.rest} ({state})"
     if status.is_finished:
         return "good", f"{state[:1].upper()}{state[1:]}"
-    return ("good" if status.holder else "attention"), f"{state[:1].upper()}{state[1:]}"
+    doing = f"; now: {status.doing}" if status.doing else ""
+    return ("good" if status.holder else "attention"), f"{state[:1].upper()}{state[1:]}{doing}"
 
 
 def _phases(record: RunRecord) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from reconcile.commands import command_line, undo_run
+from reconcile.commands import undo_run
 from reconcile.planning.render import meaning_of
 from reconcile.rendering.backends import backends_section, backends_text, drivers_of, flows_section, places_of
 from reconcile.rendering.pages import (
@@ -143,7 +143,9 @@ def _tiles(report: Report) -> Iterator[Tile]:
         yield Tile("Downtime", "not known", report.downtime.explanation.removeprefix("unknown: "))
     else:
         yield Tile("Downtime", human_seconds(seconds), "last heartbeat to switch")
-    if report.undo is not None:
+    if report.undo is not None and report.undo_of:
+        yield Tile("Undo", "not through", "it can be gone on with, or given up")
+    elif report.undo is not None:
         yield Tile("Undo", "possible", "at any time, until reconcile forget")
     else:
         yield Tile("Undo", "none", "it is an undo itself" if report.undo_of else "it is undone")
@@ -220,10 +222,11 @@ def _space_commands(report: Report) -> Iterator[Section]:
 
 def _next(report: Report) -> Section:
     commands = []
-    if report.state in (RunState.STAGING, RunState.SWITCHED) and report.undo_of is None:
-        commands.append(("Go on with it", command_line("apply", report.plan_path)))
+    if report.resume is not None:
+        commands.append(("Go on with it", report.resume))
     if report.undo is not None:
-        what = "Undo it" if report.phases[1].ended_at is not None else "Drop what is staged"
+        given_up = "Give it up: its copies are dropped" if report.undo_of else "Drop what is staged"
+        what = "Undo it" if report.phases[1].ended_at is not None else given_up
         commands.append((what, report.undo.command))
         return Section("What can be done now", commands=tuple(commands))
     if report.undo_of is not None and report.state == RunState.UNDONE:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import html
+import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -215,3 +219,58 @@ def test_the_page_of_a_plan_says_every_step(lite: World) -> None:
     assert "there is nothing to apply" in nothing
     assert "reconcile apply" not in nothing
     assert "not forecast" not in nothing
+
+
+def test_what_is_staged_is_switched_by_the_command_that_takes_in_what_came_since(lite: World) -> None:
+    """Services ran since: without --refresh the switch would be refused, in the window."""
+    planned(lite)
+    run(lite, "apply", "p.json", "--yes", "--stage-only")
+    lite.sql("UPDATE archive_metadata SET last_updated = 5 WHERE \"archiveId\" = 'sha256:0001'")
+    command = re.search(r"next: reconcile (apply .*?)    ", status(lite))
+    assert command is not None
+    assert command[1].endswith(" --refresh")
+    assert f"reconcile {command[1]}" in rendered(lite)
+    assert run(lite, *command[1].split(), "--yes").code == 0
+
+
+def test_what_is_staged_by_a_limited_plan_has_no_refresh(lite: World) -> None:
+    """Which such a plan refuses (64)."""
+    assert run(lite, "plan", "config.yaml", "dest.yaml", "--limit", "2", "--out", "p.json").code == 0
+    said = run(lite, "apply", "p.json", "--yes", "--stage-only").out
+    assert "next: stop the services, then: reconcile apply p.json\n" in said
+    assert "--refresh" not in status(lite)
+    assert run(lite, "apply", "p.json", "--yes").code == 0
+
+
+def test_who_did_not_wait_for_services_is_given_a_command_that_does(lite: World) -> None:
+    planned(lite)
+    beat = {"hostid": "h", "servicename": "s", "base_url": "u", "status": True, "heartbeat": int(time.time())}
+    lite.insert("services", beat)
+    result = run(lite, "apply", "p.json", "--yes", "--wait-for-services", "0")
+    assert result.code == 11
+    command = re.search(r"next: stop them, then: (reconcile apply \S+)    # waits for their heartbeats", result.err)
+    assert command is not None, result.err
+
+
+def test_the_report_of_an_undo_under_way_has_how_to_go_on(lite: World) -> None:
+    planned(lite)
+    assert run(lite, "apply", "p.json", "--yes").code == 0
+    killed(lite, "recorded", "undo", "p.undo.json", "--yes")
+    said = rendered(lite)
+    assert "Go on with it" in said
+    assert "Give it up: its copies are dropped" in said
+    command = json.loads(run(lite, "report", "--format", "json", "--source", "config.yaml").out)["resume"]
+    assert run(lite, *shlex.split(command)[1:], "--yes").code == 0
+
+
+def test_an_undo_with_changes_says_that_it_gives_another_up(lite: World) -> None:
+    planned(lite)
+    assert run(lite, "apply", "p.json", "--yes").code == 0
+    killed(lite, "recorded", "undo", "p.undo.json", "--yes")
+    result = on_terminal("undo", "p.undo.json", "--with-changes", cwd=lite.folder, typed="no\n")
+    assert "an undo that was begun, is given up for this one" in result.all
+    assert "resuming" not in result.all
+
+
+def rendered(world: World) -> str:
+    return html.unescape("".join(rendered_report(verbs.report(source=world.folder / "config.yaml"), "html")))

@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -183,3 +184,36 @@ def test_the_report_draws_what_was_sampled(lite: World, monkeypatch: pytest.Monk
     assert max(speed["documents_per_second"] for speed in data["speeds"]) > 0
     page = here("report", "--source", "config.yaml", "--format", "html", cwd=lite.folder).out
     assert page.count("<polyline") >= 2
+
+
+def test_a_watch_says_what_is_going_on_beside_the_phases(lite: World) -> None:
+    """Waiting for services took minutes in which the screen said that an undo plan was being written."""
+    planned(lite)
+    beat = {"hostid": "h", "servicename": "s", "base_url": "u", "status": True, "heartbeat": int(time.time())}
+    lite.insert("services", beat)
+    command = [sys.executable, "-m", "reconcile", "apply", "p.json", "--yes"]
+    process = subprocess.Popen(command, cwd=lite.folder, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+    try:
+        doing = "waiting for heartbeats to expire"
+        shown = until(lambda: doing in (out := here("status", "--source", "config.yaml", cwd=lite.folder).out) and out)
+        assert f"  now      {doing}" in shown
+        data = json.loads(here("status", "--source", "config.yaml", "--format", "json", cwd=lite.folder).out)
+        assert data["doing"] == doing
+    finally:
+        process.terminate()
+        said = process.communicate(timeout=_PATIENCE_SECONDS)[1]
+    assert "1 service had a heartbeat just now; watching for up to" in said
+    data = json.loads(here("status", "--source", "config.yaml", "--format", "json", cwd=lite.folder).out)
+    assert data["doing"] is None
+    lite.sql("DELETE FROM services")
+    assert here("apply", "p.json", "--yes", cwd=lite.folder).code == 0
+
+
+def test_ctrl_c_ends_the_wait_for_a_run(lite: World) -> None:
+    command = [sys.executable, "-m", "reconcile", "status", "--source", "config.yaml", "--watch", "--wait"]
+    process = subprocess.Popen(command, cwd=lite.folder, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    assert "waiting for a run to begin" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=_PATIENCE_SECONDS)[1] == "the waiting has ended; no run had begun\n"
+    assert process.returncode == 130

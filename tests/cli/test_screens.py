@@ -288,7 +288,7 @@ def test_a_watch_waits_for_a_run_to_begin(lite: World) -> None:
         stderr=subprocess.DEVNULL,
     )
     assert process.stdout is not None
-    assert b"staging" in process.stdout.readline()
+    assert b"of 6 documents" in process.stdout.readline()
     stopped.kill()
     stopped.wait()
     assert process.wait(60) == 14

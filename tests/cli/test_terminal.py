@@ -112,7 +112,7 @@ def at_info() -> object:
 
 
 def test_without_a_terminal_a_line_tells_how_far_it_is(at_info: object) -> None:
-    clock = iter([-10.0, 0.0, 10.0, 20.0])
+    clock = iter([-10.0, 0.0, 10.0, 20.0, 30.0])
     with structlog.testing.capture_logs() as logged:
         bars = Bars(quiet=False, console=nowhere(), clock=lambda: next(clock))
         bars.phase("stage", 100, 1000)
@@ -130,7 +130,30 @@ def test_without_a_terminal_a_line_tells_how_far_it_is(at_info: object) -> None:
         "documents_per_second": 2.0,
         "bytes_per_second": 20,
         "seconds_left": 35,
+        "seconds_since_last": 10,
     }
+
+
+def test_it_is_said_that_nothing_is_done(at_info: object) -> None:
+    """A server that hangs: the bar does not go on showing the last rate, and a line says what that means."""
+    now, out = [0.0], io.StringIO()
+    console = Console(file=out, force_terminal=True, width=120)
+    bars = Bars(quiet=False, console=console, clock=lambda: now[0])
+    bars.phase("stage", 100, 1000)
+    for now[0] in (1.0, 2.0):
+        bars.advance(10, 100)
+    assert bars.left() == "8 s left"
+    now[0] = 14.0
+    assert bars.left() == "nothing done for 12 s"
+    bars.tell_silence()
+    assert "answer" not in out.getvalue()
+    now[0] = 33.0
+    bars.tell_silence()
+    bars.tell_silence()
+    said = ESCAPE.sub("", out.getvalue()).replace("\n", " ")
+    assert said.count("stage: no document was done for 31 s; a store or the database does not answer, or is slow") == 1
+    bars.advance(80, 800)
+    assert bars.left() == ""
 
 
 def test_the_line_comes_by_itself_while_nothing_moves(at_info: object, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 import pytest
 
-from reconcile.control import Control, RateLimit, at_rate
+from reconcile.control import Control, RateLimit, in_parallel
 from reconcile.errors import Interrupted
 from reconcile.planning.model import After, Before, Move
 from reconcile.running.phases.budget import Budget
@@ -74,7 +77,10 @@ def test_a_pace_lets_so_many_documents_a_second_begin() -> None:
 
     limit = RateLimit(10, lambda: now[0], sleep)
     assert limit.batch(250) == 10
-    begun = [now[0] for _batch in at_rate(Control(), limit, [[1] * 10, [1] * 5, [1] * 10])]
+    begun = list[float]()
+    for batch in ([1] * 10, [1] * 5, [1] * 10):
+        limit.hold(batch, lambda: None)
+        begun.append(now[0])
     assert begun == pytest.approx([100, 101, 101.5])
     assert max(slept) <= 0.2
     now[0] += 60  # a slow batch earns no haste
@@ -82,6 +88,22 @@ def test_a_pace_lets_so_many_documents_a_second_begin() -> None:
     before = now[0]
     limit.wait(10, lambda: None)
     assert now[0] - before == pytest.approx(1)
+
+
+def test_what_is_done_is_reported_while_the_next_batch_is_held_back() -> None:
+    """A bar stood still for eight batches under --max-rate, and then jumped."""
+    done = list[int]()
+
+    def hold(batch: list[int], attend: Callable[[], None]) -> None:
+        for _attempt in range(3000):
+            if len(done) == batch[0]:
+                return
+            attend()
+            time.sleep(0.01)
+        raise AssertionError(done)
+
+    in_parallel(Control(), 4, ([number] for number in range(5)), lambda batch: batch[0], done.append, hold)
+    assert done == [0, 1, 2, 3, 4]
 
 
 def test_a_signal_ends_the_waiting() -> None:

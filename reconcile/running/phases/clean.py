@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from attrs import define, field
 
 from reconcile.catalog.tables import archive_metadata
-from reconcile.control import RateLimit, at_rate, in_parallel
+from reconcile.control import RateLimit, in_parallel
 from reconcile.errors import BackendError, SupersededError, UnconfirmedError
 from reconcile.logs import get_logger, printable
 from reconcile.running.phases.aliases import SamePlace
@@ -74,13 +74,7 @@ class Cleaner(Phase):
         self.owner.begin_phase(Deleting.CLEANING)
         self.control.progress.phase("clean", documents, size)
         batches = self.run.batches(MoveState.STAGED, self.rate.batch(_BATCH_DOCUMENTS), *to_do)
-        in_parallel(
-            self.control,
-            self.pipelines,
-            at_rate(self.control, self.rate, batches),
-            self._clean_batch,
-            self._report,
-        )
+        in_parallel(self.control, self.pipelines, batches, self._clean_batch, self._report, self.rate.hold)
         if self._refused:
             raise BackendError(
                 f"the catalog is switched, but {len(self._refused)} sources could not be deleted; the first: "

@@ -105,7 +105,8 @@ class Phases:
     def _ended(self, remark: str | None, *, paused: bool = False) -> None:
         """Leave word of why this process stopped, for `reconcile status`; ``paused``: it was asked to stop there."""
         with self.run.writing() as connection:
-            self.run.update(connection, remark=remark, paused_at=database_now(connection) if paused else None)
+            paused_at = database_now(connection) if paused else None
+            self.run.update(connection, remark=remark, doing=None, paused_at=paused_at)
 
     @property
     def _context(self) -> RunContext:
@@ -320,7 +321,7 @@ class Phases:
         self._owner.release()
         with self.run.writing() as connection:
             self._owner.forget(connection)
-            self.run.update(connection, state=RunState.DONE, finished_at=database_now(connection))
+            self.run.update(connection, state=RunState.DONE, doing=None, finished_at=database_now(connection))
             if self.run.record.undo_of is not None:
                 mark_undone(connection, self.run.record.undo_of)
         log.info("run finished", phase="done")

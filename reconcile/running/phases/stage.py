@@ -17,7 +17,7 @@ from attrs import define, evolve, field, frozen
 
 from reconcile.catalog.services import GRACE_SECONDS
 from reconcile.catalog.tables import archive_metadata
-from reconcile.control import RateLimit, at_rate, in_parallel
+from reconcile.control import RateLimit, in_parallel
 from reconcile.errors import DocumentError, TooManyFailuresError
 from reconcile.logs import get_logger
 from reconcile.payload import LARGEST, SPOOL_BYTES, md5, recode
@@ -87,13 +87,10 @@ class Stager(Phase):
         if not documents:
             return
         self._ways = Ways.of(self.run, self.desired, self.stores)
-        self.control.progress.phase("stage", documents + done, size + done_size)
-        if done:
-            self.control.progress.advance(done, done_size)
+        self.control.progress.phase("stage", documents + done, size + done_size, (done, done_size))
         planned = self.run.batches(MoveState.PLANNED, self.limits.rate.batch(BATCH_DOCUMENTS))
         parts = (part for batch in self.limits.budget.spend(planned) for part in self._by_size(batch))
-        batches = at_rate(self.control, self.limits.rate, parts)
-        in_parallel(self.control, self.pipelines, batches, self._stage_batch, self._report)
+        in_parallel(self.control, self.pipelines, parts, self._stage_batch, self._report, self.limits.rate.hold)
         self._health.check(at_end=not self.limits.leave_failed)
 
     def _sound(self) -> set[str]:

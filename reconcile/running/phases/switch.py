@@ -33,10 +33,12 @@ from reconcile.running.phases.steps import Step, carries_out
 from reconcile.running.phases.undo_plan import CLOCK_SKEW_SECONDS
 from reconcile.running.record import late_requests
 from reconcile.running.record.in_place import not_of_run
+from reconcile.running.record.next_steps import go_on_command
 from reconcile.running.record.records import find_runs
 from reconcile.running.record.run import Run
 from reconcile.running.record.states import MoveState, Origin, RunState
 from reconcile.running.record.tables import WorkMove, as_after, as_before, late_deletes, moves, same_row
+from reconcile.wording import count
 
 _LOOK_DOCUMENTS = 1000
 _LOOK_ROUNDS = 3
@@ -257,12 +259,14 @@ def wait_for_quiet(run: Run, control: Control, seconds: int) -> list[Heartbeat]:
     deadline = time.monotonic() + seconds
     if young and seconds > 0:
         rest = QUIET_SECONDS - min(beat.age for beat in young.values())
-        control.progress.say(f"{len(young)} services had a heartbeat just now; watching them for up to {rest} s")
+        control.progress.step("waiting for heartbeats to expire")
+        seen = f"{count(len(young), 'service', 'services')} had a heartbeat just now"
+        control.progress.say(f"{seen}; watching for up to {min(rest, seconds)} s whether one is running")
     current = first
     while any(beat.is_young for beat in current):
         advanced = [beat for beat in current if beat.is_young and beat.heartbeat != _value(young, beat)]
         if advanced or time.monotonic() >= deadline:
-            _refuse_young(advanced or current, sessions)
+            _refuse_young(advanced or current, sessions, how=None if seconds > 0 else go_on_command(run.record))
         control.check()
         time.sleep(_SERVICE_POLL_SECONDS)
         with catalog.read() as connection:
@@ -282,11 +286,14 @@ def _value(young: dict[tuple[str, str], Heartbeat], beat: Heartbeat) -> int | No
     return young[beat.name].heartbeat if beat.name in young else None
 
 
-def _refuse_young(beats: list[Heartbeat], sessions: list[str]) -> None:
+def _refuse_young(beats: list[Heartbeat], sessions: list[str], how: str | None = None) -> None:
+    """Raise `ServicesRunningError` if a heartbeat is young. ``how``: the command that waits, if this one does not."""
     names = [beat.describe() for beat in beats if beat.is_young]
     if names:
         others = f" Other sessions on the database: {printable(', '.join(sessions))}." if sessions else ""
         raise ServicesRunningError(
             f"services may be running: {', '.join(names)}.{others} Nothing was switched; what is staged stays staged",
-            hint="stop them, then run the same command again (it waits for their heartbeats to expire)",
+            hint="stop them, then run the same command again (it waits for their heartbeats to expire)"
+            if how is None
+            else f"stop them, then: {how}    waits for their heartbeats to expire",
         )

@@ -101,6 +101,7 @@ def status_data(
         "at": instant(status.at),
         "finished": status.is_finished,
         "at_work": status.holder is not None and not status.is_finished,
+        "doing": status.doing,
         "lock_holder": status.holder,
         "states": {state: {"documents": t.documents, "bytes": t.bytes} for state, t in status.documents.items()},
         "sources": status.sources,

@@ -55,13 +55,13 @@ def _steps(record: RunRecord, documents: dict[str, Tally]) -> Iterator[tuple[str
         if MoveState.CHANGED in documents:
             yield apply_command(record, refresh=True), "takes in what changed in the catalog"
         else:
-            yield apply_command(record), "resumes it"
+            what = "switches, once the services are stopped" if is_staged(record) else "resumes it"
+            yield go_on_command(record), what
         if MoveState.FAILED in documents:
             yield apply_command(record, leave_failed=True), "switches without those that failed"
         yield undo, "drops what is staged"
     elif record.state == RunState.SWITCHED:
-        command = apply_command(record) if record.paused_at is None else clean_command(record)
-        yield command, "deletes the sources that are left"
+        yield go_on_command(record), "deletes the sources that are left"
         yield undo, "undoes it"
     elif record.state == RunState.UNDOING:
         yield undo, "resumes it"
@@ -91,6 +91,20 @@ def apply_command(record: RunRecord, **options: bool) -> str:
         sides = (("source", header.source), ("dest", header.dest))
         missing = {side: _PLACEHOLDER for side, reference in sides if path_now(header, reference) is None}
     return command_line("apply", record.plan_path, **options, **missing)
+
+
+def go_on_command(record: RunRecord) -> str:
+    """Return the command that goes on with a run, or with an undo of one."""
+    if record.undo_of is not None:
+        return undo_command(record, record.undo_of)
+    if record.state == RunState.SWITCHED and record.paused_at is not None:
+        return clean_command(record)
+    return apply_command(record, refresh=is_staged(record) and not record.header.policy.limited)
+
+
+def is_staged(record: RunRecord) -> bool:
+    """Tell whether a run stopped as it was asked to once all was staged, perhaps long before its switch."""
+    return record.state == RunState.STAGING and record.staged_at is not None and record.paused_at is not None
 
 
 def plan_again(header: PlanHeader, *, overwrite: bool = False) -> str:

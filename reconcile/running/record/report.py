@@ -87,7 +87,10 @@ class Undo:
 
 @frozen(slots=False)
 class Report:
-    """A run's record, told. Times are in Unix seconds by the database's clock; ``left_named`` are the first."""
+    """A run's record, told. Times are in Unix seconds by the database's clock; ``left_named`` are the first.
+
+    ``resume`` is the command that goes on with an unfinished run.
+    """
 
     format_version: str
     run_id: str
@@ -111,6 +114,7 @@ class Report:
     sources: list[Sources]
     left: list[Left]
     left_named: list[LeftDocument]
+    resume: str | None
     undo: Undo | None
     space: list[Space]
     remark: str | None

@@ -43,12 +43,13 @@ class Sampled:
     _bytes: int = field(init=False, default=0)
     _last: float = field(init=False, default=0.0)
 
-    def phase(self, name: str, documents: int, size: int) -> None:
+    def phase(self, name: str, documents: int, size: int, before: tuple[int, int] = (0, 0)) -> None:
         """Tell that a phase begins."""
         self._write()
-        self._phase, self._documents, self._bytes = name, 0, 0
+        self._phase, self._documents, self._bytes = name, *before
         self._write()
-        self.progress.phase(name, documents, size)
+        self._note(name)
+        self.progress.phase(name, documents, size, before)
 
     def advance(self, documents: int, size: int) -> None:
         """Tell that so many documents and bytes more are done."""
@@ -62,11 +63,17 @@ class Sampled:
         """Tell that something begins that has no count."""
         self._write()
         self._phase = ""
+        self._note(name)
         self.progress.step(name)
 
     def say(self, text: str, *, strong: bool = False) -> None:
         """Tell people something in words."""
         self.progress.say(text, strong=strong)
+
+    def _note(self, doing: str) -> None:
+        """Put on record what is being done now, for those who watch."""
+        with suppress(ReconcileError), self.run.writing() as connection:
+            self.run.update(connection, doing=doing)
 
     def _write(self) -> None:
         """Put a sample on record. Whether this process still executes is for those to find out who change something."""

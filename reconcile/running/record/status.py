@@ -80,6 +80,11 @@ class Status:
         return not self.is_finished and self.holder is None
 
     @property
+    def doing(self) -> str | None:
+        """The phase or step that its executor is at; None where nobody is at work."""
+        return self.record.doing if self.holder is not None and not self.is_finished else None
+
+    @property
     def next_step(self) -> str:
         """What to type next. While somebody is at work that is nothing but to watch: a run is not undone under way."""
         if self.holder is not None and not self.is_finished:
