@@ -18,7 +18,7 @@ from reconcile.cli.values import DIGEST
 from reconcile.errors import EXIT_DONE, EXIT_INCOMPLETE
 from reconcile.planning.planfile import PlanFile
 from reconcile.planning.render import summary_text
-from reconcile.planning.summary import volatile_destinations
+from reconcile.planning.summary import too_small, volatile_destinations
 from reconcile.running.apply import refuse_blocked
 from reconcile.running.phases.options import RunOptions
 from reconcile.running.record.status import Status
@@ -65,6 +65,9 @@ def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
     if plan is not None and plan.header.summary.moves.documents:
         for lost in volatile_destinations(prepared.desired):  # as it is here and now: the plan may be from elsewhere
             show([f"WARNING: {lost}"], err=True)
+        forecast = plan.header.summary.forecast
+        for full in too_small(prepared.desired, forecast.space) if forecast else ():
+            show([f"WARNING: {full}"], err=True)
         if not options["yes"]:
             outcome = verbs.applied_already(prepared, database)
             if outcome is None:
@@ -110,7 +113,7 @@ def _said(plan: PlanFile, prepared: verbs.Prepared, status: Status | None, optio
         yield f"{count(documents, 'document moves', 'documents move')}."
     else:
         done = "staged" if status.record.switched_at is None else "sources dealt with"
-        yield f"resuming run {status.record.run_id}: {status.done.documents:,} of {status.total.documents:,} {done}"
+        yield f"resuming run {status.record.run_id}: {status.achieved.documents:,} of {status.total.documents:,} {done}"
     if options["stage_only"]:
         yield "They are copied and confirmed; nothing is switched or deleted, and services may run."
         return

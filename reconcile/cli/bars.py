@@ -45,6 +45,13 @@ class _Count(ProgressColumn):
         return Text("" if task.total is None else f"{int(task.completed):,}/{int(task.total):,}")
 
 
+class _Of(ProgressColumn):
+    """What is counted."""
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.total is None else "documents")
+
+
 class _Left(ProgressColumn):
     """How long it still takes, or for how long nothing has been done."""
 
@@ -52,7 +59,7 @@ class _Left(ProgressColumn):
         return Text(task.fields["left"](), style="progress.remaining", no_wrap=True, overflow="ellipsis")
 
 
-_NAME, _OF = _text("{task.description}", right=True), _text("documents")
+_NAME, _OF = _text("{task.description}", right=True), _Of()
 _COUNT, _PERCENT, _RATE, _LEFT = _Count(), TaskProgressColumn(), _text("{task.fields[rate]}"), _Left()
 _LAYOUTS: tuple[tuple[int, tuple[ProgressColumn, ...]], ...] = (  # what there is room for, by the terminal's columns
     (100, (_NAME, BarColumn(20), _COUNT, _OF, _RATE, _LEFT)),

@@ -13,7 +13,7 @@ from reconcile.catalog import Catalog
 from reconcile.cli.bars import Bars
 from reconcile.cli.lines import show
 from reconcile.cli.option import option, verb
-from reconcile.cli.options import config_options, database_of, database_options, lock_wait, workers
+from reconcile.cli.options import config_options, database_of, database_options, lock_wait, max_rate, workers
 from reconcile.cli.results import not_intact_lines
 from reconcile.cli.screen import confirm_by_name, controlled
 from reconcile.commands import command_line
@@ -37,6 +37,7 @@ from reconcile.wording import count, human_bytes
 @option("--dry-run", is_flag=True, help="Say what would be deleted and what would stay; change nothing, take no lock.")
 @option("--yes", is_flag=True, help="Do not ask.")
 @workers
+@max_rate
 @lock_wait
 @database_options
 @click.pass_context
@@ -69,7 +70,7 @@ def command(context: click.Context, /, run: str, **options: Any) -> None:  # noq
         if not options["yes"] and nothing_to_do(catalog, kept, options["older_than"]) is None:
             show(_question(kept), err=True)
             confirm_by_name("Delete them?", run)
-        run_options = RunOptions(workers=options["workers"], lock_wait=options["lock_wait"])
+        run_options = RunOptions(**{name: options[name] for name in ("workers", "max_rate", "lock_wait")})
         with controlled(quiet=context.obj) as control:
             cleaned = clean(catalog, run, desired, run_options, control, options["older_than"])
     show(_lines(cleaned, kept.record))

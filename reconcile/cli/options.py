@@ -25,6 +25,9 @@ workers = option(
     metavar="N",
     help="Requests to a store at once.  [default: what it does best with]",
 )
+max_rate = option(
+    "--max-rate", type=click.FloatRange(0, min_open=True), metavar="N", help="Documents a second at most."
+)
 lock_wait = option(
     "--lock-wait",
     type=click.FloatRange(0),
@@ -155,9 +158,7 @@ def run_options(command: F) -> F:
                 show_default=True,
                 help="Hold documents of no more than this at once.",
             ),
-            option(
-                "--max-rate", type=click.FloatRange(0, min_open=True), metavar="N", help="Documents a second at most."
-            ),
+            max_rate,
             option("--limit", type=click.IntRange(1), metavar="N", help="Stage at most N documents now (exit 12)."),
             option("--max-bytes", type=SIZE, help="Stage at most this much now (exit 12)."),
             option(

@@ -107,10 +107,10 @@ def _lines(outcome: Outcome, prepared: Prepared) -> Iterator[str]:
         yield from _way_back(outcome, prepared)
         return
     yield from _copy_lines(prepared)
-    if outcome.clean_later:
+    if outcome.clean_later or (outcome.keep_source and not is_undo):
         new, old = _sides(prepared)
         clean = command_line("clean", outcome.run_id, source=old, dest=new)
-        yield f"to delete the sources, at any time: {clean}"
+        yield f"all sources are kept; to delete them, at any time: {clean}"
     yield from _way_back(outcome, prepared)
 
 

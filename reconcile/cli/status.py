@@ -188,10 +188,8 @@ def _progress(status: Status, rate: Rate | None) -> Iterator[str]:
 def _head(status: Status) -> Iterator[str]:
     record = status.record
     if status.rest is not None:
-        done = (
-            f"{status.done.documents:,} of {status.total.documents:,} {_DONE.get(record.state, 'documents are done')}"
-        )
-        yield f"{status.rest}; {done}"
+        what = _DONE.get(record.state, "documents are done")
+        yield f"{status.rest}; {status.achieved.documents:,} of {status.total.documents:,} {what}"
     given_up = record.undo_of is not None and record.state == RunState.UNDONE
     phase = "given up; that run is as it was" if given_up else PHASES[record.state]
     yield f"run {record.run_id}: {phase}" + (f" (undoes run {record.undo_of})" if record.undo_of else "")

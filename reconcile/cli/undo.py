@@ -93,14 +93,14 @@ def _said(prepared: verbs.Prepared, begun: Status | None) -> Iterator[str]:
     plan = prepared.plan
     assert plan is not None  # noqa: S101 - a run that never switched has its copies dropped, which is asked otherwise
     if begun is not None and begun.record.switched_at is None and plan.header.policy.with_changes:
-        copies = count(begun.done.documents, "document that it staged is", "documents that it staged are")
+        copies = count(begun.achieved.documents, "document that it staged is", "documents that it staged are")
         yield f"run {begun.record.run_id}, an undo that was begun, is given up for this one: {copies} copied anew"
     if begun is None or (begun.record.switched_at is None and plan.header.policy.with_changes):
         yield summary_text(plan, prepared.desired)
         yield f"{count(plan.header.summary.moves.documents, 'document moves', 'documents move')} back."
     else:
         done = "staged" if begun.record.switched_at is None else "copies deleted"
-        yield f"resuming run {begun.record.run_id}: {begun.done.documents:,} of {begun.total.documents:,} {done}"
+        yield f"resuming run {begun.record.run_id}: {begun.achieved.documents:,} of {begun.total.documents:,} {done}"
     yield "Their copies at the other side are DELETED after the switch."
     if begun is None or begun.record.switched_at is None:
         yield "All Anchore services must be stopped until then."

@@ -10,11 +10,13 @@ import click
 
 from reconcile import verbs
 from reconcile.auditing.audited import Audited, Orphans, Request
+from reconcile.auditing.contents import NOWHERE
 from reconcile.cli.lines import show
 from reconcile.cli.option import PATH, option, verb
 from reconcile.cli.options import database_of, database_options
 from reconcile.cli.screen import controlled
 from reconcile.cli.values import PERCENTAGE
+from reconcile.commands import command_line
 from reconcile.errors import VerificationError
 from reconcile.logs import printable
 from reconcile.wording import count, human_bytes
@@ -55,8 +57,10 @@ def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
     if not audited.ok:
         wrong = f"{len(audited.problems):,} of {count(audited.documents)} missing or wrong"
         is_all = len(audited.problems) == audited.documents
+        listed = command_line("verify", options["config"], run=options["run"], format="json")
+        hint = f"{listed}    lists them all; their content is not where services with this config look for it"
         raise VerificationError(
-            wrong, hint=f"is {options['config']} the config that the services have now?" if is_all else None
+            wrong, hint=f"is {options['config']} the config that the services have now?" if is_all else hint
         )
 
 
@@ -67,7 +71,8 @@ def _lines(audited: Audited) -> Iterator[str]:
         yield f"  PARTIAL: {run.remark}"
     for name, tally in sorted(audited.by_backend.items()):
         bad = f", {tally.problems} missing or wrong" if tally.problems else ""
-        yield f"  {name}: {count(tally.documents)}, {human_bytes(tally.bytes)}{bad}"
+        where = "at no place that services with this config read" if name == NOWHERE else name
+        yield f"  {where}: {count(tally.documents)}, {human_bytes(tally.bytes)}{bad}"
     if audited.gone:
         yield f"  {count(audited.gone)} went while this ran"
     if audited.unverifiable:

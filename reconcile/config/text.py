@@ -156,7 +156,7 @@ def _loaded(text: str) -> Any:  # noqa: ANN401
 
 def _refuse(path: Path, raw: str, variables: Variables, mark: yaml.Mark | None) -> NoReturn:
     """Raise `ConfigError` for text that is no YAML: the place, and the variables that stand there."""
-    place, hint = "", None
+    place, hint = "", "correct the file there, then run the same command again"
     if mark:
         place = f", line {mark.line + 1}, column {mark.column + 1}"
         lines = raw.splitlines()

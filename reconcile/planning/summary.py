@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 from attrs import define, field
@@ -12,7 +14,8 @@ from reconcile.planning.desired import DesiredState
 from reconcile.planning.forecast import Forecaster
 from reconcile.planning.model import ADOPT, OVERWRITE, Blocker, Flow, InPlace, Move, Summary, Tally
 from reconcile.planning.places import is_elsewhere
-from reconcile.stores.volatile import volatile
+from reconcile.stores.addresses import FileAddress
+from reconcile.stores.volatile import existing, volatile
 from reconcile.wording import count, human_bytes
 
 
@@ -130,6 +133,8 @@ class Counts:
 def notes(desired: DesiredState, counts: Counts, came: str | None = None) -> list[str]:
     """Return what an operator should know before applying, in sentences. ``came``: what led everything to its place."""
     said = [f"WARNING: {lost}" for lost in volatile_destinations(desired)]
+    if counts.forecaster:
+        said += [f"WARNING: {full}" for full in too_small(desired, counts.forecaster.forecast().space)]
     said += [*desired.source.doubts, *desired.dest.doubts, *counts.made]
     if counts.into_database:
         said.append(f"The database grows by about {human_bytes(counts.into_database)}.")
@@ -194,6 +199,22 @@ def _former_places(counts: Counts) -> list[str]:
         return []
     said = f"Documents are read from {', '.join(names)}: the source config does not name that place, its services read"
     return [f"{said} there by the URL. What lies there is kept, unless --clean-elsewhere is given."]
+
+
+def too_small(desired: DesiredState, space: Mapping[str, int]) -> list[str]:
+    """Return the data dirs, in sentences, whose file system has less free, seen from here, than copies will take.
+
+    ``space`` is in bytes, by the name of the place.
+    """
+    said = []
+    for name, needed in space.items():
+        address = desired.places[name].address
+        if isinstance(address, FileAddress) and (path := existing(Path(address.data_dir))) is not None:
+            free = shutil.disk_usage(path).free
+            if free < needed:
+                has = f"{human_bytes(free)} free on this machine, and the copies take about {human_bytes(needed)}"
+                said.append(f"{name}: the file system of {address.data_dir} has {has}.")
+    return said
 
 
 def volatile_destinations(desired: DesiredState) -> list[str]:

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from attrs import evolve, field, frozen
 
 from reconcile.catalog import Catalog
+from reconcile.catalog.lock import lock_holder
 from reconcile.catalog.rights import refuse_lacking
 from reconcile.catalog.services import database_now
 from reconcile.control import Control
@@ -23,7 +24,7 @@ from reconcile.running.phases.order import Phases
 from reconcile.running.record.details import why_kept
 from reconcile.running.record.executor import Executor, executing, executor_name
 from reconcile.running.record.identity import check_database
-from reconcile.running.record.next_steps import next_step
+from reconcile.running.record.next_steps import next_step, watch_step
 from reconcile.running.record.records import RunRecord, run_record
 from reconcile.running.record.run import Run
 from reconcile.running.record.states import MoveState, Removal, RunState
@@ -64,7 +65,7 @@ def kept_sources(catalog: Catalog, run_id: str) -> Kept:
     if record.state not in (RunState.SWITCHED, RunState.DONE):
         raise ReconcileError(
             f"run {run_id} is {record.state}: only the sources of a run that is done are its to delete",
-            hint=next_step(record, {}),
+            hint=next_step(record, {}) if lock_holder(catalog) is None else watch_step(record),
         )
     if record.undo_of is not None:
         raise ReconcileError(

@@ -57,6 +57,11 @@ class FileStore(DocumentStore):
                 hint="is it mounted at the same path on this machine?",
                 made_by_apply=self._root.parent.is_dir(),
             )
+        if create and os.statvfs(self._root).f_flag & os.ST_RDONLY:
+            raise BackendError(
+                f"{self._root}: the file system there is mounted read-only",
+                hint="mount it writable; if it was when the machine started, its disk may have failed (dmesg)",
+            )
         needed = os.R_OK | os.X_OK | (os.W_OK if create else 0)
         if not os.access(self._root, needed):
             raise DeniedError(

@@ -10,12 +10,17 @@ from reconcile.stores.syncing import file_system
 _IN_MEMORY = ("tmpfs", "ramfs")
 
 
+def existing(data_dir: Path) -> Path | None:
+    """Return the data dir, or what is to hold it where it is still to be made."""
+    return next((path for path in (data_dir, *data_dir.parents) if path.is_dir()), None)
+
+
 def volatile(address: Address) -> str | None:
     """Return why documents at this place are lost before long, in a sentence; None where nothing says so."""
     if not isinstance(address, FileAddress):
         return None
     data_dir = Path(address.data_dir)
-    there = next((path for path in (data_dir, *data_dir.parents) if path.is_dir()), None)
+    there = existing(data_dir)
     kind = file_system(there) if there else None
     if kind in _IN_MEMORY:
         lost = f"is in memory ({kind}): documents are lost when the machine or the container stops"

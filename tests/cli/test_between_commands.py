@@ -16,13 +16,14 @@ from pathlib import Path
 import pytest
 
 from reconcile import verbs
+from reconcile.catalog.lock import run_lock
 from reconcile.errors import StageFailedError
 from reconcile.planning.planfile import open_plan
 from reconcile.rendering.output import rendered_plan, rendered_report
 from tests.archives import new_sqlite
-from tests.cli.desk import filled, last_run, planned
+from tests.cli.desk import filled, last_run, opened, planned, stage_only
 from tests.cli.runner import Result, here, on_terminal, reconcile
-from tests.world import World
+from tests.world import World, localfs
 
 KILLER = [sys.executable, "-m", "tests.crash.killer"]
 REPOSITORY = Path(__file__).parents[2]
@@ -270,6 +271,58 @@ def test_an_undo_with_changes_says_that_it_gives_another_up(lite: World) -> None
     result = on_terminal("undo", "p.undo.json", "--with-changes", cwd=lite.folder, typed="no\n")
     assert "an undo that was begun, is given up for this one" in result.all
     assert "resuming" not in result.all
+
+
+def test_a_document_that_changed_does_not_count_as_staged(lite: World) -> None:
+    planned(lite)
+    run(lite, "apply", "p.json", "--yes", "--limit", "5")
+    lite.sql("UPDATE archive_metadata SET last_updated = 5")
+    assert run(lite, "apply", "p.json", "--yes").code == 4
+    counts = json.loads(run(lite, "status", "--format", "json", "--source", "config.yaml").out)["states"]
+    assert counts["changed"]["documents"] > 0
+    staged = counts.get("staged", {"documents": 0})["documents"]
+    assert f"; {staged} of 6 documents are staged" in status(lite)
+
+
+def test_a_clean_while_the_run_goes_on_is_told_to_watch(lite: World) -> None:
+    planned(lite)
+    stage_only(lite, open_plan(lite.folder / "p.json"))
+    with opened(lite) as catalog, run_lock(catalog, 5):
+        result = run(lite, "clean", last_run(lite), "--source", "config.yaml", "--yes")
+    assert result.code == 1
+    assert "--watch" in result.err
+    assert "resumes it" not in result.err
+
+
+def test_the_end_of_a_run_that_keeps_its_sources_says_how_they_go(lite: World) -> None:
+    planned(lite)
+    said = run(lite, "apply", "p.json", "--yes", "--keep-source").out
+    lines = re.findall(r"(?m)^  (cp -p .*)$", said)
+    assert len(lines) == 2
+    for line in lines:
+        subprocess.run(line, shell=True, check=True, cwd=lite.folder)
+    command = re.search(r"all sources are kept; to delete them, at any time: reconcile (.*)", said)
+    assert command is not None, said
+    assert run(lite, *shlex.split(command[1]), "--max-rate", "1000", "--yes").out.startswith("run ")
+    assert "deleted" in status(lite)
+
+
+def test_a_config_that_is_not_the_one_planned_with_is_not_replaced_in_silence(lite: World) -> None:
+    planned(lite)
+    assert run(lite, "apply", "p.json", "--yes").code == 0
+    lite.config("other", localfs(lite.folder / "other"))
+    result = run(lite, "undo", "p.undo.json", "--yes", "--dest", "other.yaml")
+    assert result.code == 0
+    assert "the file given is not the config that the plan was made with" in result.err
+    assert '"given": "other.yaml"' in result.err
+
+
+def test_a_data_dir_whose_file_system_is_too_small(lite: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    lite.config("dest", localfs(lite.folder / "archive"))
+    usage = shutil.disk_usage(lite.folder)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=1000))
+    said = run(lite, "plan", "config.yaml", "dest.yaml", "--out", "p.json").out
+    assert re.search(r"WARNING: dest.object_store: the file system of \S+ has 1000 B free on this machine", said)
 
 
 def rendered(world: World) -> str:

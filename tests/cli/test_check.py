@@ -210,6 +210,18 @@ def test_a_data_dir_that_cannot_be_written(small: World, monkeypatch: pytest.Mon
     assert failed(backend)["prepare"][1] == f"permission to write {small.folder / 'archive'} and what is below it"
 
 
+def test_a_data_dir_that_is_mounted_read_only(small: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not a matter of which user runs this."""
+    (small.folder / "archive").mkdir()
+    small.config("config", localfs(small.folder / "archive"))
+    found = os.statvfs(small.folder)
+    values = [*found[:8], found.f_flag | os.ST_RDONLY, found.f_namemax]
+    monkeypatch.setattr(os, "statvfs", lambda _path: os.statvfs_result(values))
+    (backend,) = checked(small, ok=False)["backends"]
+    assert failed(backend)["prepare"][0].endswith("the file system there is mounted read-only")
+    assert failed(backend)["prepare"][1] is None
+
+
 @pytest.mark.parametrize(
     ("granted", "step", "right"),
     [

@@ -83,6 +83,9 @@ def _find(wanted: _Wanted, known: Sequence[Path | None] | None) -> Config:
     found = _loaded(wanted, first, strict=wanted.given is not None or known is None)
     if found is None and known is not None:
         found = _found_among(wanted, known) or _without_credentials(wanted.reference)
+        if found is not None and wanted.given is not None:
+            said = "the file given is not the config that the plan was made with; the one that says so is used"
+            log.warning(said, option=wanted.option, given=str(wanted.given), used=str(found.path))
     return found or _raise(wanted, first)
 
 

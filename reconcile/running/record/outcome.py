@@ -24,7 +24,8 @@ class Outcome:
     as ``last_copies`` says, the last ones. ``not_intact`` names documents whose sources stay since their copies are not
     intact.
     ``unreadable`` counts documents of the whole archive that services with the new config cannot read. ``staged``: the
-    run ended before its switch, as it was asked to, ``clean_later``: right after it. ``changed`` counts rows that are
+    run ended before its switch, as it was asked to, ``clean_later``: right after it. ``keep_source``: it
+    deletes none. ``changed`` counts rows that are
     not as the plan saw them any more.
     """
 
@@ -32,6 +33,7 @@ class Outcome:
     documents: int = 0
     staged: bool = False
     clean_later: bool = False
+    keep_source: bool = False
     changed: int = 0
     left: int = 0
     kept: int = 0
@@ -57,6 +59,7 @@ def outcome_of(catalog: Catalog, run_id: str, *, already: str | None = None) -> 
         documents=documents,
         left=left,
         kept=kept,
+        keep_source=record.keep_source,
         undo_plan=Path(record.undo_path) if record.undo_path else None,
         remark=record.remark,
         already=already,

@@ -52,6 +52,12 @@ class Status:
         return self.record.state in (RunState.DONE, RunState.UNDONE)
 
     @property
+    def achieved(self) -> Tally:
+        """What of ``done`` came to what the phase is for: a document that failed or changed is not staged."""
+        staged = self.documents.get(MoveState.STAGED, Tally(0, 0))
+        return staged if self.record.state == RunState.STAGING else self.done
+
+    @property
     def average(self) -> Rate | None:
         """The rate of staging since the run was begun; None where nobody is at work on that."""
         seconds = self.at - self.record.created_at
