@@ -14,6 +14,7 @@ import stamina
 import structlog
 from stamina.instrumentation import RetryDetails
 
+from reconcile.events import EventStream
 from reconcile.secret import scrub
 
 LEVELS = ("debug", "info", "warning", "error")
@@ -34,6 +35,7 @@ def configure(level: str = "info", form: str | None = None, file: Path | None = 
     if form is None:
         form = "console" if on_terminal else "json"
     stamina.instrumentation.set_on_retry_hooks([_say_retry])
+    _shown.level = getattr(logging, level.upper())
     renderer: Any = structlog.processors.JSONRenderer(ensure_ascii=True)
     if form == "console":
         renderer = structlog.dev.ConsoleRenderer(
@@ -47,12 +49,41 @@ def configure(level: str = "info", form: str | None = None, file: Path | None = 
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
             _safe,
+            _shown,
             renderer,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        wrapper_class=structlog.make_filtering_bound_logger(_shown.level),
         logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", _Unbreakable(stream))),
         cache_logger_on_first_use=False,
     )
+
+
+def feed(events: EventStream) -> None:
+    """Pass on what is logged to a stream of events, too, from level info on whatever level people see."""
+    _shown.events = events
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(min(_shown.level, logging.INFO)))
+
+
+def feeds_events() -> bool:
+    """Tell whether there is a stream of events."""
+    return _shown.events is not None
+
+
+class _Shown:
+    """The processor that feeds the stream of events, and lets through what people are to see."""
+
+    level = logging.INFO
+    events: EventStream | None = None
+
+    def __call__(self, _logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        if self.events is not None:
+            self.events.take(event)
+        if getattr(logging, method.upper()) < self.level:
+            raise structlog.DropEvent
+        return event
+
+
+_shown = _Shown()
 
 
 def _say_retry(details: RetryDetails) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from reconcile import verbs
+from reconcile.cli.events import events_option
 from reconcile.cli.lines import show
 from reconcile.cli.option import PATH, option, verb
 from reconcile.cli.options import budget_of, config_options, database_of, database_options, run_options
@@ -44,6 +45,7 @@ from reconcile.wording import count
 @option("--refresh", is_flag=True, help="Include what services added, changed or removed since the plan was made.")
 @run_options
 @option("--format", "form", type=click.Choice(("text", "json")), default="text", show_default=True)
+@events_option
 @database_options
 @click.pass_context
 def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401

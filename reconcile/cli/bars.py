@@ -21,11 +21,12 @@ from rich.progress import (
 from rich.table import Column, Table
 from rich.text import Text
 
-from reconcile.logs import get_logger, printable
+from reconcile.logs import feeds_events, get_logger, printable
 from reconcile.pace import Pace, duration_text
 from reconcile.wording import count, human_bytes
 
 LOG_SECONDS = 30.0
+_EVENT_SECONDS = 10.0  # where programs follow the events
 _LONG_SECONDS = 1.0
 _SILENT_SECONDS = 10.0  # after which it is said beside the bar
 _SILENCES = (30.0, 120.0, 600.0)  # after which it is said in a line
@@ -109,7 +110,9 @@ class Bars:
             self._progress.start()
             self._console.show_cursor(True)  # it would stay hidden after kill -9
             self._every(_SILENCES[0] / 30, self.tell_silence)
-        elif not self._quiet:
+        if feeds_events():
+            self._every(_EVENT_SECONDS, self.log_progress)
+        elif not self._shown and not self._quiet:
             self._every(self._interval, self.log_progress)
         return self
 

@@ -11,6 +11,7 @@ import click
 from reconcile import verbs
 from reconcile.catalog import Catalog
 from reconcile.cli.bars import Bars
+from reconcile.cli.events import events_option
 from reconcile.cli.lines import show
 from reconcile.cli.option import option, verb
 from reconcile.cli.options import config_options, database_of, database_options, lock_wait, max_rate, workers
@@ -39,6 +40,7 @@ from reconcile.wording import count, human_bytes
 @workers
 @max_rate
 @lock_wait
+@events_option
 @database_options
 @click.pass_context
 def command(context: click.Context, /, run: str, **options: Any) -> None:  # noqa: ANN401

@@ -14,12 +14,14 @@ from pathlib import Path
 import click
 
 from reconcile import __version__
+from reconcile.cli.events import ended
 from reconcile.cli.option import PATH, option
 from reconcile.errors import Interrupted, ReconcileError, UsageError
 from reconcile.limits import exceeded
 from reconcile.logs import LEVELS, configure, get_logger, printable
 from reconcile.secret import scrub
 
+_said: list[str | None] = [None, None]  # the error that ends the process, and what to do next
 _EXIT_USAGE = 64
 _EXIT_INTERRUPTED = 130
 _SIGNALLED = (130, 143)
@@ -131,6 +133,7 @@ def cli(
 def main() -> None:
     """Run the command line; every error becomes a message on stderr and an exit code."""
     configure("error")  # until the options are known
+    _said[:] = [None, None]
     try:
         code = cli.main(prog_name="reconcile", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -151,6 +154,7 @@ def main() -> None:
     except BaseException as error:  # noqa: BLE001 - the last resort: never a raw traceback, it may hold a credential
         code = _defect(error)  # a panic of a library in Rust is no `Exception`
     code = code if isinstance(code, int) else 0
+    ended(code, *_said)
     if code in _SIGNALLED and any(thread.name.startswith("reconcile") for thread in threading.enumerate()):
         _leave(code)
     sys.exit(code)
@@ -195,6 +199,7 @@ def _defect(error: BaseException) -> int:
 def _report(message: str, hint: str | None, code: int) -> int:
     from reconcile.cli.lines import show  # noqa: PLC0415 - what draws takes a while to load
 
+    _said[:] = [scrub(message), scrub(hint) if hint else None]
     show([f"error: {scrub(message)}"], err=True)
     if hint:
         lines = [*scrub(hint).splitlines(), *_typed_again(hint)]

@@ -15,7 +15,7 @@ _GROUPS = {
     "Services and other runs": "wait-for-services ignore-services lock-wait takeover-wait share-destination",
     "Limits and speed": "workers max-failures max-document-size memory max-rate limit max-bytes max-duration until",
     "Database": "db-connect db-connect-file db-password-file db-use-ssl db-retries db-timeout db-connect-timeout",
-    "Output": "format out yes show-config quiet help",
+    "Output": "format out events yes show-config quiet help",
 }
 _GROUP_OF = {f"--{name}": group for group, names in _GROUPS.items() for name in names.split()}
 

@@ -13,6 +13,7 @@ import msgspec
 from reconcile import verbs
 from reconcile._version import OUTPUT_FORMAT
 from reconcile.catalog import Catalog
+from reconcile.cli.events import events_option
 from reconcile.cli.lines import show
 from reconcile.cli.option import option, verb
 from reconcile.cli.options import budget_of, config_options, database_of, database_options, run_options
@@ -37,6 +38,7 @@ from reconcile.wording import count
 @option("--dry-run", is_flag=True, help="Say what would be moved back; change nothing, take no lock.")
 @run_options
 @option("--format", "form", type=click.Choice(("text", "json")), default="text", show_default=True)
+@events_option
 @database_options
 @click.pass_context
 def command(context: click.Context, /, what: str, **options: Any) -> None:  # noqa: ANN401

@@ -11,6 +11,7 @@ import click
 from reconcile import verbs
 from reconcile.auditing.audited import Audited, Orphans, Request
 from reconcile.auditing.contents import NOWHERE
+from reconcile.cli.events import events_option
 from reconcile.cli.lines import show
 from reconcile.cli.option import PATH, option, verb
 from reconcile.cli.options import database_of, database_options
@@ -32,6 +33,7 @@ _SHOWN = 20
 @option("--orphans", is_flag=True, help="Find content too that no catalog row refers to.")
 @option("--run", metavar="RUN", help="Audit the copies that this run has staged, before its switch.")
 @option("--format", "form", type=click.Choice(("text", "json")), default="text", show_default=True)
+@events_option
 @database_options
 @click.pass_context
 def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401

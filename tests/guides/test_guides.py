@@ -181,3 +181,10 @@ def test_sources_cleaned_later(operator: Operator) -> None:
     assert "orphans: 0" in shown
     assert operator.world.sql("SELECT count(*) FROM archive_document") == [(0,)]
     all_is_well(operator, "s3")
+
+
+@pytest.mark.matrix
+def test_following_events(operator: Operator) -> None:
+    shown = operator.follow("docs/events.md")
+    assert '"event":"switched"' in shown
+    all_is_well(operator, "s3")

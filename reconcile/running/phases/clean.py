@@ -54,6 +54,7 @@ class Cleaner(Phase):
     _referred: set[Location] = field(factory=set)
     _staged: set[Location] = field(factory=set)
     _refused: list[str] = field(factory=list)
+    _deleted: int = 0
 
     def clean(self) -> None:
         """Delete every source that may be deleted. Can be interrupted and resumed at any point."""
@@ -75,6 +76,7 @@ class Cleaner(Phase):
         self.control.progress.phase("clean", documents, size)
         batches = self.run.batches(MoveState.STAGED, self.rate.batch(_BATCH_DOCUMENTS), *to_do)
         in_parallel(self.control, self.pipelines, batches, self._clean_batch, self._report, self.rate.hold)
+        log.info("cleaned", phase="clean", documents=documents, deleted=self._deleted)
         if self._refused:
             raise BackendError(
                 f"the catalog is switched, but {len(self._refused)} sources could not be deleted; the first: "
@@ -246,6 +248,7 @@ class Cleaner(Phase):
 
     def _report(self, results: list[tuple[WorkMove, str, str | None]]) -> None:
         deleted = sum(state == Removal.DELETED for _work, state, _why in results)
+        self._deleted += deleted
         for work, state, why in results:
             move = work.move
             fields = {"phase": "clean", "user": move.userId, "bucket": move.bucket, "archiveId": move.archiveId}

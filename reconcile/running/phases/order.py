@@ -147,6 +147,8 @@ class Phases:
             self._stager().stage()
         self._refuse_unfinished()
         self._judge()
+        documents, size = self.run.counts().get(MoveState.STAGED, (0, 0))
+        log.info("staged", phase="stage", documents=documents, bytes=size)
 
     def _refresh(self) -> None:
         found = Refresher(self._context, self._owner).refresh()
@@ -187,7 +189,6 @@ class Phases:
     def _staged(self) -> Outcome:
         """End after staging; rows that changed meanwhile are for a refresh to include."""
         counts = self.run.counts()
-        log.info("staged", phase="stage", documents=counts.get(MoveState.STAGED, (0, 0))[0])
         outcome = outcome_of(self.catalog, self.run.run_id)
         return evolve(outcome, staged=True, changed=counts.get(MoveState.CHANGED, (0, 0))[0])
 
@@ -228,7 +229,8 @@ class Phases:
         if unreadable:
             text = f"{what}; NOT YET: services with {dest} could not read {count(unreadable)}, at another driver still"
         else:
-            kept = self.run.record.keep_source or self.options.clean_later
+            stay = self.run.record.keep_source or not self.run.backend_pairs(~moves.c.keep)
+            kept = stay or self.options.clean_later
             which = f"a config that says what {dest} said" if self.desired.dest.is_from_plan else dest
             text = f"{what}: the services may be started with {which} now"
             text += "" if kept else f"; {'copies' if self.is_undo else 'sources'} are being deleted"
