@@ -28,6 +28,7 @@ NAMES = {  # as the log says it, and as the stream does
     "cleaned": "cleaned",
     "run finished": "run_finished",
 }
+_CLOSED = -1  # no file's number: what a thread still says afterwards is written nowhere
 _WARNINGS = ("warning", "error", "critical")
 _OF_THE_LOG = ("event", "level", "timestamp", "exception")
 
@@ -55,8 +56,9 @@ class EventStream:
     def end(self, code: int, message: str | None, hint: str | None) -> None:
         """Write the last event: the exit code, and of an error what is said to people, free of secrets."""
         self._write({"event": "ended", "exit_code": code, "message": message, "next": hint})
-        with suppress(OSError):
-            os.close(self._descriptor)
+        with self._lock, suppress(OSError):
+            descriptor, self._descriptor = self._descriptor, _CLOSED  # its number may soon be that of another file
+            os.close(descriptor)
 
     def take(self, logged: Mapping[str, Any]) -> None:
         """Write what was logged if it is an event, or a warning."""

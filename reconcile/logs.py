@@ -58,10 +58,11 @@ def configure(level: str = "info", form: str | None = None, file: Path | None = 
     )
 
 
-def feed(events: EventStream) -> None:
-    """Pass on what is logged to a stream of events, too, from level info on whatever level people see."""
+def feed(events: EventStream | None) -> None:
+    """Pass on what is logged to a stream of events, too, from level info on whatever level people see; or to none."""
     _shown.events = events
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(min(_shown.level, logging.INFO)))
+    level = _shown.level if events is None else min(_shown.level, logging.INFO)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(level))
 
 
 def feeds_events() -> bool:

@@ -27,6 +27,7 @@ def _open(context: click.Context, _parameter: click.Parameter, path: Path | None
 
 def ended(code: int, message: str | None, hint: str | None) -> None:
     """Write the last event of the command, where there is a stream."""
+    feed(None)
     while _opened:
         _opened.pop().end(code, message, hint)
 

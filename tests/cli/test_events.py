@@ -14,7 +14,8 @@ import jsonschema
 import pytest
 
 from reconcile.config.validation import load_schema
-from reconcile.events import NAMES
+from reconcile.events import NAMES, EventStream
+from reconcile.logs import feeds_events
 from tests.archives import new_sqlite
 from tests.cli.desk import filled, planned
 from tests.cli.runner import here, reconcile
@@ -116,6 +117,17 @@ def test_a_disk_that_is_full_stops_no_run_and_a_file_that_cannot_be_opened_begin
     assert "no/such/folder/e.jsonl: No such file or directory" in refused.err
     assert here("runs", "--source", "config.yaml", cwd=lite.folder).out.startswith("no run")
     assert here("apply", "p.json", "--yes", "--events", "/dev/full", cwd=lite.folder).code == 0
+
+
+def test_a_stream_that_ended_writes_into_no_other_file(folder: Path) -> None:
+    """Its number is free for another file from then on, the database's for one."""
+    stream = EventStream(folder / "e.jsonl")
+    stream.end(0, None, None)
+    with (folder / "other").open("wb") as other:
+        stream.take({"event": "switched", "level": "info"})
+        assert os.fstat(other.fileno()).st_size == 0
+    here("verify", "none.yaml", "--events", "e.jsonl", cwd=folder)
+    assert not feeds_events()
 
 
 def test_progress_comes_every_ten_seconds(lite: World, monkeypatch: pytest.MonkeyPatch) -> None:
