@@ -23,7 +23,8 @@ def rights_of(desired: DesiredState, flows: Iterable[tuple[str, str]], policy: P
     found: dict[str, tuple[str, ...]] = {}
     for source, dest in flows:
         for name, kept in ((source, policy.keep_source or policy.keeps(source)), (dest, False)):
-            driver = desired.places[name].backend.driver
+            place = desired.places.get(name)  # none: a plan that was altered, which is refused as its rows are loaded
+            driver = place.backend.driver if place else None
             if driver in CONTENT_TABLES:
                 found[driver] = READ if kept and found.get(driver) != CONTENT else CONTENT
     return [(CONTENT_TABLES[driver], privileges) for driver, privileges in sorted(found.items())]

@@ -72,7 +72,8 @@ def test_the_file_system_is_read_only(folder: Path, small_disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     result = reconcile("apply", "p.json", "--yes", cwd=folder)
     assert result.code == 1
-    assert "cannot be written by this user" in result.err or "Read-only file system" in result.err
+    assert "mounted read-only" in result.err
+    assert "next: mount it writable" in result.err
     assert world.tables()["archive_metadata"] == before["archive_metadata"]
     subprocess.run(["mount", "-o", "remount,rw,size=8m", small_disk], check=True)
     finish(world, source, dest, before, truth)
