@@ -120,7 +120,8 @@ def _said(plan: PlanFile, prepared: verbs.Prepared, status: Status | None, optio
         yield "They are copied and confirmed; nothing is switched or deleted, and services may run."
         return
     header = plan.header
-    if options["keep_source"] or header.policy.keep_source or (status and status.record.keep_source):
+    keeps = header.policy.keep_source if status is None else status.record.keep_source  # a clean may have reopened it
+    if options["keep_source"] or keeps:
         fate = "Sources are KEPT after the switch"
     elif options["clean_later"]:
         fate = "Sources stay until a clean deletes them"

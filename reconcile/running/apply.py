@@ -78,7 +78,7 @@ def apply(catalog: Catalog, plan: PlanFile, desired: DesiredState, options: RunO
         if record is not None and record.state != RunState.UNDONE:
             if options.keep_source and not record.keep_source:
                 _refuse_linked(catalog, record)
-            run = resume_run(executor, record, keep_source=options.keep_source)
+            run = resume_run(executor, record, keep_source=options.keep_source, asked=options.asked)
         else:
             make_destinations(catalog, plan, desired)
             control.progress.step("loading the plan")
@@ -89,6 +89,7 @@ def apply(catalog: Catalog, plan: PlanFile, desired: DesiredState, options: RunO
                 desired,
                 lambda _connection: checked_rows(plan, desired),
                 keep_source,
+                asked=options.asked,
                 check=None if options.refresh else partial(refuse_overtaken, plan=plan),
             )
         return Phases(run, desired, options, control).execute()

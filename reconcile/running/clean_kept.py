@@ -27,7 +27,7 @@ from reconcile.running.record.identity import check_database
 from reconcile.running.record.next_steps import next_step, watch_step
 from reconcile.running.record.records import RunRecord, run_record
 from reconcile.running.record.run import Run
-from reconcile.running.record.states import MoveState, Removal, RunState
+from reconcile.running.record.states import Asked, MoveState, Removal, RunState
 from reconcile.running.record.tables import moves, runs
 
 _DAY_SECONDS = 86400
@@ -133,6 +133,7 @@ def _reopened(executor: Executor, record: RunRecord) -> Run:
             .values(
                 state=RunState.SWITCHED,
                 keep_source=False,
+                asked=Asked.CLEAN,
                 finished_at=None,
                 epoch=runs.c.epoch + 1,
                 executor=executor_name(),
@@ -145,7 +146,8 @@ def _reopened(executor: Executor, record: RunRecord) -> Run:
             .where(moves.c.run_id == record.run_id, moves.c.state == MoveState.STAGED, moves.c.cleaned == Removal.KEPT)
             .values(cleaned=None, detail=None)
         )
-    return Run(catalog, evolve(record, state=RunState.SWITCHED, keep_source=False, finished_at=None), epoch, executor)
+    reopened = evolve(record, state=RunState.SWITCHED, keep_source=False, asked=Asked.CLEAN, finished_at=None)
+    return Run(catalog, reopened, epoch, executor)
 
 
 def _left(run_id: str) -> sa.ColumnElement[bool]:

@@ -111,6 +111,58 @@ def test_credentials_that_are_in_no_known_file_any_more_have_a_placeholder(lite:
     assert here("apply", "p.json", "--yes", "--source", "found again.yaml", cwd=lite.folder).code == 0
 
 
+@pytest.mark.parametrize(("option", "point"), [("--stage-only", "recorded"), ("--clean-later", "recorded")])
+def test_what_goes_on_with_a_killed_run_stops_where_it_was_asked_to(lite: World, option: str, point: str) -> None:
+    """Nobody remembers the options: a printed command may not switch or delete for want of them."""
+    planned(lite)
+    killed(lite, point, "apply", "p.json", "--yes", option)
+    first = next(command for command in commands_in(here("status", "--source", "config.yaml", cwd=lite.folder).out))
+    assert option in first
+    typed(first, lite)
+    assert _state(lite) == ("staging" if option == "--stage-only" else "switched")
+
+
+def _state(world: World) -> str:
+    shown = here("status", "--source", "config.yaml", "--format", "json", cwd=world.folder).out
+    return str(json.loads(shown)["run"]["state"])
+
+
+def test_a_killed_clean_of_kept_sources_is_gone_on_with_by_clean(lite: World) -> None:
+    planned(lite)
+    assert here("apply", "p.json", "--yes", "--keep-source", cwd=lite.folder).code == 0
+    killed(lite, "marked", "clean", last_run(lite), "--source", "config.yaml", "--dest", "dest.yaml", "--yes")
+    status = here("status", "--source", "config.yaml", cwd=lite.folder).out
+    command = next(command for command in commands_in(status) if not command.startswith("reconcile undo"))
+    assert command.startswith("reconcile clean ")
+    shown = on_terminal("apply", "p.json", typed="no\n", cwd=lite.folder)
+    assert "Sources are DELETED" in shown.all
+    typed(command, lite)
+    assert _state(lite) == "done"
+
+
+def test_an_undo_with_changes_says_that_it_begins_anew(lite: World) -> None:
+    planned(lite)
+    assert here("apply", "p.json", "--yes", cwd=lite.folder).code == 0
+    killed(lite, "recorded", "undo", "p.undo.json", "--with-changes", "--yes")
+    status = here("status", "--source", "config.yaml", cwd=lite.folder).out
+    assert "begins it anew" in status
+    command = next(command for command in commands_in(status) if "undo" in command)
+    assert "--with-changes" in command
+    typed(command, lite)
+
+
+def test_a_run_beside_it_is_taken_back_with_the_configs_where_they_are(lite: World) -> None:
+    """Once the new config has taken the old one's place."""
+    planned(lite)
+    killed(lite, "recorded", "apply", "p.json", "--yes")
+    shutil.copy(lite.folder / "config.yaml", lite.folder / "config.old.yaml")
+    shutil.copy(lite.folder / "dest.yaml", lite.folder / "config.yaml")
+    status = here("status", "--source", "config.yaml", cwd=lite.folder).out
+    command = next(command for command in commands_in(status) if command.startswith("reconcile undo"))
+    assert "config.old.yaml" in command
+    typed(command, lite)
+
+
 def test_the_end_of_apply_is_lines_to_copy(lite: World) -> None:
     planned(lite)
     before = lite.tables()

@@ -20,6 +20,7 @@ from reconcile.running.phases.steps import Step, carries_out
 from reconcile.running.record.executor import Executor
 from reconcile.running.record.in_place import record_in_place
 from reconcile.running.record.run import Run, begin_run
+from reconcile.running.record.states import Asked
 from reconcile.running.record.tables import blocker_row, move_row
 from reconcile.stores import open_store
 
@@ -38,7 +39,7 @@ def make_destinations(catalog: Catalog, plan: PlanFile, desired: DesiredState) -
 
 
 @carries_out(Step.LOAD)
-def begin(
+def begin(  # noqa: PLR0913, PLR0917
     executor: Executor,
     plan: PlanFile,
     digest: str,
@@ -46,10 +47,11 @@ def begin(
     rows: Callable[[Connection], Iterable[dict[str, Any]]],
     keep_source: bool,  # noqa: FBT001
     check: Callable[[Connection, str], None] | None = None,
+    asked: Asked | None = None,
 ) -> Run:
     """Record a new run by a plan, with all its moves and what was at its destinations before."""
     configs = {side: config_record(config) for side, config in (("source", desired.source), ("dest", desired.dest))}
-    run = begin_run(executor, plan, digest, rows, configs=configs, keep_source=keep_source, check=check)
+    run = begin_run(executor, plan, digest, rows, configs=configs, keep_source=keep_source, asked=asked, check=check)
     if plan.header.undo_of is None:
         dests = {dest for _source, dest in run.backend_pairs()}
         with run.writing(bulk=True) as connection:

@@ -9,6 +9,7 @@ from attrs import field, frozen
 from reconcile.control import PIPELINES
 from reconcile.payload import LARGEST
 from reconcile.running.phases.budget import Budget
+from reconcile.running.record.states import Asked
 
 MEMORY_BYTES = 256 << 20
 
@@ -54,6 +55,13 @@ class RunOptions:
     takeover_wait: float | None = None
     share_destination: bool = False
     clean_later: bool = False
+
+    @property
+    def asked(self) -> Asked | None:
+        """Where the run is asked to stop."""
+        if self.stage_only:
+            return Asked.STAGE_ONLY
+        return Asked.CLEAN_LATER if self.clean_later else None
 
     @property
     def pipelines(self) -> int:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from reconcile.commands import command_line, undo_run
 from reconcile.planning.model import PlanHeader, Tally
 from reconcile.running.record.configs import path_now
 from reconcile.running.record.records import RunRecord
-from reconcile.running.record.states import MoveState, RunState
+from reconcile.running.record.states import Asked, MoveState, RunState
 from reconcile.wording import count
 
 _PLACEHOLDER = "FILE"
@@ -47,16 +48,17 @@ def _steps(record: RunRecord, documents: dict[str, Tally]) -> Iterator[tuple[str
     if is_undo and record.state in (RunState.STAGING, RunState.SWITCHED):
         if MoveState.CHANGED in documents:
             yield undo_command(record, record.undo_of, with_changes=True), "takes along what services wrote since"
+        elif _is_made_anew(record):
+            yield go_on_command(record), "begins it anew with what is there by then: what is staged is copied again"
         else:
-            yield undo, "resumes it"
+            yield go_on_command(record), "resumes it"
         if record.state == RunState.STAGING:
             yield undo_command(record), "gives it up: the copies that it made are dropped"
     elif record.state == RunState.STAGING:
         if MoveState.CHANGED in documents:
             yield apply_command(record, refresh=True), "takes in what changed in the catalog"
         else:
-            what = "switches, once the services are stopped" if is_staged(record) else "resumes it"
-            yield go_on_command(record), what
+            yield go_on_command(record), _how_it_goes_on(record)
         if MoveState.FAILED in documents:
             yield apply_command(record, leave_failed=True), "switches without those that failed"
         yield undo, "drops what is staged"
@@ -67,6 +69,21 @@ def _steps(record: RunRecord, documents: dict[str, Tally]) -> Iterator[tuple[str
         yield undo, "resumes it"
     else:
         yield from _steps_of_ended(record, documents, undo)
+
+
+def _how_it_goes_on(record: RunRecord) -> str:
+    if is_staged(record):
+        return "switches, once the services are stopped"
+    stops = {
+        Asked.STAGE_ONLY: ", and stops before the switch as it was asked to",
+        Asked.CLEAN_LATER: ", and stops after the switch as it was asked to",
+    }
+    return "resumes it" + stops.get(Asked(record.asked), "") if record.asked else "resumes it"
+
+
+def _is_made_anew(record: RunRecord) -> bool:
+    """Tell whether an undo that did not switch is begun anew by the command that goes on with it."""
+    return record.state == RunState.STAGING and record.header.policy.with_changes
 
 
 def _steps_of_ended(record: RunRecord, documents: dict[str, Tally], undo: str) -> Iterator[tuple[str, str]]:
@@ -96,10 +113,18 @@ def apply_command(record: RunRecord, **options: bool) -> str:
 def go_on_command(record: RunRecord) -> str:
     """Return the command that goes on with a run, or with an undo of one."""
     if record.undo_of is not None:
-        return undo_command(record, record.undo_of)
-    if record.state == RunState.SWITCHED and record.paused_at is not None:
+        return undo_command(record, record.undo_of, with_changes=_is_made_anew(record))
+    stops_later = record.asked in (Asked.CLEAN_LATER, Asked.CLEAN)
+    if record.state == RunState.SWITCHED and (record.paused_at is not None or stops_later):
         return clean_command(record)
-    return apply_command(record, refresh=is_staged(record) and not record.header.policy.limited)
+    staged = is_staged(record)
+    return apply_command(
+        record,
+        leave_blocked=record.header.summary.blocked.documents > 0 and record.switched_at is None,
+        refresh=staged and not record.header.policy.limited,
+        stage_only=record.asked == Asked.STAGE_ONLY and record.switched_at is None and not staged,
+        clean_later=record.asked == Asked.CLEAN_LATER,
+    )
 
 
 def is_staged(record: RunRecord) -> bool:
@@ -148,7 +173,7 @@ def undo_command(record: RunRecord, run_id: str | None = None, **options: bool) 
 def _paths(record: RunRecord) -> tuple[str, str]:
     """Return where the configs are that a run moves from, and to."""
     header = record.header
-    if record.switched_at is None and record.undo_of is None:
-        return header.source.path, header.dest.path
     source, dest = (path_now(header, reference) for reference in (header.source, header.dest))
+    if record.switched_at is None and record.undo_of is None:  # nothing has taken their place but an edit
+        source, dest = source or Path(header.source.path), dest or Path(header.dest.path)
     return str(source or _PLACEHOLDER), str(dest or _PLACEHOLDER)

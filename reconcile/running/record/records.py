@@ -40,6 +40,7 @@ class RunRecord:
     switched_at: int | None
     finished_at: int | None
     paused_at: int | None
+    asked: str | None
     doing: str | None
     database: dict[str, Any]
     configs: dict[str, Any]

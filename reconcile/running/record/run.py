@@ -20,7 +20,7 @@ from reconcile.planning.planner import new_id
 from reconcile.running.record.executor import Executor, executor_name
 from reconcile.running.record.identity import encoded_record
 from reconcile.running.record.records import RunRecord, backend_pairs, count_states, find_runs
-from reconcile.running.record.states import MoveState, Origin, RunState
+from reconcile.running.record.states import Asked, MoveState, Origin, RunState
 from reconcile.running.record.tables import WorkMove, load, moves, runs, work_move
 
 
@@ -176,7 +176,7 @@ class Run:
             return [work_move(row) for row in connection.execute(query)]
 
 
-def begin_run(
+def begin_run(  # noqa: PLR0913
     executor: Executor,
     plan: PlanFile,
     plan_digest: str,
@@ -184,6 +184,7 @@ def begin_run(
     *,
     configs: dict[str, Any],
     keep_source: bool,
+    asked: Asked | None = None,
     check: Callable[[Connection, str], None] | None = None,
 ) -> Run:
     """Record a new run with all its moves, in one transaction: a kill in between leaves nothing.
@@ -213,6 +214,7 @@ def begin_run(
                 "configs": msgspec.json.encode(configs).decode(),
                 "tool_version": __version__,
                 "keep_source": keep_source,
+                "asked": asked,
                 "created_at": database_now(connection),
             },
         )
@@ -224,7 +226,7 @@ def begin_run(
     return Run(catalog, find_runs(catalog, run_id=run_id)[0], epoch=1, executor=executor)
 
 
-def resume_run(executor: Executor, record: RunRecord, *, keep_source: bool = False) -> Run:
+def resume_run(executor: Executor, record: RunRecord, *, keep_source: bool = False, asked: Asked | None = None) -> Run:
     """Take a run over: raises its epoch, so that a paused old executor cannot go on.
 
     ``keep_source`` keeps its sources from here on; it cannot be taken back.
@@ -235,7 +237,9 @@ def resume_run(executor: Executor, record: RunRecord, *, keep_source: bool = Fal
         epoch = connection.execute(
             sa.update(runs)
             .where(runs.c.run_id == record.run_id, runs.c.state != RunState.UNDONE)
-            .values(epoch=runs.c.epoch + 1, executor=executor_name(), token=executor.token, keep_source=keep)
+            .values(
+                epoch=runs.c.epoch + 1, executor=executor_name(), token=executor.token, keep_source=keep, asked=asked
+            )
             .returning(runs.c.epoch)
         ).scalar_one()
-    return Run(executor.catalog, evolve(record, keep_source=keep), epoch, executor)
+    return Run(executor.catalog, evolve(record, keep_source=keep, asked=asked), epoch, executor)

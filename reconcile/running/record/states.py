@@ -47,3 +47,11 @@ class Deleting(StrEnum):
 
     CLEANING = "cleaning"  # sources, after the switch
     DROPPING = "dropping"  # copies, before one
+
+
+class Asked(StrEnum):
+    """What a run was asked for beside its plan: what goes on with it asks for the same."""
+
+    STAGE_ONLY = "stage-only"
+    CLEAN_LATER = "clean-later"
+    CLEAN = "clean"

@@ -48,6 +48,7 @@ runs = sa.Table(
     sa.Column("switched_at", sa.BigInteger),
     sa.Column("finished_at", sa.BigInteger),
     sa.Column("paused_at", sa.BigInteger),  # when its executor stopped where it was asked to, such as at a limit
+    sa.Column("asked", sa.String),  # where it was asked to stop, or that it was reopened for a clean: `Asked`
     sa.Column("doing", sa.String),  # what its executor is at: a phase or a step, as it is called on its screen
     sa.Column("token", sa.String),  # of the executor that worked on it last
     sa.Column("phase", sa.String),  # in which it deletes
