@@ -111,15 +111,30 @@ def test_credentials_that_are_in_no_known_file_any_more_have_a_placeholder(lite:
     assert here("apply", "p.json", "--yes", "--source", "found again.yaml", cwd=lite.folder).code == 0
 
 
-@pytest.mark.parametrize(("option", "point"), [("--stage-only", "recorded"), ("--clean-later", "recorded")])
-def test_what_goes_on_with_a_killed_run_stops_where_it_was_asked_to(lite: World, option: str, point: str) -> None:
+@pytest.mark.parametrize("option", ["--stage-only", "--clean-later"])
+def test_a_killed_run_is_resumed_to_where_it_was_asked_to_stop(lite: World, option: str) -> None:
     """Nobody remembers the options: a printed command may not switch or delete for want of them."""
     planned(lite)
-    killed(lite, point, "apply", "p.json", "--yes", option)
-    first = next(command for command in commands_in(here("status", "--source", "config.yaml", cwd=lite.folder).out))
+    killed(lite, "recorded", "apply", "p.json", "--yes", option)
+    first = next(iter(commands_in(here("status", "--source", "config.yaml", cwd=lite.folder).out)))
     assert option in first
     typed(first, lite)
     assert _state(lite) == ("staging" if option == "--stage-only" else "switched")
+
+
+@pytest.mark.parametrize("point", ["recorded", "marked"])
+def test_a_killed_run_of_a_plan_with_blockers_is_resumed(lite: World, point: str) -> None:
+    """The plan is refused without ``--leave-blocked``, before the switch and after it."""
+    lite.sql("UPDATE archive_document SET jsondata = NULL WHERE \"archiveId\" = 'sha256:0001'")
+    lite.sql("UPDATE archive_metadata SET content_url = 's3://nowhere/x' WHERE \"archiveId\" = 'sha256:0001'")
+    planned(lite)
+    killed(lite, point, "apply", "p.json", "--yes", "--leave-blocked")
+    first = next(iter(commands_in(here("status", "--source", "config.yaml", cwd=lite.folder).out)))
+    assert "--leave-blocked" in first
+    shell = f"{sys.executable} -m {first} --yes"
+    done = subprocess.run(["sh", "-c", shell], cwd=lite.folder, env=_environment(), check=False)
+    assert done.returncode == 3  # done, apart from those
+    assert _state(lite) == "done"
 
 
 def _state(world: World) -> str:
@@ -127,7 +142,7 @@ def _state(world: World) -> str:
     return str(json.loads(shown)["run"]["state"])
 
 
-def test_a_killed_clean_of_kept_sources_is_gone_on_with_by_clean(lite: World) -> None:
+def test_a_killed_clean_of_kept_sources_is_resumed_by_clean(lite: World) -> None:
     planned(lite)
     assert here("apply", "p.json", "--yes", "--keep-source", cwd=lite.folder).code == 0
     killed(lite, "marked", "clean", last_run(lite), "--source", "config.yaml", "--dest", "dest.yaml", "--yes")

@@ -74,15 +74,15 @@ def _steps(record: RunRecord, documents: dict[str, Tally]) -> Iterator[tuple[str
 def _how_it_goes_on(record: RunRecord) -> str:
     if is_staged(record):
         return "switches, once the services are stopped"
-    stops = {
+    stops: dict[str, str] = {
         Asked.STAGE_ONLY: ", and stops before the switch as it was asked to",
         Asked.CLEAN_LATER: ", and stops after the switch as it was asked to",
     }
-    return "resumes it" + stops.get(Asked(record.asked), "") if record.asked else "resumes it"
+    return "resumes it" + stops.get(record.asked or "", "")
 
 
 def _is_made_anew(record: RunRecord) -> bool:
-    """Tell whether an undo that did not switch is begun anew by the command that goes on with it."""
+    """Tell whether an undo that did not switch is begun anew by the command that resumes it."""
     return record.state == RunState.STAGING and record.header.policy.with_changes
 
 
@@ -103,11 +103,12 @@ def _steps_of_ended(record: RunRecord, documents: dict[str, Tally], undo: str) -
 def apply_command(record: RunRecord, **options: bool) -> str:
     """Return the command that goes on with a run; an option names what has to be found first."""
     header = record.header
+    leave_blocked = header.summary.blocked.documents > 0  # such a plan is refused without, whatever its run has done
     missing = {}
     if record.switched_at is not None:
         sides = (("source", header.source), ("dest", header.dest))
         missing = {side: _PLACEHOLDER for side, reference in sides if path_now(header, reference) is None}
-    return command_line("apply", record.plan_path, **options, **missing)
+    return command_line("apply", record.plan_path, leave_blocked=leave_blocked, **options, **missing)
 
 
 def go_on_command(record: RunRecord) -> str:
@@ -120,7 +121,6 @@ def go_on_command(record: RunRecord) -> str:
     staged = is_staged(record)
     return apply_command(
         record,
-        leave_blocked=record.header.summary.blocked.documents > 0 and record.switched_at is None,
         refresh=staged and not record.header.policy.limited,
         stage_only=record.asked == Asked.STAGE_ONLY and record.switched_at is None and not staged,
         clean_later=record.asked == Asked.CLEAN_LATER,

@@ -50,7 +50,7 @@ class Deleting(StrEnum):
 
 
 class Asked(StrEnum):
-    """What a run was asked for beside its plan: what goes on with it asks for the same."""
+    """What a run was asked for beside its plan: the command that resumes it asks for the same."""
 
     STAGE_ONLY = "stage-only"
     CLEAN_LATER = "clean-later"
