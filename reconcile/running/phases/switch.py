@@ -33,7 +33,7 @@ from reconcile.running.phases.steps import Step, carries_out
 from reconcile.running.phases.undo_plan import CLOCK_SKEW_SECONDS
 from reconcile.running.record import late_requests
 from reconcile.running.record.in_place import not_of_run
-from reconcile.running.record.next_steps import go_on_command
+from reconcile.running.record.next_steps import resume_command
 from reconcile.running.record.records import find_runs
 from reconcile.running.record.run import Run
 from reconcile.running.record.states import MoveState, Origin, RunState
@@ -266,7 +266,7 @@ def wait_for_quiet(run: Run, control: Control, seconds: int) -> list[Heartbeat]:
     while any(beat.is_young for beat in current):
         advanced = [beat for beat in current if beat.is_young and beat.heartbeat != _value(young, beat)]
         if advanced or time.monotonic() >= deadline:
-            _refuse_young(advanced or current, sessions, how=None if seconds > 0 else go_on_command(run.record))
+            _refuse_young(advanced or current, sessions, how=None if seconds > 0 else resume_command(run.record))
         control.check()
         time.sleep(_SERVICE_POLL_SECONDS)
         with catalog.read() as connection:

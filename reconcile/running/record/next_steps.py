@@ -49,21 +49,21 @@ def _steps(record: RunRecord, documents: dict[str, Tally]) -> Iterator[tuple[str
         if MoveState.CHANGED in documents:
             yield undo_command(record, record.undo_of, with_changes=True), "takes along what services wrote since"
         elif _is_made_anew(record):
-            yield go_on_command(record), "begins it anew with what is there by then: what is staged is copied again"
+            yield resume_command(record), "begins it anew with what is there by then: what is staged is copied again"
         else:
-            yield go_on_command(record), "resumes it"
+            yield resume_command(record), "resumes it"
         if record.state == RunState.STAGING:
             yield undo_command(record), "gives it up: the copies that it made are dropped"
     elif record.state == RunState.STAGING:
         if MoveState.CHANGED in documents:
             yield apply_command(record, refresh=True), "takes in what changed in the catalog"
         else:
-            yield go_on_command(record), _how_it_goes_on(record)
+            yield resume_command(record), _how_it_resumes(record)
         if MoveState.FAILED in documents:
             yield apply_command(record, leave_failed=True), "switches without those that failed"
         yield undo, "drops what is staged"
     elif record.state == RunState.SWITCHED:
-        yield go_on_command(record), "deletes the sources that are left"
+        yield resume_command(record), "deletes the sources that are left"
         yield undo, "undoes it"
     elif record.state == RunState.UNDOING:
         yield undo, "resumes it"
@@ -71,7 +71,7 @@ def _steps(record: RunRecord, documents: dict[str, Tally]) -> Iterator[tuple[str
         yield from _steps_of_ended(record, documents, undo)
 
 
-def _how_it_goes_on(record: RunRecord) -> str:
+def _how_it_resumes(record: RunRecord) -> str:
     if is_staged(record):
         return "switches, once the services are stopped"
     stops: dict[str, str] = {
@@ -101,7 +101,7 @@ def _steps_of_ended(record: RunRecord, documents: dict[str, Tally], undo: str) -
 
 
 def apply_command(record: RunRecord, **options: bool) -> str:
-    """Return the command that goes on with a run; an option names what has to be found first."""
+    """Return the command that resumes a run; an option names what has to be found first."""
     header = record.header
     leave_blocked = header.summary.blocked.documents > 0  # such a plan is refused without, whatever its run has done
     missing = {}
@@ -111,8 +111,8 @@ def apply_command(record: RunRecord, **options: bool) -> str:
     return command_line("apply", record.plan_path, leave_blocked=leave_blocked, **options, **missing)
 
 
-def go_on_command(record: RunRecord) -> str:
-    """Return the command that goes on with a run, or with an undo of one."""
+def resume_command(record: RunRecord) -> str:
+    """Return the command that resumes a run, or an undo of one."""
     if record.undo_of is not None:
         return undo_command(record, record.undo_of, with_changes=_is_made_anew(record))
     stops_later = record.asked in (Asked.CLEAN_LATER, Asked.CLEAN)

@@ -15,7 +15,7 @@ from reconcile.catalog.space import space_left
 from reconcile.planning.model import ConfigReference
 from reconcile.planning.places import role_of
 from reconcile.running.record.details import why_kept_for_good
-from reconcile.running.record.next_steps import go_on_command, undo_command
+from reconcile.running.record.next_steps import resume_command, undo_command
 from reconcile.running.record.records import RunRecord, count_states, find_runs
 from reconcile.running.record.report import (
     FORMAT_VERSION,
@@ -76,7 +76,7 @@ def report_of(catalog: Catalog, record: RunRecord) -> Report:
         sources=sources,
         left=left,
         left_named=named,
-        resume=go_on_command(record) if record.state in (RunState.STAGING, RunState.SWITCHED) else None,
+        resume=resume_command(record) if record.state in (RunState.STAGING, RunState.SWITCHED) else None,
         undo=_undo(record),
         space=space_left(catalog, drivers),
         remark=record.remark,
