@@ -29,14 +29,15 @@ from reconcile.running import undo as undoing
 from reconcile.running.phases.options import RunOptions
 from reconcile.running.phases.undo_plan import write_undo_plan
 from reconcile.running.preview import UndoPreview, preview_undo
-from reconcile.running.record.configs import configs_of
+from reconcile.running.record.configs import configs_of, path_now
 from reconcile.running.record.outcome import APPLIED, UNDONE, Outcome, outcome_of
-from reconcile.running.record.records import RunRecord, find_runs, run_record
+from reconcile.running.record.records import RunRecord, find_runs, latest_run_of, run_record
 from reconcile.running.record.report import Report
 from reconcile.running.record.reporting import report_of
 from reconcile.running.record.states import RunState
 from reconcile.running.record.status import Status, status_of
 from reconcile.running.undo_with_changes import plan_with_changes
+from reconcile.wording import time_text
 
 if TYPE_CHECKING:
     from reconcile.auditing.audited import Audited, Request
@@ -84,10 +85,12 @@ def planned_again(
     """Plan again, as a plan was made, for the block: its file is gone afterwards."""
     header = plan_file.header
     if header.undo_of is not None:
+        sides = (path_now(header, side) or side.path for side in (header.source, header.dest))
         raise UsageError(
             f"{plan_file.path}: an undo plan follows from the record of run {header.undo_of}, not from the catalog",
-            hint=f"{undo_run(header.undo_of, header.source.path, header.dest.path)}    checks it as it begins",
+            hint=f"{undo_run(header.undo_of, *sides, dry_run=True)}    says what it would do",
         )
+    _refuse_applied(plan_file, database or DatabaseOptions(), source, dest)
     desired = configs_of(header, source, dest)
     policy, summary = header.policy, header.summary
     request = PlanRequest(
@@ -106,6 +109,23 @@ def planned_again(
         tempfile.TemporaryDirectory(prefix="reconcile-") as folder,
     ):
         yield make_plan(catalog, desired.source, desired.dest, request, Path(folder) / "again.json")
+
+
+def _refuse_applied(plan_file: PlanFile, database: DatabaseOptions, source: Path | None, dest: Path | None) -> None:
+    """Raise `UsageError` for a plan whose run has switched: what differs since is what it did."""
+    try:
+        found = Prepared(plan_file, configs_of(plan_file.header, source, dest, anywhere=True))
+    except ConfigError:
+        return  # it is said by who needs the configs as they were
+    with opened(database, found.with_database) as catalog:
+        record = latest_run_of(catalog, plan_file.header.plan_id)
+        if record is None or record.switched_at is None or record.state == RunState.UNDONE:
+            return
+        raise UsageError(
+            f"{plan_file.path}: run {record.run_id} has applied this plan, and switched at"
+            f" {time_text(record.switched_at)}; what differs since is what it did, and what services wrote",
+            hint=f"{command_line('report', record.run_id)}    says what it came to",
+        )
 
 
 def prepare(
@@ -221,11 +241,13 @@ def carry_out(
 
 
 def last_run(catalog: Catalog, run_id: str | None = None) -> RunRecord | None:
-    """Return a run's record, or the last run's; None where there has been none."""
+    """Return a run's record; by default of the run that something last came of, None where there has been none.
+
+    That is not always the one begun last: an earlier one may have switched since.
+    """
     if run_id is not None:
         return run_record(catalog, run_id)
-    found = find_runs(catalog)
-    return found[0] if found else None
+    return max(find_runs(catalog), key=lambda record: record.last_event, default=None)
 
 
 def status_of_plan(prepared: Prepared, database: DatabaseOptions | None = None) -> Status | None:

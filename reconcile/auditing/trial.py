@@ -108,6 +108,7 @@ class Trial:
         """Take a step; return whether it succeeded."""
         if self.control.signal is not None:
             raise Interrupted(self.control.signal, "interrupted: what was tried is taken away again")
+        self.control.progress.step(f"checking {self.store.address.identity}: {name}")
         begun = time.monotonic()
         detail, right, ok = None, None, True
         try:

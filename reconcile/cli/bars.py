@@ -147,11 +147,11 @@ class Bars:
         self._progress.remove_task(self._task)
         self._task = None
         took = self._clock() - self._begun
-        if self._is_counted:
+        if self._is_counted and self._documents[1]:
             documents, size = self._documents[0] - self._before[0], self._bytes[0] - self._before[1]
             earlier = f", beside {self._before[0]:,} before" if self._before[0] else ""
             self._print(f"{self._name}: {count(documents)}, {human_bytes(size)}, {duration_text(took)}{earlier}")
-        elif took >= _LONG_SECONDS and self._documents[0]:
+        elif took >= _LONG_SECONDS and self._documents[0] and not self._is_counted:
             self._print(f"{self._name}: {count(self._documents[0], 'row')}, {duration_text(took)}")
         elif took >= _LONG_SECONDS:
             self._print(f"{self._name}: {duration_text(took)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import click
@@ -11,6 +12,8 @@ from reconcile.cli.lines import screen_width
 from reconcile.cli.option import PATH, option, verb
 from reconcile.cli.options import database_of, database_options
 from reconcile.cli.results import put_out
+from reconcile.commands import command_line
+from reconcile.errors import UsageError
 from reconcile.rendering.output import FORMS, rendered_report
 
 
@@ -29,6 +32,12 @@ def command(run: str | None, **options: Any) -> None:  # noqa: ANN401
     \b
       reconcile report --source config.yaml --format html --out migration.html
     """
+    if options["form"] == "html" and options["out"] is None and sys.stdout.isatty():
+        raise UsageError(
+            "a page is for a browser, not for a terminal; nothing was written",
+            hint=command_line("report", *([run] if run else []), source=options["source"], format="html")
+            + " --out report.html",
+        )
     report = verbs.report(database_of(options), run, options["source"])
     width = screen_width() if options["out"] is None else None
     put_out(rendered_report(report, options["form"], width), options["out"], wrapped=options["form"] == "text")

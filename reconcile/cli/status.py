@@ -27,15 +27,16 @@ from reconcile.rendering.live import live_data
 from reconcile.running.older import older_than_stores
 from reconcile.running.record.details import troubles
 from reconcile.running.record.history import status_data
-from reconcile.running.record.next_steps import apply_command, undo_command
+from reconcile.running.record.next_steps import apply_command, resume_command, undo_command
 from reconcile.running.record.records import RunRecord
-from reconcile.running.record.samples import speeds
+from reconcile.running.record.samples import last_progress, speeds
 from reconcile.running.record.states import MoveState, Removal, RunState
 from reconcile.running.record.status import PHASES, Status
 from reconcile.wording import count, human_bytes, time_text
 
 _SHOWN, _SHOWN_ON_PAGE, _SHOWN_ON_SCREEN = 10_000, 50, 8
 _INTERRUPTED = 130
+_SILENT_SECONDS = 15  # without a document done: a sample is taken every five
 _AT = ", at "  # before how fast it is, which stands in a line of its own where it is shown in place
 _DONE: dict[str, str] = {
     RunState.STAGING: "documents are staged",
@@ -187,11 +188,11 @@ def _progress(status: Status, rate: Rate | None) -> Iterator[str]:
 
 def _head(status: Status) -> Iterator[str]:
     record = status.record
-    if status.rest is not None:
-        what = _DONE.get(record.state, "documents are done")
-        yield f"{status.rest}; {status.achieved.documents:,} of {status.total.documents:,} {what}"
+    yield from _rest(status)
     given_up = record.undo_of is not None and record.state == RunState.UNDONE
     phase = "given up; that run is as it was" if given_up else PHASES[record.state]
+    if record.state == RunState.UNDOING and record.switched_at is None:
+        phase += "; the catalog is untouched"
     yield f"run {record.run_id}: {phase}" + (f" (undoes run {record.undo_of})" if record.undo_of else "")
     yield f"  plan     {record.plan_path}"
     yield from _times(record)
@@ -199,7 +200,8 @@ def _head(status: Status) -> Iterator[str]:
         if state == MoveState.PLANNED and record.state == RunState.UNDONE:
             continue  # nobody is going to
         name = "to stage" if state == MoveState.PLANNED else state
-        yield f"  {name:<8} {count(tally.documents)}, {human_bytes(tally.bytes)}"
+        by = f", by {time_text(record.staged_at)}" if state == MoveState.STAGED and record.staged_at else ""
+        yield f"  {name:<8} {count(tally.documents)}, {human_bytes(tally.bytes)}{by}"
     deleted = "sources" if record.switched_at is not None and record.undo_of is None else "copies"
     for state, documents in status.sources.items():
         yield f"  {deleted} {_REMOVALS.get(state, state)}: {documents:,}"
@@ -213,8 +215,21 @@ def _head(status: Status) -> Iterator[str]:
         yield f"  executor {record.executor}, {_at_work(status)}"
 
 
+def _rest(status: Status) -> Iterator[str]:
+    """Say that nobody is at work although something is left to do."""
+    record = status.record
+    if status.rest is None:
+        return
+    what = _DONE.get(record.state, "documents are done")
+    if record.undo_of is not None and record.state == RunState.SWITCHED:
+        what = "copies are dealt with"
+    yield f"{status.rest}; {status.achieved.documents:,} of {status.total.documents:,} {what}"
+
+
 def _lines(catalog: Catalog, status: Status) -> Iterator[str]:
     yield from _head(status)
+    if status.doing is not None:
+        yield from _silence(catalog, status)
     if status.average is not None and not status.is_at_rest:
         left = status.average.seconds_for(status.total.documents - status.done.documents)
         about = "" if left is None else f", about {duration_text(left)} of staging left"
@@ -226,7 +241,17 @@ def _lines(catalog: Catalog, status: Status) -> Iterator[str]:
     steps = apply_command(status.record) if older else status.next_step
     yield from _next(steps)
     for other in status.others:
-        yield f"also unfinished: run {other.run_id}: {undo_command(other)}    drops its copies"
+        if other.switched_at is None:
+            yield f"also unfinished: run {other.run_id}: {undo_command(other)}    drops its copies"
+        else:
+            yield f"also unfinished: run {other.run_id}: {resume_command(other)}    deletes the sources that are left"
+
+
+def _silence(catalog: Catalog, status: Status) -> Iterator[str]:
+    """Say that nothing was done for long."""
+    last = last_progress(catalog, status.record.run_id, status.doing or "")
+    if last is not None and status.at - last >= _SILENT_SECONDS:
+        yield f"  WAITING  no document was done for {duration_text(status.at - last)}: a store or the database is slow"
 
 
 def _next(steps: str) -> Iterator[str]:
@@ -243,7 +268,6 @@ def _at_work(status: Status) -> str:
 def _times(record: RunRecord) -> Iterator[str]:
     times = (
         ("begun", record.created_at),
-        ("staged", record.staged_at),
         ("switched", record.switched_at),
         ("ended", record.finished_at),
     )

@@ -20,6 +20,7 @@ from reconcile.cli.values import PERCENTAGE
 from reconcile.commands import command_line
 from reconcile.errors import VerificationError
 from reconcile.logs import printable
+from reconcile.planning.render import meaning_of
 from reconcile.wording import count, human_bytes
 
 T = TypeVar("T")
@@ -88,6 +89,8 @@ def _lines(audited: Audited) -> Iterator[str]:
             (f"{p.userId}/{p.bucket}/{p.archiveId}: {p.reason}: {p.detail}" for p in audited.problems),
             len(audited.problems),
         )
+        for reason in sorted({problem.reason for problem in audited.problems}):
+            yield f"  {reason}: {meaning_of(reason)}"
     if audited.orphans is not None:
         yield from _orphans(audited.orphans)
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
@@ -35,6 +35,12 @@ def follow(look: Callable[[], Status], show: Show, interval: float) -> Status:
         time.sleep(max(interval, _REST * (time.monotonic() - begun)))
 
 
+def _line(text: str) -> Text:
+    """Return a line cut at the terminal's edge, but for commands: they are to be copied whole."""
+    is_command = text.startswith("next: ") or "reconcile " in text
+    return Text(text, overflow="fold") if is_command else Text(text, no_wrap=True, overflow="ellipsis")
+
+
 def is_screen() -> bool:
     """Tell whether results go to a terminal that can be written to in place."""
     return sys.stdout.isatty() and not Console(force_terminal=True).is_dumb_terminal
@@ -46,7 +52,6 @@ def in_place(lines: Callable[[Status, Rate | None], Iterator[str]]) -> Iterator[
     with Live(console=Console(force_terminal=True), screen=True, auto_refresh=False) as live:
 
         def show(status: Status, rate: Rate | None) -> None:
-            text = "\n".join(lines(status, rate))
-            live.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
+            live.update(Group(*(_line(text) for text in lines(status, rate))), refresh=True)
 
         yield show

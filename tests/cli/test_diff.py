@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,8 @@ from typing import Any
 import pytest
 
 from tests.archives import new_sqlite
-from tests.cli.desk import data_of, filled, planned
+from tests.cli.commands import commands_in
+from tests.cli.desk import data_of, filled, last_run, planned
 from tests.cli.runner import Result, here
 from tests.world import DB, DB2, World, localfs
 
@@ -116,16 +119,35 @@ def test_a_limited_plan_is_limited_again(lite: World) -> None:
 
 def test_what_cannot_be_compared_is_refused(lite: World) -> None:
     plan = planned(lite)
+    lite.config("dest", localfs(lite.folder / "archive"))
+    other = diff(lite, "p.json")
+    assert (other.code, "not the dest config that the plan was made with" in other.err) == (78, True)
+    lite.config("dest", DB2)
     lite.apply(plan)
     undo = diff(lite, "p.undo.json")
     assert (undo.code, "an undo plan follows from the record" in undo.err) == (64, True)
     assert diff(lite, "p.undo.json", "p.undo.json").code == 0
     assert diff(lite, "none.json").code == 1
-    lite.config("dest", localfs(lite.folder / "archive"))
-    other = diff(lite, "p.json")
-    assert (other.code, "not the dest config that the plan was made with" in other.err) == (78, True)
-    lite.config("dest", DB2)
     lite.config("config", DB)
     text = (lite.folder / "p.json").read_text()
     (lite.folder / "p.json").write_text(text.replace("sha256:0001", "sha256:0009"))
     assert diff(lite, "p.json").code == 1
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_plan_that_was_applied_differs_by_what_its_run_did(lite: World, in_place: bool) -> None:
+    """Said in one line, wherever the configs are by now; of an undo plan what it would do can be asked."""
+    world = lite
+    planned(world)
+    assert here("apply", "p.json", "--yes", cwd=world.folder).code == 0
+    if in_place:
+        shutil.copy(world.folder / "config.yaml", world.folder / "config.old.yaml")
+        shutil.copy(world.folder / "dest.yaml", world.folder / "config.yaml")
+    result = here("diff", "p.json", cwd=world.folder)
+    assert result.code == 64, result.all
+    assert f"run {last_run(world)} has applied this plan, and switched at" in result.err
+    for plan in ("p.json", "p.undo.json"):
+        (command,) = commands_in(here("diff", plan, cwd=world.folder).err)
+        done = here(*shlex.split(command)[1:], cwd=world.folder)
+        assert done.code == 0, done.all
+    assert "nothing was changed" in done.all

@@ -20,7 +20,7 @@ import pytest
 
 from tests.archives import Place, new_sqlite
 from tests.cli.commands import commands_in
-from tests.cli.desk import filled, last_run, planned
+from tests.cli.desk import filled, last_run, planned, stage_only
 from tests.cli.runner import here, on_terminal, reconcile
 from tests.servers.moto import MotoServer
 from tests.world import World, s3
@@ -550,3 +550,42 @@ def test_a_vendors_migration_that_was_killed_is_not_running_for_ever(lite: World
     )
     assert "broken off" in (said := here("runs", "--source", "config.yaml", cwd=lite.folder).out)
     assert "12 of 20,007 documents" in said
+
+
+def test_status_shows_the_run_that_something_last_came_of(lite: World) -> None:
+    """Not one that was begun later, while an earlier one has switched since: that one is shown beside it."""
+    earlier = stage_only(lite, planned(lite))
+    later = stage_only(lite, planned(lite, "later.json"))
+    assert here("apply", "p.json", "--yes", "--clean-later", cwd=lite.folder).code == 0
+    lite.sql("UPDATE reconcile_runs SET switched_at = switched_at + 2 WHERE switched_at IS NOT NULL")
+    said = here("status", "--source", "config.yaml", cwd=lite.folder).out
+    assert f"run {earlier}: the catalog is switched" in said
+    assert f"also unfinished: run {later}: reconcile undo {later} " in said
+    said = here("status", later, "--source", "config.yaml", cwd=lite.folder).out
+    assert f"also unfinished: run {earlier}: reconcile clean {earlier} " in said
+
+
+def test_a_killed_drop_of_copies_says_that_the_catalog_is_untouched(lite: World) -> None:
+    run = stage_only(lite, planned(lite))
+    killed(lite, "marked", "undo", run, "--yes", "--source", "dest.yaml", "--dest", "config.yaml")
+    said = here("status", "--source", "config.yaml", cwd=lite.folder).out
+    assert f"run {run}: being undone; the catalog is untouched" in said
+
+
+def test_kept_sources_are_not_forgotten(lite: World) -> None:
+    planned(lite, keep_source=True)
+    assert here("apply", "p.json", "--yes", cwd=lite.folder).code == 0
+    said = here("status", "--source", "config.yaml", cwd=lite.folder).out
+    (command,) = (command for command in commands_in(said) if command.startswith("reconcile clean"))
+    assert here(*shlex.split(command)[1:], "--yes", cwd=lite.folder).code == 0
+    assert "reconcile clean" not in here("status", "--source", "config.yaml", cwd=lite.folder).out
+
+
+def test_a_page_is_not_written_to_a_terminal(lite: World) -> None:
+    planned(lite)
+    assert here("apply", "p.json", "--yes", cwd=lite.folder).code == 0
+    shown = on_terminal("report", "--source", "config.yaml", "--format", "html", cwd=lite.folder, results=True)
+    assert shown.code == 64, shown.all
+    (command,) = commands_in(shown.err)
+    assert here(*shlex.split(command)[1:], cwd=lite.folder).code == 0
+    assert (lite.folder / "report.html").exists()

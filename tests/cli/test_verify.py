@@ -133,7 +133,7 @@ def test_many_problems_are_counted(small: World) -> None:
         small.row(f"gone\x1b[2J{number:02}", b"x")
     result = verify(small)
     assert result.code == 5
-    assert result.out.count("source_missing") == 20
+    assert result.out.count(": source_missing: ") == 20
     assert "and 10 more: --format json lists them all" in result.out
     assert "\x1b" not in result.all
     result = verify(small, "--format", "json")

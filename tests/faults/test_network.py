@@ -388,6 +388,24 @@ def test_failures_are_bounded(to_s3: Scene, bound: str, code: int) -> None:
     to_s3.finish()
 
 
+def test_a_store_that_refuses_every_document_stops_the_run(to_s3: Scene) -> None:
+    """Said once, with the first refusal; of the documents as many are named as a screen holds (R7)."""
+
+    def refuse(request: Request, forward: Forward) -> Response:
+        refused = request.method == "PUT" and _is_document(request)
+        return Response(400, {}, b"<Error><Code>InvalidRequest</Code></Error>") if refused else forward(request)
+
+    result = to_s3.apply(refuse)
+    assert result.code == 1
+    assert f"refuses every document, {DOCUMENTS} so far; the first: " in result.err
+    assert "--leave-failed" not in result.err
+    to_s3.proxy.rule = refuse
+    result = reconcile("apply", "p.json", "--yes", cwd=to_s3.world.folder)
+    assert 0 < result.err.count("document not staged") <= 20 < DOCUMENTS
+    assert result.err.count("more documents may fail so") == 1
+    to_s3.finish()
+
+
 @pytest.mark.parametrize("bound", ["many", "-1", "101%", "3.5"])
 def test_a_bound_that_is_none(to_s3: Scene, bound: str) -> None:
     result = to_s3.apply(None, f"--max-failures={bound}")

@@ -8,6 +8,7 @@ are a batch each. A document that fails is recorded with its reason and hinders 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -19,7 +20,7 @@ from reconcile.catalog.services import GRACE_SECONDS
 from reconcile.catalog.tables import archive_metadata
 from reconcile.control import RateLimit, in_parallel
 from reconcile.errors import DocumentError, TooManyFailuresError
-from reconcile.logs import get_logger
+from reconcile.logs import feeds_events, get_logger
 from reconcile.payload import LARGEST, SPOOL_BYTES, md5, recode
 from reconcile.running.phases.breaker import Health
 from reconcile.running.phases.budget import Budget
@@ -39,6 +40,7 @@ BATCH_DOCUMENTS = 250
 _BATCHES_IN_MEMORY = 20  # those in hand, as read and as encoded, and what libraries hold of them
 ROW_CHANGED = "row_changed"
 _UNSIZED_BYTES = 1 << 20  # what a document counts for whose size the catalog does not know
+_LOGGED_OF_A_REASON = 20  # documents that fail for one reason; the run's record names all
 _BY_SERVICES_TOO = ("source_missing", "wrong_digest")  # damage, or a service at work
 
 log = get_logger()
@@ -70,6 +72,7 @@ class Stager(Phase):
     _ways: Ways = field(init=False)
     _others: list[str] = field(factory=list)
     _failures: int = 0
+    _logged: Counter[str] = field(factory=Counter)
 
     def stage(self) -> None:
         """Stage every planned move, as far as the budget goes.
@@ -104,13 +107,26 @@ class Stager(Phase):
             counts[outcome.state] += 1
             size += outcome.copy.work.move.before.size or 0
             self._health.count(outcome)
-            _log_document(logger, outcome)
+            self._log_document(logger, outcome)
         log.info("batch staged", phase="stage", documents=len(outcomes), bytes=size, **counts)
         self.control.progress.advance(len(outcomes), size)
         self._health.check()
         self._failures += counts[MoveState.FAILED]
         if self.limits.failures is not None and self._failures > self.limits.failures:
             raise TooManyFailuresError(f"{count(self._failures)} could not be staged, --max-failures allows fewer")
+
+    def _log_document(self, logger: Any, outcome: CopyOutcome) -> None:  # noqa: ANN401 - structlog's
+        move, error = outcome.copy.work.move, outcome.error
+        fields = {"user": move.userId, "bucket": move.bucket, "archiveId": move.archiveId}
+        if error is None:
+            logger.debug("document staged", origin=outcome.origin, to=move.after.content_url, **fields)
+            return
+        self._logged[error.reason] += 1
+        is_seldom = error.reason != ROW_CHANGED and self._logged[error.reason] <= _LOGGED_OF_A_REASON
+        say = logger.warning if is_seldom or feeds_events() else logger.debug
+        say("document not staged", reason=error.reason, detail=error.detail, **fields)
+        if is_seldom and self._logged[error.reason] == _LOGGED_OF_A_REASON:
+            logger.warning("more documents may fail so; they are on record", reason=error.reason)
 
     def _by_size(self, batch: list[WorkMove]) -> Iterator[list[WorkMove]]:
         """Cut a batch where its documents grow beyond its share of the memory. Rows of one document stay together."""
@@ -374,13 +390,3 @@ def _already_restored(copies: Sequence[Copy], present: Mapping[Key, Stat]) -> di
 def _changed(copy: Copy, origin: Origin | None) -> CopyOutcome:
     error = DocumentError(ROW_CHANGED, "the catalog row is no longer as the plan saw it")
     return CopyOutcome(copy, MoveState.CHANGED, origin, error=error)
-
-
-def _log_document(logger: Any, outcome: CopyOutcome) -> None:  # noqa: ANN401 - structlog's
-    move = outcome.copy.work.move
-    fields = {"user": move.userId, "bucket": move.bucket, "archiveId": move.archiveId}
-    if outcome.error is None:
-        logger.debug("document staged", origin=outcome.origin, to=move.after.content_url, **fields)
-    else:
-        say = logger.debug if outcome.error.reason == ROW_CHANGED else logger.warning  # of those all may be
-        say("document not staged", reason=outcome.error.reason, detail=outcome.error.detail, **fields)

@@ -97,6 +97,8 @@ def _steps_of_ended(record: RunRecord, documents: dict[str, Tally], undo: str) -
     elif record.state == RunState.UNDONE:
         yield apply_command(record), "does it again"
     elif record.undo_of is None:
+        if record.keep_source:
+            yield clean_command(record), "deletes the sources that it kept, once they are wanted no more"
         yield undo, "undoes it"
 
 

@@ -45,6 +45,12 @@ class RunRecord:
     database: dict[str, Any]
     configs: dict[str, Any]
 
+    @property
+    def last_event(self) -> tuple[int, int]:
+        """When something last came of it, in Unix seconds, and its number: an undo may begin in the same second."""
+        times = (self.created_at, self.refreshed_at, self.staged_at, self.switched_at, self.finished_at)
+        return max(at for at in times if at is not None), self.number
+
 
 _FIELDS = [field.name for field in fields(RunRecord)]
 

@@ -93,6 +93,16 @@ class Sampled:
             connection.execute(samples.insert(), values)
 
 
+def last_progress(catalog: Catalog, run_id: str, phase: str) -> int | None:
+    """Return when a phase of a run that counts was last seen to go on, to some seconds, in Unix seconds."""
+    if not catalog.has_table(samples):
+        return None
+    query = sa.select(samples.c.phase, samples.c.at).where(samples.c.run_id == run_id)
+    with catalog.read() as connection:
+        last = connection.execute(query.order_by(samples.c.number.desc()).limit(1)).first()
+    return last.at if last is not None and last.phase == phase else None
+
+
 def speeds(catalog: Catalog, run_id: str) -> list[Speed]:
     """Return how fast a run was between its samples, evenly taken where there are many."""
     if not catalog.has_table(samples):

@@ -120,7 +120,7 @@ def status_of(catalog: Catalog, record: RunRecord) -> Status:
         groups = [_Group(*row) for row in connection.execute(query)]
         at = database_now(connection)
     total = [group for group in groups if _counts(record, group)]
-    others, holder, found = (RunState.STAGING, RunState.UNDOING), lock_holder(catalog), find_runs(catalog)
+    ended, holder, found = (RunState.DONE, RunState.UNDONE), lock_holder(catalog), find_runs(catalog)
     services = None
     if _is_in_charge(record, found) and (holder is None or record.state == RunState.DONE):
         with catalog.read(bulk=True) as connection:
@@ -137,7 +137,10 @@ def status_of(catalog: Catalog, record: RunRecord) -> Status:
         total=_tally(total),
         holder=holder,
         others=tuple(
-            other for other in found if other.state in others and other.run_id not in (record.run_id, record.undo_of)
+            other
+            for other in found
+            if other.state not in ended and other.run_id not in (record.run_id, record.undo_of)
+            if other.undo_of != record.run_id
         ),
         services=services,
     )
