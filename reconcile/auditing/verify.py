@@ -22,9 +22,13 @@ from reconcile.catalog.tables import archive_metadata
 from reconcile.config import Config
 from reconcile.control import PIPELINES, Control, in_order
 from reconcile.errors import Interrupted, UsageError
+from reconcile.logs import get_logger
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.planner import check_scope
 from reconcile.planning.reach import Reach
+from reconcile.tallies import tallied
+
+log = get_logger()
 
 _BATCH_DOCUMENTS = 1000  # a page of a listing
 _BATCH_BYTES = 32 << 20  # what a batch may have in memory where only reading tells
@@ -71,12 +75,18 @@ def _audit_rows(judge: Judge, audited: Audited, control: Control) -> None:
         for verdict in verdicts:
             _count_verdict(audited, verdict)
         audited.gone += len(batch) - len(verdicts)
+        log.info("batch verified", phase="verify", documents=len(batch), tallies=tallied(map(_outcome, verdicts)))
         control.progress.advance(len(batch), sum(row.size or 0 for row in batch))
         control.check()
 
 
 def _count_verdict(audited: Audited, verdict: Verdict) -> None:
     audited.count(verdict.backend, verdict.size, verdict.problem, verifiable=verdict.row.digest is not None)
+
+
+def _outcome(verdict: Verdict) -> tuple[str, str, str | None, int | None]:
+    problem = verdict.problem
+    return verdict.backend, "wrong" if problem else "intact", problem.reason if problem else None, verdict.size
 
 
 def _count(connection: Connection, scope: Scope) -> int:

@@ -11,6 +11,7 @@ import click
 from reconcile import verbs
 from reconcile.cli.events import events_option
 from reconcile.cli.lines import show
+from reconcile.cli.metrics import metrics_options
 from reconcile.cli.option import PATH, option, verb
 from reconcile.cli.options import budget_of, config_options, database_of, database_options, run_options
 from reconcile.cli.results import show_outcome
@@ -46,6 +47,7 @@ from reconcile.wording import count
 @run_options
 @option("--format", "form", type=click.Choice(("text", "json")), default="text", show_default=True)
 @events_option
+@metrics_options
 @database_options
 @click.pass_context
 def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401

@@ -21,7 +21,7 @@ from rich.progress import (
 from rich.table import Column, Table
 from rich.text import Text
 
-from reconcile.logs import feeds_events, get_logger, printable
+from reconcile.logs import get_logger, is_fed, printable
 from reconcile.pace import Pace, duration_text
 from reconcile.wording import count, human_bytes
 
@@ -110,7 +110,7 @@ class Bars:
             self._progress.start()
             self._console.show_cursor(True)  # it would stay hidden after kill -9
             self._every(_SILENCES[0] / 30, self.tell_silence)
-        if feeds_events():
+        if is_fed():
             self._every(_EVENT_SECONDS, self.log_progress)
         elif not self._shown and not self._quiet:
             self._every(self._interval, self.log_progress)

@@ -13,6 +13,7 @@ from reconcile.catalog import Catalog
 from reconcile.cli.bars import Bars
 from reconcile.cli.events import events_option
 from reconcile.cli.lines import show
+from reconcile.cli.metrics import metrics_options
 from reconcile.cli.option import option, verb
 from reconcile.cli.options import config_options, database_of, database_options, lock_wait, max_rate, workers
 from reconcile.cli.results import not_intact_lines
@@ -41,6 +42,7 @@ from reconcile.wording import count, human_bytes
 @max_rate
 @lock_wait
 @events_option
+@metrics_options
 @database_options
 @click.pass_context
 def command(context: click.Context, /, run: str, **options: Any) -> None:  # noqa: ANN401

@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from reconcile import __version__
-from reconcile.cli.events import ended
+from reconcile.cli import events, metrics
 from reconcile.cli.option import PATH, option
 from reconcile.errors import Interrupted, ReconcileError, UsageError
 from reconcile.limits import exceeded
@@ -154,7 +154,8 @@ def main() -> None:
     except BaseException as error:  # noqa: BLE001 - the last resort: never a raw traceback, it may hold a credential
         code = _defect(error)  # a panic of a library in Rust is no `Exception`
     code = code if isinstance(code, int) else 0
-    ended(code, *_said)
+    events.ended(code, *_said)
+    metrics.ended(code)
     if code in _SIGNALLED and any(thread.name.startswith("reconcile") for thread in threading.enumerate()):
         _leave(code)
     sys.exit(code)

@@ -13,6 +13,7 @@ from reconcile.catalog import Catalog, Scope
 from reconcile.cli.bars import Bars
 from reconcile.cli.events import events_option
 from reconcile.cli.lines import show
+from reconcile.cli.metrics import metrics_options
 from reconcile.cli.option import PATH, option, verb
 from reconcile.cli.options import database_of, database_options
 from reconcile.cli.screen import ended_at_once
@@ -91,6 +92,7 @@ def _conditions(_context: click.Context, _parameter: click.Parameter, value: str
 @option("--detailed-exitcode", is_flag=True, help="Exit 2 if the plan has changes.")
 @option("--format", "form", type=click.Choice(("text", "json")), default="text", show_default=True)
 @events_option
+@metrics_options
 @database_options
 @click.pass_context
 def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401

@@ -15,6 +15,7 @@ from reconcile._version import OUTPUT_FORMAT
 from reconcile.catalog import Catalog
 from reconcile.cli.events import events_option
 from reconcile.cli.lines import show
+from reconcile.cli.metrics import metrics_options
 from reconcile.cli.option import option, verb
 from reconcile.cli.options import budget_of, config_options, database_of, database_options, run_options
 from reconcile.cli.results import show_outcome
@@ -39,6 +40,7 @@ from reconcile.wording import count
 @run_options
 @option("--format", "form", type=click.Choice(("text", "json")), default="text", show_default=True)
 @events_option
+@metrics_options
 @database_options
 @click.pass_context
 def command(context: click.Context, /, what: str, **options: Any) -> None:  # noqa: ANN401

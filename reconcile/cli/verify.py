@@ -13,6 +13,7 @@ from reconcile.auditing.audited import Audited, Orphans, Request
 from reconcile.auditing.contents import NOWHERE
 from reconcile.cli.events import events_option
 from reconcile.cli.lines import show
+from reconcile.cli.metrics import metrics_options
 from reconcile.cli.option import PATH, option, verb
 from reconcile.cli.options import database_of, database_options
 from reconcile.cli.screen import controlled
@@ -35,6 +36,7 @@ _SHOWN = 20
 @option("--run", metavar="RUN", help="Audit the copies that this run has staged, before its switch.")
 @option("--format", "form", type=click.Choice(("text", "json")), default="text", show_default=True)
 @events_option
+@metrics_options
 @database_options
 @click.pass_context
 def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401

@@ -23,6 +23,7 @@ from reconcile.limits import Threads
 from reconcile.stores.addresses import Address, Key
 from reconcile.stores.base import Content, Known, Stat, Store, Write
 from reconcile.stores.gate import Gate
+from reconcile.stores.traffic import count_request
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -164,6 +165,7 @@ class DocumentStore(Store):
 
         The first attempt is made outside of the retry context, which costs as much as a small request.
         """
+        count_request(self.address.scheme, again=False)
         try:
             return self._attempt(verb, argument)
         except TransientError as error:
@@ -175,6 +177,7 @@ class DocumentStore(Store):
                 if first is not None:
                     failed, first = first, None
                     raise failed
+                count_request(self.address.scheme, again=True)
                 return self._attempt(verb, argument)
         raise AssertionError  # pragma: no cover - the context returns or raises
 

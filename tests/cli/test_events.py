@@ -15,7 +15,7 @@ import pytest
 
 from reconcile.config.validation import load_schema
 from reconcile.events import NAMES, EventStream
-from reconcile.logs import feeds_events
+from reconcile.logs import is_fed
 from tests.archives import new_sqlite
 from tests.cli.desk import filled, planned
 from tests.cli.runner import here, reconcile
@@ -127,7 +127,7 @@ def test_a_stream_that_ended_writes_into_no_other_file(folder: Path) -> None:
         stream.take({"event": "switched", "level": "info"})
         assert os.fstat(other.fileno()).st_size == 0
     here("verify", "none.yaml", "--events", "e.jsonl", cwd=folder)
-    assert not feeds_events()
+    assert not is_fed()
 
 
 def test_progress_comes_every_ten_seconds(lite: World, monkeypatch: pytest.MonkeyPatch) -> None:

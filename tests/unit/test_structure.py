@@ -13,6 +13,7 @@ PACKAGE = Path(reconcile.__file__).parent
 ROOMS = [  # each may import what comes after it
     "library",
     "cli",
+    "metrics",
     "verbs",
     "rendering",
     "auditing",

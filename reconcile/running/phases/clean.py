@@ -31,6 +31,7 @@ from reconcile.running.record.next_steps import undo_command
 from reconcile.running.record.states import Deleting, MoveState, Removal, RunState
 from reconcile.running.record.tables import WorkMove, moves, runs, same_row
 from reconcile.stores import Known, Location
+from reconcile.tallies import tallied
 from reconcile.wording import count
 
 _BATCH_DOCUMENTS = 500
@@ -256,5 +257,6 @@ class Cleaner(Phase):
                 log.warning("source kept", reason=why, source=move.before.content_url, **fields)
             else:
                 log.debug("source deleted", source=move.before.content_url, **fields)
-        log.info("batch cleaned", phase="clean", documents=len(results), deleted=deleted)
+        tallies = tallied((w.move.source, state, None, w.move.before.size) for w, state, _why in results)
+        log.info("batch cleaned", phase="clean", documents=len(results), deleted=deleted, tallies=tallies)
         self.control.progress.advance(len(results), sum(work.move.before.size or 0 for work, _s, _w in results))

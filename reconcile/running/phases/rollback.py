@@ -28,6 +28,7 @@ from reconcile.running.record.states import Deleting, MoveState, Origin, Removal
 from reconcile.running.record.tables import WorkMove, moves, runs, same_row
 from reconcile.stores import Content, Known, Location, Stat
 from reconcile.stores.addresses import Key
+from reconcile.tallies import tallied
 from reconcile.wording import count
 
 _BATCH_DOCUMENTS = 200
@@ -251,4 +252,7 @@ class Dropper(Phase):
                 fields = {"user": move.userId, "bucket": move.bucket, "archiveId": move.archiveId}
                 log.warning("copy kept", phase="drop", reason=why, **fields)
         done = [*dropped.gone, *dropped.left, *dropped.last]
+        fates = ((dropped.gone, "dropped"), (dropped.left, "kept"), (dropped.last, "kept"))
+        tallies = tallied((w.move.dest, fate, None, w.move.before.size) for works, fate in fates for w in works)
+        log.info("batch dropped", phase="drop copies", documents=len(done), tallies=tallies)
         self.control.progress.advance(len(done), sum(w.move.before.size or 0 for w in done))

@@ -20,7 +20,7 @@ from reconcile.catalog.services import GRACE_SECONDS
 from reconcile.catalog.tables import archive_metadata
 from reconcile.control import RateLimit, in_parallel
 from reconcile.errors import DocumentError, TooManyFailuresError
-from reconcile.logs import feeds_events, get_logger
+from reconcile.logs import get_logger, is_fed
 from reconcile.payload import LARGEST, SPOOL_BYTES, md5, recode
 from reconcile.running.phases.breaker import Health
 from reconcile.running.phases.budget import Budget
@@ -34,6 +34,7 @@ from reconcile.running.record.states import MoveState, Origin
 from reconcile.running.record.tables import Original, WorkMove, as_before, encode_original, moves, same_row
 from reconcile.stores import Content, Stat, Store, Transferred
 from reconcile.stores.addresses import Key
+from reconcile.tallies import tallied
 from reconcile.wording import count
 
 BATCH_DOCUMENTS = 250
@@ -108,7 +109,10 @@ class Stager(Phase):
             size += outcome.copy.work.move.before.size or 0
             self._health.count(outcome)
             self._log_document(logger, outcome)
-        log.info("batch staged", phase="stage", documents=len(outcomes), bytes=size, **counts)
+        tallies = tallied(
+            (o.copy.work.move.dest, o.state, _why_failed(o), o.copy.work.move.before.size) for o in outcomes
+        )
+        log.info("batch staged", phase="stage", documents=len(outcomes), bytes=size, tallies=tallies, **counts)
         self.control.progress.advance(len(outcomes), size)
         self._health.check()
         self._failures += counts[MoveState.FAILED]
@@ -123,7 +127,7 @@ class Stager(Phase):
             return
         self._logged[error.reason] += 1
         is_seldom = error.reason != ROW_CHANGED and self._logged[error.reason] <= _LOGGED_OF_A_REASON
-        say = logger.warning if is_seldom or feeds_events() else logger.debug
+        say = logger.warning if is_seldom or is_fed() else logger.debug
         say("document not staged", reason=error.reason, detail=error.detail, **fields)
         if is_seldom and self._logged[error.reason] == _LOGGED_OF_A_REASON:
             logger.warning("more documents may fail so; they are on record", reason=error.reason)
@@ -370,6 +374,10 @@ class Stager(Phase):
             return False
         back = recode(copy.write.data, is_compressed=copy.compressed, compressed=was_compressed)
         return md5(back) != content.md5
+
+
+def _why_failed(outcome: CopyOutcome) -> str | None:
+    return outcome.error.reason if outcome.error is not None and outcome.state == MoveState.FAILED else None
 
 
 def _already_restored(copies: Sequence[Copy], present: Mapping[Key, Stat]) -> dict[int, CopyOutcome]:

@@ -134,15 +134,17 @@ class Switcher(Phase):
             self._refuse_another_place(connection)
             self._keep_writers_out(connection)
             self.run.catalog.favour_hash_joins(connection)
-            if has_services and not ignore_services:
-                _refuse_young(heartbeats(connection), other_sessions(connection))
+            beats = heartbeats(connection) if has_services else []
+            if beats and not ignore_services:
+                _refuse_young(beats, other_sessions(connection))
             if not limited:
                 self._refuse_added(connection, scope)
             switched = self._repoint(connection)
             if has_tasks:
                 self._record_tasks(connection)
             self.run.update(connection, state=RunState.SWITCHED, switched_at=database_now(connection))
-        log.info("switched", phase="switch", documents=switched)
+        downtime = min((beat.age for beat in beats), default=None)
+        log.info("switched", phase="switch", documents=switched, downtime_seconds=downtime)
 
     def _refuse_another_place(self, connection: Connection) -> None:
         """Raise where a path leads elsewhere by now, or where a copy may still be deleted by a late request."""
