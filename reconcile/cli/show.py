@@ -9,12 +9,12 @@ import click
 from reconcile.cli.option import PATH, option, verb
 from reconcile.cli.results import put_out
 from reconcile.planning.planfile import open_plan
-from reconcile.rendering.output import FORMS, rendered_plan
+from reconcile.rendering.output import PLAN_FORMS, rendered_plan
 
 
 @verb("show", "show what a saved plan would do")
 @click.argument("plan", type=PATH)
-@option("--format", "form", type=click.Choice(FORMS), default="text", show_default=True)
+@option("--format", "form", type=click.Choice(PLAN_FORMS), default="text", show_default=True)
 @option("--out", type=PATH, help="Write to this new file instead of stdout.")
 @option("--moves", is_flag=True, help="List every move too, in text and JSON.")
 def command(plan: Path, form: str, out: Path | None, *, moves: bool) -> None:
@@ -22,7 +22,8 @@ def command(plan: Path, form: str, out: Path | None, *, moves: bool) -> None:
 
     Needs no database, and works on old and stale plans. Markdown is for a change request: always under 60,000
     characters, the summary first. HTML is one file that asks no network for anything: a diagram to scale, tables
-    that sort and filter, a search over the moves.
+    that sort and filter, a search over the moves. Helm-values are what the vendor's chart needs after the switch:
+    with references to Secrets, and without any secret.
 
     \b
       reconcile show plans/to-s3.json --moves | less

@@ -12,6 +12,7 @@ import msgspec
 from reconcile.errors import ReconcileError, UsageError
 from reconcile.planning.planfile import PlanFile
 from reconcile.planning.render import plan_json, plan_text
+from reconcile.rendering.helm import helm_values
 from reconcile.rendering.html import to_html
 from reconcile.rendering.markdown import to_markdown
 from reconcile.rendering.plan_page import plan_page
@@ -20,15 +21,18 @@ from reconcile.rendering.text import to_text
 from reconcile.running.record.report import Report
 
 FORMS = ("text", "json", "markdown", "html")
+PLAN_FORMS = (*FORMS, "helm-values")
 
 
 def rendered_plan(plan: PlanFile, form: str, *, moves: bool = False) -> Iterator[str]:
-    """Yield a plan in one of `FORMS`, piece by piece. ``moves`` lists every one of them in text and JSON."""
+    """Yield a plan in one of `PLAN_FORMS`, piece by piece. ``moves`` lists every one of them in text and JSON."""
     digest = plan.verify()
     if form == "json":
         return plan_json(plan, moves=moves)
     if form == "text":
         return plan_text(plan, moves=moves)
+    if form == "helm-values":
+        return helm_values(plan)
     page = plan_page(plan, digest)
     return to_html(page) if form == "html" else iter([to_markdown(page)])
 

@@ -1,0 +1,168 @@
+"""Run a command of reconcile while the services are scaled to zero; scale them back if it switched nothing.
+
+    services_down.py CONFIG COMMAND...      CONFIG: a config that names the database
+    services_down.py --up                   scale them to their former numbers
+
+After a switch they stay down: they need the new config first, and what brings it (a Helm upgrade) scales them, or --up
+does. The former numbers are kept in REPLICAS_FILE before anything is scaled, so that a pod that is evicted on the way
+is followed by one that knows them. Only Python is needed, and a service account that may list deployments and
+pods, and patch deployments/scale.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import ssl
+import subprocess
+import sys
+import time
+import urllib.parse
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+ACCOUNT = Path(os.environ.get("SERVICE_ACCOUNT", "/var/run/secrets/kubernetes.io/serviceaccount"))
+KEPT = Path(os.environ.get("REPLICAS_FILE", "/work/replicas.json"))
+POLL_SECONDS = float(os.environ.get("POLL_SECONDS", "2"))
+
+
+class Cluster:
+    """The deployments of one label in the namespace of the service account."""
+
+    def __init__(self) -> None:
+        scheme, default = ("https", "443") if (ACCOUNT / "ca.crt").exists() else ("http", "80")
+        host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ.get("KUBERNETES_SERVICE_PORT", default)
+        self._server = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+        self._tls = ssl.create_default_context(cafile=str(ACCOUNT / "ca.crt")) if scheme == "https" else None
+        self._namespace = (ACCOUNT / "namespace").read_text().strip()
+        self._selector = urllib.parse.quote(os.environ["SERVICES_SELECTOR"])
+
+    def replicas(self) -> dict[str, int]:
+        """Return how many replicas each deployment asks for."""
+        found = self._ask("GET", "apis/apps/v1", f"deployments?labelSelector={self._selector}")["items"]
+        return {item["metadata"]["name"]: item["spec"].get("replicas", 1) for item in found}
+
+    def scale(self, numbers: dict[str, int]) -> None:
+        """Ask for so many replicas of each deployment."""
+        for name, replicas in numbers.items():
+            self._ask("PATCH", "apis/apps/v1", f"deployments/{name}/scale", {"spec": {"replicas": replicas}})
+            say(f"deployment {name}: {replicas} replicas asked for")
+
+    def pods(self) -> list[str]:
+        """Return the pods that have not ended."""
+        found = self._ask("GET", "api/v1", f"pods?labelSelector={self._selector}")["items"]
+        return [pod["metadata"]["name"] for pod in found if pod["status"].get("phase") not in ("Succeeded", "Failed")]
+
+    def _ask(self, method: str, group: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        request = urllib.request.Request(  # noqa: S310 - the scheme is ours
+            f"{self._server}/{group}/namespaces/{self._namespace}/{path}",
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={
+                "Authorization": f"Bearer {(ACCOUNT / 'token').read_text().strip()}",  # it is renewed now and then
+                "Content-Type": "application/merge-patch+json",
+            },
+        )
+        with urllib.request.urlopen(request, timeout=30, context=self._tls) as answer:  # noqa: S310
+            found: dict[str, Any] = json.load(answer)
+        return found
+
+
+def say(text: str) -> None:
+    """Tell the operator something."""
+    print(text, file=sys.stderr, flush=True)
+
+
+class Kept:
+    """What was before anything was scaled, in a file: replicas by deployment, and the runs that had switched.
+
+    A pod that follows one that was evicted finds it there; once somebody scaled the services up again it is stale.
+    """
+
+    def __init__(self, cluster: Cluster, switched: list[str]) -> None:
+        now = cluster.replicas()
+        if KEPT.exists() and any(now.values()):
+            KEPT.unlink()
+        if not KEPT.exists():
+            new = KEPT.with_suffix(".new")
+            new.write_text(json.dumps({"replicas": now, "switched": switched}))
+            new.replace(KEPT)
+        found = json.loads(KEPT.read_text())
+        self.replicas: dict[str, int] = found["replicas"]
+        self.switched: list[str] = found["switched"]
+
+
+def down(cluster: Cluster) -> bool:
+    """Scale the services to zero, and wait until their pods are gone; return whether they are."""
+    cluster.scale({name: 0 for name, replicas in cluster.replicas().items() if replicas})
+    until = time.monotonic() + float(os.environ.get("SERVICES_DOWN_SECONDS", "900"))
+    while pods := cluster.pods():
+        if time.monotonic() > until:
+            say(f"error: pods that did not end: {', '.join(pods)}; nothing was switched, the services are scaled back")
+            up(cluster)
+            return False
+        time.sleep(POLL_SECONDS)
+    return True
+
+
+def up(cluster: Cluster) -> None:
+    """Scale the services to their former numbers."""
+    if KEPT.exists():
+        cluster.scale(json.loads(KEPT.read_text())["replicas"])
+        KEPT.unlink()
+    else:
+        say(f"there is no {KEPT}: nothing was scaled down by this, and nothing is scaled up")
+
+
+def switched(config: str) -> list[str] | None:
+    """Return the ids of all runs that have switched the catalog; None if the database does not tell."""
+    asked = subprocess.run(
+        ["reconcile", "runs", "--source", config, "--format", "json"], capture_output=True, text=True, check=False
+    )
+    if asked.returncode:
+        say(asked.stderr)
+        return None
+    return sorted(run["run_id"] for run in json.loads(asked.stdout)["runs"] if run["switched"])
+
+
+def run(command: list[str]) -> int:
+    """Run a command; a signal that is to end this pod is passed on. Return its exit code, as shells do."""
+    process = subprocess.Popen(command)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda came, _frame: process.send_signal(came))
+    code = process.wait()
+    return code if code >= 0 else 128 - code
+
+
+def main(config: str, command: list[str]) -> int:
+    """Run the command with the services down, and leave them as its outcome wants them."""
+    cluster, before = Cluster(), switched(config)
+    if before is None:
+        say("the database does not answer; nothing was done, the services are as they were")
+        return 1
+    if not cluster.replicas():
+        say(f"error: no deployment has the label {os.environ['SERVICES_SELECTOR']}; nothing was done")
+        return 1
+    kept = Kept(cluster, before)
+    if not down(cluster):
+        return 1
+    code = run(command)
+    after = switched(config)
+    if after == kept.switched:
+        say("nothing was switched: the services are scaled back, with the config that they had")
+        up(cluster)
+    elif after is None:
+        say("whether the catalog is switched is not known, the database does not answer: the services stay down")
+    else:
+        say("the catalog is switched: the services stay down until they have the config that is named above. A Helm")
+        say("upgrade that brings it scales them up; else, once they have it: services_down.py --up")
+    return code
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["--up"]:
+        up(Cluster())
+        sys.exit(0)
+    sys.exit(main(sys.argv[1], sys.argv[2:]))
