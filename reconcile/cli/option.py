@@ -34,17 +34,20 @@ class Verb(click.Command):
                 by_verb = _long_name(parameter.opts) in _ONLY_BY_VERB
                 parameter.envvar = own if by_verb else (own, parameter.envvar)
 
-    def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options, those of this verb alone first."""
+    def grouped(self, context: click.Context) -> dict[str, list[tuple[str, str]]]:
+        """Return the options by group, those of this verb alone first: names and values, and what they do."""
         groups: dict[str, list[tuple[str, str]]] = {group: [] for group in ("Options", *_GROUPS)}
         for parameter in self.get_params(context):
             record = parameter.get_help_record(context) if isinstance(parameter, click.Option) else None
             if record is not None:
                 groups[_GROUP_OF.get(_long_name(parameter.opts), "Options")].append(record)
-        for group, records in groups.items():
-            if records:
-                with formatter.section(group):
-                    formatter.write_dl(records)
+        return {group: records for group, records in groups.items() if records}
+
+    def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, group by group."""
+        for group, records in self.grouped(context).items():
+            with formatter.section(group):
+                formatter.write_dl(records)
 
 
 def verb(name: str, short_help: str) -> Callable[[Callable[..., Any]], click.Command]:
