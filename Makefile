@@ -72,10 +72,16 @@ bench: $(VENV)/installed-dev
 docs: $(VENV)/installed
 	$(BIN)/python -m reconcile.cli.reference > docs/commands.md
 
-# sdist and wheel, the wheel from the sdist.
-dist: $(VENV)/installed-dev
+# What makes a release has an environment of its own: none of it is needed to run reconcile or its tests.
+$(VENV)/release/installed: release/requirements.txt
+	$(PYTHON) -m venv $(VENV)/release
+	$(VENV)/release/bin/pip install --quiet --disable-pip-version-check -r release/requirements.txt
+	touch $@
+
+# A release: docs/releases.md says what is in it.
+dist: $(VENV)/release/installed
 	rm -rf dist
-	$(BIN)/python -m build
+	$(VENV)/release/bin/python -m release.dist dist
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
