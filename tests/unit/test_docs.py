@@ -81,7 +81,7 @@ def test_the_command_reference_is_what_the_help_texts_give() -> None:
 
 def test_every_link_leads_somewhere() -> None:
     """Between the docs, to other files of the repository, and to headings."""
-    for page in (DOCS.parent / "README.md", *DOCS.glob("*.md")):
+    for page in (*DOCS.parent.glob("*.md"), *DOCS.glob("*.md")):
         for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
             if target.startswith(("http:", "https:")):
                 continue
@@ -90,6 +90,18 @@ def test_every_link_leads_somewhere() -> None:
             assert there.exists(), f"{page.name}: {target}"
             if heading:
                 assert heading in _anchors(there.read_text()), f"{page.name}: {target}"
+
+
+def test_what_contributors_are_led_to_is_there() -> None:
+    """Files, folders, and the functions and classes that are named beside them."""
+    root = DOCS.parent
+    code = "".join(file.read_text() for room in ("reconcile", "tests") for file in (root / room).rglob("*.py"))
+    for page in ("CONTRIBUTING.md", "SECURITY.md"):
+        for name in re.findall(r"`([\w./-]+)`", (root / page).read_text()):
+            if "/" in name and "NAME" not in name:
+                assert (root / name).exists(), f"{page}: {name}"
+            elif re.fullmatch(r"test_\w+|_?[A-Z]+(_[A-Z]+)*|([A-Z][a-z]+)+|[a-z]+_[a-z_]+", name):
+                assert re.search(rf"^ *(def|class) {name}\b|^{name} = ", code, re.MULTILINE), f"{page}: {name}"
 
 
 def _anchors(text: str) -> set[str]:
