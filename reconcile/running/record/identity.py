@@ -15,6 +15,7 @@ import msgspec
 from reconcile.catalog import Catalog
 from reconcile.errors import PlaceChangedError
 from reconcile.running.record.records import RunRecord
+from reconcile.running.record.tables import refuse_later
 
 _CONNECT_SECONDS = 5
 
@@ -57,8 +58,10 @@ def database_text(recorded: Mapping[str, Any]) -> str:
 def check_database(catalog: Catalog, record: RunRecord) -> None:
     """Raise `PlaceChangedError` unless this is the run's database, reached where it was or shown to be the same one.
 
-    A run of an earlier version has none on record: then its plan's counts.
+    A run of an earlier version has none on record: then its plan's counts. Raises `ReconcileError` for the records of a
+    later version.
     """
+    refuse_later(catalog)
     recorded, here = record.database or {"identity": record.header.database}, database_record(catalog)
     rebind = f"if this is the run's database from now on (restored, upgraded, moved): reconcile rebind {record.run_id}"
     if not same_database(recorded["identity"], here["identity"]):

@@ -21,7 +21,7 @@ from reconcile.running.record.executor import Executor, executor_name
 from reconcile.running.record.identity import encoded_record
 from reconcile.running.record.records import RunRecord, backend_pairs, count_states, find_runs
 from reconcile.running.record.states import Asked, MoveState, Origin, RunState
-from reconcile.running.record.tables import WorkMove, load, moves, runs, work_move
+from reconcile.running.record.tables import LAYOUT, WorkMove, load, moves, runs, work_move
 
 
 @define
@@ -213,6 +213,7 @@ def begin_run(  # noqa: PLR0913
                 "database": encoded_record(catalog),
                 "configs": msgspec.json.encode(configs).decode(),
                 "tool_version": __version__,
+                "layout": LAYOUT,
                 "keep_source": keep_source,
                 "asked": asked,
                 "created_at": database_now(connection),

@@ -15,13 +15,16 @@ import sqlalchemy as sa
 from attrs import fields, frozen
 from sqlalchemy.engine import Connection
 
+from reconcile._version import __version__
 from reconcile.catalog import Catalog
 from reconcile.control import in_batches
+from reconcile.errors import ReconcileError
 from reconcile.planning.model import After, Before, Blocker, Move, Pinned
 from reconcile.running.record.states import MoveState, Origin
 from reconcile.stores import Location
 from reconcile.stores.binary_copy import copy_in
 
+LAYOUT = 2  # of the work tables; 0.1.0 had 1, and wrote none down. A later one may mean what this version does not know
 WORK = sa.MetaData()
 
 runs = sa.Table(
@@ -55,6 +58,7 @@ runs = sa.Table(
     sa.Column("database", sa.Text),  # JSON: which database this run belongs to, and where that was reached
     sa.Column("configs", sa.Text),  # JSON: both configs without secrets, and where each secret came from
     sa.Column("tool_version", sa.String),
+    sa.Column("layout", sa.Integer),  # `LAYOUT` of the version that began the run
 )
 
 # Every process that executed here, the last one without an end. Its token is what its deletes are fenced by.
@@ -219,11 +223,27 @@ def encode_original(original: Original) -> str:
     return msgspec.json.encode(original).decode()
 
 
+def refuse_later(catalog: Catalog) -> None:
+    """Raise `ReconcileError` where a run was begun by a later version: its records may mean what we do not know."""
+    if not catalog.has_table(runs) or runs.c.layout.name not in catalog.columns_of(runs):
+        return
+    query = sa.select(runs.c.run_id, runs.c.tool_version).where(runs.c.layout > LAYOUT).order_by(runs.c.number.desc())
+    with catalog.read() as connection:
+        found = connection.execute(query.limit(1)).first()
+    if found is not None:
+        raise ReconcileError(
+            f"run {found.run_id} was begun by reconcile {found.tool_version}, whose records this version,"
+            f" {__version__}, does not know; nothing was done",
+            hint=f"use reconcile {found.tool_version} or later on this database",
+        )
+
+
 def create_work_tables(catalog: Catalog) -> None:
     """Make the work tables where they are missing, and the columns that an earlier version's lack.
 
-    Raises `CatalogError` naming the right that is missing.
+    Raises `CatalogError` naming the right that is missing, `ReconcileError` as `refuse_later` does.
     """
+    refuse_later(catalog)
     if all(catalog.has_table(table) for table in WORK.sorted_tables) and not _missing_columns(catalog):
         return
     with catalog.write() as connection:
