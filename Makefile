@@ -66,7 +66,7 @@ mutate: $(VENV)/installed-dev
 # Each route beside a serial reference and a bare ceiling; ROUTES="'db to s3'" measures one.
 bench: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks.routes $(ROUTES)
-	if [ -z "$(ROUTES)" ]; then $(BIN)/python -m benchmarks.steps && $(BIN)/python -m benchmarks.start; fi
+	if [ -z "$(ROUTES)" ]; then $(BIN)/python -m benchmarks.steps && $(BIN)/python -m benchmarks.start && $(BIN)/python -m benchmarks.watching; fi
 
 # The command reference, from the help texts.
 docs: $(VENV)/installed
