@@ -24,34 +24,46 @@ PIPELINES = 4  # batches in hand at once: enough for each to wait for something 
 
 
 class RateLimit:
-    """Lets so many documents a second begin, and no more. ``rate`` None: as many as come."""
+    """Lets so many a second begin, documents or bytes, and no more. ``rate`` says how many; None: as many as come."""
 
     def __init__(
         self,
-        rate: float | None,
+        rate: float | Callable[[], float | None] | None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._rate, self._clock, self._sleep = rate, clock, sleep
+        self._rate = rate if callable(rate) else lambda: rate
+        self._clock, self._sleep = clock, sleep
         self._next = clock()
 
     def batch(self, most: int) -> int:
-        """Return how many documents a batch may have, so that it stands for a second at most."""
-        return most if self._rate is None else max(1, min(most, int(self._rate)))
+        """Return how many a batch may have, so that it stands for a second at most."""
+        rate = self._rate()
+        return most if rate is None else max(1, min(most, int(rate)))
 
     def hold(self, batch: Sized, check: Callable[[], None]) -> None:
         """Wait until a batch of documents may begin; see `wait`."""
         self.wait(len(batch), check)
 
-    def wait(self, documents: int, check: Callable[[], None]) -> None:
-        """Wait until so many documents may begin. ``check`` is called meanwhile, and ends the waiting by raising."""
-        if self._rate is None:
+    def wait(self, amount: int, check: Callable[[], None]) -> None:
+        """Wait until so many may begin. ``check`` is called meanwhile, and ends the waiting by raising."""
+        rate = self._rate()
+        if rate is None:
             return
         begin = max(self._next, self._clock())
-        self._next = begin + documents / self._rate
+        self._next = begin + amount / rate
         while (rest := begin - self._clock()) > 0:
             check()
             self._sleep(min(rest, _PAUSE_SECONDS))
+            if self._rate() != rate:  # what was reckoned by it is no debt any more
+                self._next = self._clock()
+                return
+
+    def spend(self, amount: int) -> None:
+        """Count what began without having been waited for: who waits next waits longer."""
+        rate = self._rate()
+        if rate is not None:
+            self._next = max(self._next, self._clock()) + amount / rate
 
 
 class Progress(Protocol):

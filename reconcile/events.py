@@ -27,10 +27,22 @@ NAMES = {  # as the log says it, and as the stream does
     "switched": "switched",
     "cleaned": "cleaned",
     "run finished": "run_finished",
+    "blocked": "blocked",
 }
 _CLOSED = -1  # no file's number: what a thread still says afterwards is written nowhere
 _WARNINGS = ("warning", "error", "critical")
 _OF_THE_LOG = ("event", "level", "timestamp", "exception", "tallies")
+
+
+def fields_of(logged: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what an event has of what was logged, without the log's own fields."""
+    return {key: value for key, value in logged.items() if key not in _OF_THE_LOG}
+
+
+def line_of(event: Mapping[str, Any]) -> bytes:
+    """Return an event of now as a line."""
+    at = datetime.now(UTC).isoformat(timespec="milliseconds")
+    return msgspec.json.encode({"at": at, **event}, enc_hook=str) + b"\n"
 
 
 class EventStream:
@@ -63,14 +75,13 @@ class EventStream:
     def take(self, logged: Mapping[str, Any]) -> None:
         """Write what was logged if it is an event, or a warning."""
         name = NAMES.get(logged["event"])
-        fields = {key: value for key, value in logged.items() if key not in _OF_THE_LOG}
+        fields = fields_of(logged)
         if name is not None:
             self._write({"event": name, **fields})
         elif logged["level"] in _WARNINGS:
             self._write({"event": "warning", "text": logged["event"], **fields})
 
     def _write(self, event: dict[str, Any]) -> None:
-        at = datetime.now(UTC).isoformat(timespec="milliseconds")
-        line = msgspec.json.encode({"at": at, **event}, enc_hook=str) + b"\n"
+        line = line_of(event)
         with self._lock, suppress(OSError):
             os.write(self._descriptor, line)

@@ -103,6 +103,7 @@ def planned_again(
         allow_unreadable=policy.allow_unreadable,
         overwrite=policy.overwrite,
         probe=summary.probed,
+        again=True,
     )
     with (
         opened(database or DatabaseOptions(), desired.source) as catalog,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 
 from reconcile._version import __version__
@@ -31,6 +32,14 @@ def human_bytes(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1024
     raise AssertionError  # pragma: no cover
+
+
+def size_of(text: str) -> int:
+    """Return the bytes that a size means: ``1048576``, ``512K``, ``200MiB``, ``1G``. Raises `ValueError`."""
+    found = re.fullmatch(r"(\d+) ?(?:([KMG])(?:i?B)?)?", text, re.IGNORECASE)
+    if not found:
+        raise ValueError(f"{text!r} is no size; 1048576, 512K, 200MiB and 1G are")
+    return int(found[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[(found[2] or "").upper()]
 
 
 def human_seconds(seconds: float) -> str:

@@ -24,8 +24,8 @@ from reconcile.control import PIPELINES, Control, in_order
 from reconcile.errors import Interrupted, UsageError
 from reconcile.logs import get_logger
 from reconcile.planning.desired import DesiredState
-from reconcile.planning.planner import check_scope
 from reconcile.planning.reach import Reach
+from reconcile.planning.scope import check_scope
 from reconcile.tallies import tallied
 
 log = get_logger()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -46,26 +46,39 @@ class CatalogRow:
         return (self.user_id, self.bucket, self.archive_id, self.document_name)
 
 
+_SINGLE: dict[str, Callable[[str], Any]] = {"listed_in": str, "created_before": int, "larger_than": int}
+
+
 @frozen
 class Scope:
-    """Which rows a plan is about. Empty filters let all rows pass."""
+    """Which rows a plan is about. Empty filters let all rows pass.
+
+    ``documents`` are names ``user/bucket/archiveId``, of the list in the file ``listed_in``; ``created_before`` is in
+    Unix seconds, ``larger_than`` in bytes, by the columns of the catalog.
+    """
 
     buckets: tuple[str, ...] = ()
     exclude_buckets: tuple[str, ...] = ()
     users: tuple[str, ...] = ()
+    documents: tuple[str, ...] = ()
+    listed_in: str | None = None
+    created_before: int | None = None
+    larger_than: int | None = None
 
     def as_filters(self) -> dict[str, list[str]]:
-        """Return the scope as a plan records it."""
-        return {
-            "buckets": list(self.buckets),
-            "exclude_buckets": list(self.exclude_buckets),
-            "users": list(self.users),
-        }
+        """Return the scope as a plan records it: lists of text, of one item where the filter is a number."""
+        single = {name: getattr(self, name) for name in _SINGLE}
+        filters = {name: list(getattr(self, name)) for name in ("buckets", "exclude_buckets", "users")}
+        filters |= {"documents": list(self.documents)} if self.documents else {}
+        return filters | {name: [str(value)] for name, value in single.items() if value is not None}
 
     @classmethod
     def of(cls, filters: dict[str, list[str]]) -> Scope:
         """Return the scope that a plan recorded."""
-        return cls(**{name: tuple(values) for name, values in filters.items()})
+        known: dict[str, Any] = {name: tuple(values) for name, values in filters.items()}
+        for name in _SINGLE.keys() & known.keys():
+            known[name] = _SINGLE[name](known[name][0])
+        return cls(**known)
 
     def condition(self) -> sa.ColumnElement[bool]:
         """Return the filter as SQL over ``archive_metadata``."""
@@ -77,6 +90,13 @@ class Scope:
             conditions.append(columns.bucket.not_in(self.exclude_buckets))
         if self.users:
             conditions.append(columns.userId.in_(self.users))
+        if self.documents:
+            names = [tuple(name.split("/", 2)) for name in self.documents]
+            conditions.append(sa.tuple_(columns.userId, columns.bucket, columns.archiveId).in_(names))
+        if self.created_before is not None:
+            conditions.append(sa.func.coalesce(columns.created_at, 0) < self.created_before)
+        if self.larger_than is not None:
+            conditions.append(columns.size > self.larger_than)
         return sa.and_(*conditions)
 
 

@@ -10,12 +10,14 @@ import click
 
 from reconcile import verbs
 from reconcile.cli.events import events_option
+from reconcile.cli.hooks import hook_options
 from reconcile.cli.lines import show
 from reconcile.cli.metrics import metrics_options
 from reconcile.cli.option import PATH, option, verb
 from reconcile.cli.options import budget_of, config_options, database_of, database_options, run_options
 from reconcile.cli.results import show_outcome
 from reconcile.cli.screen import confirm, controlled
+from reconcile.cli.traces import otlp_option
 from reconcile.cli.values import DIGEST
 from reconcile.errors import EXIT_DONE, EXIT_INCOMPLETE
 from reconcile.planning.planfile import PlanFile
@@ -36,6 +38,13 @@ from reconcile.wording import count
     type=DIGEST,
     help="Apply the plan of this digest and no other, such as the one that was approved (exit 64).",
 )
+@option(
+    "--require-approval",
+    type=PATH,
+    metavar="ALLOWED_SIGNERS",
+    help="Apply no plan but one that somebody in this file has approved (exit 64): reconcile approve.",
+)
+@option("--approval", type=PATH, help="File of the approval.  [default: beside the plan, p.json.sig]")
 @option("--keep-source", is_flag=True, help="Delete no source after the switch.")
 @option("--leave-blocked", is_flag=True, help="Apply a plan with blockers; those documents stay where they are.")
 @option("--leave-failed", is_flag=True, help="Switch although documents could not be staged; those stay (exit 3).")
@@ -48,6 +57,8 @@ from reconcile.wording import count
 @option("--format", "form", type=click.Choice(("text", "json")), default="text", show_default=True)
 @events_option
 @metrics_options
+@hook_options
+@otlp_option
 @database_options
 @click.pass_context
 def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
@@ -64,6 +75,7 @@ def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
     path: Path = options["plan"]
     prepared = verbs.prepare(path, options["source"], options["dest"], options["expect_digest"], database)
     plan, outcome = prepared.plan, None
+    approval = _approved(plan, options["require_approval"], options["approval"])
     if plan is not None and plan.header.undo_of is None:
         refuse_blocked(plan, leave_blocked=options["leave_blocked"])
     if plan is not None and plan.header.summary.moves.documents:
@@ -78,6 +90,7 @@ def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
                 confirm(_said(plan, prepared, verbs.status_of_plan(prepared, database), options), yes=False)
     run = RunOptions(
         budget=budget_of(options),
+        approval=approval,
         **{
             name: options[name]
             for name in (
@@ -93,6 +106,8 @@ def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
                 "max_document_size",
                 "memory",
                 "max_rate",
+                "max_bandwidth",
+                "limits_file",
                 "stage_only",
                 "refresh",
                 "takeover_wait",
@@ -107,6 +122,15 @@ def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
     show_outcome(outcome, prepared, options["form"], config=options["show_config"])
     left = (outcome.left and not outcome.staged) or outcome.not_intact
     context.exit(EXIT_INCOMPLETE if left else EXIT_DONE)
+
+
+def _approved(plan: PlanFile | None, allowed: Path | None, signature: Path | None) -> str | None:
+    """Return who approved the plan, where somebody has to. Raises `UsageError` if nobody did who may."""
+    if plan is None or allowed is None:
+        return None
+    from reconcile.planning.approval import signature_file, verify  # noqa: PLC0415 - seldom asked for
+
+    return verify(plan.path, plan.verify(), signature or signature_file(plan.path), allowed).describe()
 
 
 def _said(plan: PlanFile, prepared: verbs.Prepared, status: Status | None, options: dict[str, Any]) -> Iterator[str]:

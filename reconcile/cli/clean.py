@@ -12,12 +12,14 @@ from reconcile import verbs
 from reconcile.catalog import Catalog
 from reconcile.cli.bars import Bars
 from reconcile.cli.events import events_option
+from reconcile.cli.hooks import hook_options
 from reconcile.cli.lines import show
 from reconcile.cli.metrics import metrics_options
 from reconcile.cli.option import option, verb
 from reconcile.cli.options import config_options, database_of, database_options, lock_wait, max_rate, workers
 from reconcile.cli.results import not_intact_lines
 from reconcile.cli.screen import confirm_by_name, controlled
+from reconcile.cli.traces import otlp_option
 from reconcile.commands import command_line
 from reconcile.config import load_config
 from reconcile.errors import EXIT_DONE, EXIT_INCOMPLETE, PlaceChangedError
@@ -43,6 +45,8 @@ from reconcile.wording import count, human_bytes
 @lock_wait
 @events_option
 @metrics_options
+@hook_options
+@otlp_option
 @database_options
 @click.pass_context
 def command(context: click.Context, /, run: str, **options: Any) -> None:  # noqa: ANN401

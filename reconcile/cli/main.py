@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from reconcile import __version__
-from reconcile.cli import events, metrics
+from reconcile.cli import events, hooks, metrics, traces
 from reconcile.cli.option import PATH, option
 from reconcile.errors import Interrupted, ReconcileError, UsageError
 from reconcile.limits import exceeded
@@ -26,7 +26,7 @@ _EXIT_USAGE = 64
 _EXIT_INTERRUPTED = 130
 _SIGNALLED = (130, 143)
 _VERBS = (
-    *("plan", "show", "diff", "apply", "undo"),
+    *("plan", "show", "diff", "approve", "apply", "undo"),
     *("check", "verify"),
     *("status", "runs", "report", "clean", "forget", "rebind"),
     *("drivers", "completion"),
@@ -154,8 +154,10 @@ def main() -> None:
     except BaseException as error:  # noqa: BLE001 - the last resort: never a raw traceback, it may hold a credential
         code = _defect(error)  # a panic of a library in Rust is no `Exception`
     code = code if isinstance(code, int) else 0
+    hooks.ended(code, *_said)
     events.ended(code, *_said)
     metrics.ended(code)
+    traces.ended(code)
     if code in _SIGNALLED and any(thread.name.startswith("reconcile") for thread in threading.enumerate()):
         _leave(code)
     sys.exit(code)

@@ -13,9 +13,11 @@ PATH = click.Path(path_type=Path, readable=False)
 
 _GROUPS = {
     "Services and other runs": "wait-for-services ignore-services lock-wait takeover-wait share-destination",
-    "Limits and speed": "workers max-failures max-document-size memory max-rate limit max-bytes max-duration until",
+    "Limits and speed": "workers max-failures max-document-size memory max-rate max-bandwidth limits-file limit"
+    " max-bytes max-duration until",
     "Database": "db-connect db-connect-file db-password-file db-use-ssl db-retries db-timeout db-connect-timeout",
-    "Output": "format out events yes show-config quiet help",
+    "For programs": "events metrics-file metrics-push on notify otlp",
+    "Output": "format out yes show-config quiet help",
 }
 _GROUP_OF = {f"--{name}": group for group, names in _GROUPS.items() for name in names.split()}
 
@@ -33,6 +35,13 @@ class Verb(click.Command):
                 own = parameter.envvar.replace("RECONCILE_", f"RECONCILE_{str(self.name).upper()}_", 1)
                 by_verb = _long_name(parameter.opts) in _ONLY_BY_VERB
                 parameter.envvar = own if by_verb else (own, parameter.envvar)
+
+    def invoke(self, context: click.Context) -> Any:  # noqa: ANN401 - what the verb's function returns
+        """Call the verb's function; who asked for it is told that it begins."""
+        from reconcile.cli import hooks  # noqa: PLC0415 - whose options are made here
+
+        hooks.begun()
+        return super().invoke(context)
 
     def grouped(self, context: click.Context) -> dict[str, list[tuple[str, str]]]:
         """Return the options by group, those of this verb alone first: names and values, and what they do."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from reconcile.catalog import DatabaseOptions
 from reconcile.cli.option import PATH, option
-from reconcile.cli.values import DURATION, SHARE, SIZE, TIME_OF_DAY
+from reconcile.cli.values import BANDWIDTH, DURATION, SHARE, SIZE, TIME_OF_DAY
 from reconcile.config.text import read_secret
 from reconcile.errors import UsageError
 from reconcile.running.phases.budget import Budget
@@ -116,6 +117,15 @@ def budget_of(options: dict[str, Any]) -> Budget:
     return Budget(documents=options.pop("limit"), size=options.pop("max_bytes"), until=until)
 
 
+def _readable(_context: click.Context, _parameter: click.Parameter, file: Path | None) -> Path | None:
+    """Refuse a file of limits in disorder before anything is done."""
+    if file is not None:
+        from reconcile.running.phases.speed import read_limits  # noqa: PLC0415 - a plan does without what runs need
+
+        read_limits(file)
+    return file
+
+
 def run_options(command: F) -> F:
     """Add what `apply` and `undo` share."""
     for add in reversed(
@@ -159,6 +169,17 @@ def run_options(command: F) -> F:
                 help="Hold documents of no more than this at once.",
             ),
             max_rate,
+            option(
+                "--max-bandwidth",
+                type=BANDWIDTH,
+                help="Bytes a second at most, read and written: 50MiB, or by the time of day: '08:00=20MiB 19:00=off'.",
+            ),
+            option(
+                "--limits-file",
+                type=PATH,
+                callback=_readable,
+                help="Read max_rate, max_bandwidth and workers from this file, and again whenever it changes.",
+            ),
             option("--limit", type=click.IntRange(1), metavar="N", help="Stage at most N documents now (exit 12)."),
             option("--max-bytes", type=SIZE, help="Stage at most this much now (exit 12)."),
             option(

@@ -12,20 +12,25 @@ import msgspec
 from reconcile.catalog import Catalog, Scope
 from reconcile.cli.bars import Bars
 from reconcile.cli.events import events_option
+from reconcile.cli.hooks import hook_options
 from reconcile.cli.lines import show
 from reconcile.cli.metrics import metrics_options
 from reconcile.cli.option import PATH, option, verb
 from reconcile.cli.options import database_of, database_options
 from reconcile.cli.screen import ended_at_once
+from reconcile.cli.traces import otlp_option
+from reconcile.cli.values import INSTANT, SIZE
 from reconcile.commands import command_line
 from reconcile.config import Config
 from reconcile.control import Progress
 from reconcile.errors import EXIT_CHANGES, EXIT_FAILED_ON
+from reconcile.logs import get_logger
 from reconcile.planning import planner
 from reconcile.planning.model import Summary
 from reconcile.planning.planfile import PlanFile
 from reconcile.planning.rates import read_rates
 from reconcile.planning.render import summary_data, summary_text
+from reconcile.planning.targets import listed
 from reconcile.stores.s3_put import KEYS, parsed
 
 FAIL_ON: dict[str, Callable[[Summary], object]] = {
@@ -37,6 +42,8 @@ FAIL_ON: dict[str, Callable[[Summary], object]] = {
     "warnings": lambda summary: any(note.startswith("WARNING") for note in summary.notes),
     "changes": lambda summary: summary.moves.documents,
 }
+
+log = get_logger()
 
 
 def _conditions(_context: click.Context, _parameter: click.Parameter, value: str | None) -> list[str]:
@@ -55,6 +62,14 @@ def _conditions(_context: click.Context, _parameter: click.Parameter, value: str
 @option("--bucket", multiple=True, metavar="B", help="Only this logical bucket. May be repeated.")
 @option("--exclude-bucket", multiple=True, metavar="B", help="Not this logical bucket. May be repeated.")
 @option("--user", multiple=True, metavar="U", help="Only this account. May be repeated.")
+@option(
+    "--from-file",
+    type=PATH,
+    metavar="LIST",
+    help="Only the documents that this file names: user/bucket/archiveId, one a line, or a JSON array.",
+)
+@option("--older-than", type=INSTANT, help="Only what was created before: 90d for days ago, or a date.")
+@option("--larger-than", type=SIZE, help="Only documents of more bytes than this, by the catalog.")
 @option("--limit", type=click.IntRange(1), metavar="N", help="Plan at most N moves.")
 @option("--keep-source", is_flag=True, help="Delete no source after the switch.")
 @option(
@@ -93,6 +108,8 @@ def _conditions(_context: click.Context, _parameter: click.Parameter, value: str
 @option("--format", "form", type=click.Choice(("text", "json")), default="text", show_default=True)
 @events_option
 @metrics_options
+@hook_options
+@otlp_option
 @database_options
 @click.pass_context
 def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
@@ -109,6 +126,8 @@ def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
         Bars(quiet=context.obj) as bars,
     ):
         plan = _planned(options, bars)
+    if plan.header.summary.blocked.documents:
+        log.info("blocked", documents=plan.header.summary.blocked.documents, plan=str(plan.path))
     if options["form"] == "json":
         click.echo(msgspec.json.encode(summary_data(plan)))
     else:
@@ -127,7 +146,15 @@ def _planned(options: dict[str, Any], progress: Progress) -> PlanFile:
         options["dest"],
         database_of(options),
         planner.PlanRequest(
-            scope=Scope(options["bucket"], options["exclude_bucket"], options["user"]),
+            scope=Scope(
+                options["bucket"],
+                options["exclude_bucket"],
+                options["user"],
+                documents=listed(options["from_file"]) if options["from_file"] else (),
+                listed_in=str(options["from_file"]) if options["from_file"] else None,
+                created_before=options["older_than"],
+                larger_than=options["larger_than"],
+            ),
             limit=options["limit"],
             keep_source=options["keep_source"],
             clean_elsewhere=options["clean_elsewhere"],

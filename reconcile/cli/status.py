@@ -207,6 +207,8 @@ def _head(status: Status) -> Iterator[str]:
         yield f"  {deleted} {_REMOVALS.get(state, state)}: {documents:,}"
     if record.keep_source:
         yield "  sources kept by policy: all"
+    if record.approved:
+        yield f"  approved {printable(record.approved)}"
     if record.remark:
         yield f"  remark   {printable(record.remark)}"
     if status.doing:

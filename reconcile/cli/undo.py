@@ -14,12 +14,14 @@ from reconcile import verbs
 from reconcile._version import OUTPUT_FORMAT
 from reconcile.catalog import Catalog
 from reconcile.cli.events import events_option
+from reconcile.cli.hooks import hook_options
 from reconcile.cli.lines import show
 from reconcile.cli.metrics import metrics_options
 from reconcile.cli.option import option, verb
 from reconcile.cli.options import budget_of, config_options, database_of, database_options, run_options
 from reconcile.cli.results import show_outcome
 from reconcile.cli.screen import confirm, controlled
+from reconcile.cli.traces import otlp_option
 from reconcile.commands import command_line
 from reconcile.config import load_config
 from reconcile.errors import EXIT_DONE, EXIT_INCOMPLETE, PlanFileError
@@ -41,6 +43,8 @@ from reconcile.wording import count
 @option("--format", "form", type=click.Choice(("text", "json")), default="text", show_default=True)
 @events_option
 @metrics_options
+@hook_options
+@otlp_option
 @database_options
 @click.pass_context
 def command(context: click.Context, /, what: str, **options: Any) -> None:  # noqa: ANN401
@@ -84,7 +88,7 @@ def command(context: click.Context, /, what: str, **options: Any) -> None:  # no
             else:
                 confirm([f"Run {run_id} never switched. The copies that it staged are DELETED."], yes=False)
         names = ("workers", "lock_wait", "wait_for_services", "ignore_services", "takeover_wait", "leave_failed")
-        limits = ("max_failures", "max_document_size", "memory", "max_rate")
+        limits = ("max_failures", "max_document_size", "memory", "max_rate", "max_bandwidth", "limits_file")
         run = RunOptions(budget=budget_of(options), **{name: options[name] for name in names + limits})
         with controlled(quiet=context.obj) as control:
             outcome = verbs.carry_out(catalog, prepared, run, control)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import click
 
 from reconcile.running.phases.options import Share
+from reconcile.timetable import timetable
+from reconcile.wording import size_of
 
 _DAY_SECONDS = 86_400
 
@@ -47,13 +50,6 @@ def _percentage(text: str) -> float:
     return float(found[1])
 
 
-def _size(text: str) -> int:
-    found = re.fullmatch(r"(\d+) ?(?:([KMG])(?:i?B)?)?", text, re.IGNORECASE)
-    if not found:
-        raise ValueError(f"{text!r} is no size; 1048576, 512K, 200MiB and 1G are")
-    return int(found[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[(found[2] or "").upper()]
-
-
 def _duration(text: str) -> int:
     found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text.lower())
     if not found or not any(found.groups()):
@@ -72,6 +68,17 @@ def _seconds_until(text: str) -> int:
     return int((then - now).total_seconds()) % _DAY_SECONDS
 
 
+def _instant(text: str) -> int:
+    days = re.fullmatch(r"(\d{1,5})d", text.lower())
+    if days:
+        return int(time.time()) - int(days[1]) * _DAY_SECONDS
+    try:
+        then = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is neither days, as 90d is, nor a date, as 2026-01-31 is") from None
+    return int((then if then.tzinfo else then.replace(tzinfo=UTC)).timestamp())
+
+
 def _digest(text: str) -> str:
     if not re.fullmatch(r"sha256:[0-9a-f]{64}", text):
         raise ValueError(f"{text!r} is no digest of a plan; sha256: and 64 hex digits are")
@@ -80,7 +87,9 @@ def _digest(text: str) -> str:
 
 SHARE = Value("N|P%", _share)  # `Share`: so many documents, or so many of a hundred
 PERCENTAGE = Value("P%", _percentage)  # float, above 0 and up to 100
-SIZE = Value("SIZE", _size)  # int: bytes, given as such or in KiB, MiB, GiB
+SIZE = Value("SIZE", size_of)  # int: bytes, given as such or in KiB, MiB, GiB
 DURATION = Value("TIME", _duration)  # int: seconds
 TIME_OF_DAY = Value("HH:MM", _seconds_until)  # int: seconds until it comes next, by this machine's clock
+BANDWIDTH = Value("SIZE|TIMETABLE", timetable)  # `Timetable`: bytes a second by the time of day
+INSTANT = Value("DAYS|DATE", _instant)  # int: Unix seconds; a date without an offset is in UTC
 DIGEST = Value("sha256:HEX", _digest)  # str, as `show` prints it

@@ -12,11 +12,13 @@ from reconcile import verbs
 from reconcile.auditing.audited import Audited, Orphans, Request
 from reconcile.auditing.contents import NOWHERE
 from reconcile.cli.events import events_option
+from reconcile.cli.hooks import hook_options
 from reconcile.cli.lines import show
 from reconcile.cli.metrics import metrics_options
 from reconcile.cli.option import PATH, option, verb
 from reconcile.cli.options import database_of, database_options
 from reconcile.cli.screen import controlled
+from reconcile.cli.traces import otlp_option
 from reconcile.cli.values import PERCENTAGE
 from reconcile.commands import command_line
 from reconcile.errors import VerificationError
@@ -37,6 +39,8 @@ _SHOWN = 20
 @option("--format", "form", type=click.Choice(("text", "json")), default="text", show_default=True)
 @events_option
 @metrics_options
+@hook_options
+@otlp_option
 @database_options
 @click.pass_context
 def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401

@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 from reconcile._version import __version__
 from reconcile.catalog import Catalog, DatabaseOptions, Scope, connect
 from reconcile.catalog.rights import lacking
-from reconcile.catalog.rows import count_elsewhere, names_in_use, stream_rows
+from reconcile.catalog.rows import count_elsewhere, stream_rows
 from reconcile.catalog.services import database_now
 from reconcile.commands import command_line
 from reconcile.config import Config, load_config
@@ -42,6 +42,7 @@ from reconcile.planning.probe import Prober
 from reconcile.planning.rates import Rates
 from reconcile.planning.reach import Reach
 from reconcile.planning.rights import rights_of
+from reconcile.planning.scope import check_scope
 from reconcile.planning.summary import Counts, notes
 from reconcile.stores.addresses import Document
 
@@ -50,7 +51,10 @@ Arrived = Callable[[Catalog, Config], str | None]
 
 @frozen
 class PlanRequest:
-    """What a plan is asked for beyond the two configs. ``rates`` are what the forecast of a duration rests on."""
+    """What a plan is asked for beyond the two configs. ``rates`` are what the forecast of a duration rests on.
+
+    ``again``: it was planned before, and what its scope names may be gone by now.
+    """
 
     scope: Scope = field(factory=Scope)
     limit: int | None = None
@@ -62,6 +66,7 @@ class PlanRequest:
     overwrite: bool = False
     probe: str | None = None  # "exists" or "digest"
     rates: tuple[Rates, ...] | None = None
+    again: bool = False
 
 
 _TOLD_ROWS = 1000  # between two signs of life
@@ -127,7 +132,8 @@ def make_plan(
     with ExitStack() as stack:
         stack.enter_context(calm_collector())
         with catalog.snapshot() as connection:
-            check_scope(connection, request.scope)
+            if not request.again:
+                check_scope(connection, request.scope)
             writer = stack.enter_context(new_plan(path))
             snapshot_at = database_now(connection)
             reach = Reach(catalog, desired)
@@ -230,26 +236,6 @@ def add_decision(decision: Move | Blocker, desired: DesiredState, writer: PlanWr
     else:
         counts.add_blocker(decision)
         writer.add_blocker(decision)
-
-
-def check_scope(connection: Connection, scope: Scope) -> None:
-    """Raise `UsageError` for a ``--bucket`` or ``--user`` that no row has."""
-    for name in set(scope.buckets) & set(scope.exclude_buckets):
-        raise UsageError(f"--bucket {name} and --exclude-bucket {name} leave nothing")
-    for option, wanted, column in (
-        ("--bucket", scope.buckets, "bucket"),
-        ("--exclude-bucket", scope.exclude_buckets, "bucket"),
-        ("--user", scope.users, "userId"),
-    ):
-        if not wanted:
-            continue
-        there = names_in_use(connection, column)
-        for name in wanted:
-            if name not in there:
-                known = ", ".join(sorted(there)[:20]) or "none at all"
-                raise UsageError(
-                    f"{option} {name}: the catalog has no document of it", hint=f"the catalog has: {known}"
-                )
 
 
 def unreadable_with(connection: Connection, config: ConfigReference) -> int:

@@ -12,6 +12,7 @@ from reconcile.logs import printable
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.model import REASONS, Duration, Flow, Forecast, PlanHeader, Requests, Tally
 from reconcile.planning.planfile import PlanFile
+from reconcile.planning.scope import scope_text
 from reconcile.wording import count, human_bytes, human_seconds, noted
 
 _SHOWN = 20
@@ -77,7 +78,7 @@ def _lines(plan: PlanFile, source: str, dest: str) -> Iterator[str]:
         yield f"  digest {plan.digest}"
     yield from _backends("from", header.source.backends, source)
     yield from _backends("to", header.dest.backends, dest)
-    scope = "; ".join(f"{name} {', '.join(values)}" for name, values in header.scope.items() if values)
+    scope = scope_text(header.scope)
     if scope:
         yield f"  only {printable(scope)}"
     yield ""

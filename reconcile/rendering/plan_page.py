@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from reconcile.commands import command_line, copy_line, undo_run
+from reconcile.planning.approval import signature_file
 from reconcile.planning.model import Flow, Forecast, PlanHeader
 from reconcile.planning.planfile import PlanFile, undo_path
 from reconcile.planning.render import (
@@ -19,6 +20,7 @@ from reconcile.planning.render import (
     space_text,
     written_with,
 )
+from reconcile.planning.scope import scope_text
 from reconcile.rendering.backends import backends_text, drivers_of, flows_section, places_of
 from reconcile.rendering.pages import BYTES, CODE, NAME, NUMBER, Band, Column, Page, Row, Section, Table, Tile, Verdict
 from reconcile.wording import count, human_bytes, human_seconds
@@ -44,7 +46,7 @@ def plan_page(plan: PlanFile, digest: str) -> Page:
         kind="Undo plan" if header.undo_of else "Plan",
         title=_title(header),
         verdict=_verdict(header),
-        facts=tuple(_facts(header)),
+        facts=(*_facts(header), *_approval(plan.path)),
         tiles=tuple(_tiles(header)),
         notes=tuple(summary.notes),
         bands=tuple(bands),
@@ -57,6 +59,12 @@ def plan_page(plan: PlanFile, digest: str) -> Page:
             ("made", f"{header.created_at}, by reconcile {header.tool_version}"),
         ),
     )
+
+
+def _approval(plan: Path) -> Iterator[tuple[str, str]]:
+    file = signature_file(plan)
+    if file.exists():
+        yield "approval", f"{file} is there; apply --require-approval ALLOWED_SIGNERS checks whose it is"
 
 
 def _verdict(header: PlanHeader) -> Verdict:
@@ -104,7 +112,7 @@ def _facts(header: PlanHeader) -> Iterator[tuple[str, str]]:
     yield "database", f"{database.get('kind')} {database.get('path') or database.get('database')}"
     yield "from", backends_text(header.source)
     yield "to", backends_text(header.dest)
-    scope = "; ".join(f"{name} {', '.join(values)}" for name, values in header.scope.items() if values)
+    scope = scope_text(header.scope)
     if scope:
         yield "only", scope
     if not header.undo_of:

@@ -8,6 +8,7 @@ from reconcile.catalog import Catalog
 from reconcile.catalog.rights import refuse_lacking
 from reconcile.control import Control, calm_collector
 from reconcile.errors import PlanFileError, ReconcileError, UsageError
+from reconcile.logs import get_logger
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.model import PlanHeader
 from reconcile.planning.planfile import PlanFile
@@ -25,6 +26,8 @@ from reconcile.running.record.run import resume_run
 from reconcile.running.record.states import RunState
 from reconcile.running.undo import undo
 from reconcile.wording import count
+
+log = get_logger()
 
 
 def check_plan(catalog: Catalog, plan: PlanFile) -> None:
@@ -92,6 +95,9 @@ def apply(catalog: Catalog, plan: PlanFile, desired: DesiredState, options: RunO
                 asked=options.asked,
                 check=None if options.refresh else partial(refuse_overtaken, plan=plan),
             )
+        if options.approval is not None:
+            with run.writing() as connection:
+                run.update(connection, approved=options.approval)
         return Phases(run, desired, options, control).execute()
 
 
@@ -132,6 +138,7 @@ def refuse_blocked(plan: PlanFile, *, leave_blocked: bool) -> None:
     """Raise `ReconcileError` for a plan with blockers, unless those documents are to be left."""
     summary = plan.header.summary
     if summary.blocked.documents and not leave_blocked:
+        log.info("blocked", documents=summary.blocked.documents, plan=str(plan.path))
         blocked = count(summary.blocked.documents, "blocked document")
         raise ReconcileError(
             f"the plan has {blocked}: {_reasons(summary.blocked_by_reason)}",

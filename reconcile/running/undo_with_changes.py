@@ -51,9 +51,8 @@ def _decisions(connection: Connection, record: RunRecord, desired: DesiredState)
     mine = sa.exists().where(
         moves.c.run_id == record.run_id, moves.c.state == MoveState.STAGED, same_row(archive_metadata)
     )
-    condition = sa.and_(
-        scope.condition(), archive_metadata.c.content_url.is_not(None), sa.or_(mine, ~not_of_run(record))
-    )
+    theirs = sa.and_(scope.condition(), ~not_of_run(record))  # what is ours is that whatever its size is by now
+    condition = sa.and_(archive_metadata.c.content_url.is_not(None), sa.or_(mine, theirs))
     for row in stream_rows(connection, condition):
         key = (*row.document, row.document_name)
         while work is not None and work.move.row_key < key:

@@ -114,7 +114,8 @@ class Cluster:
 
     def _here(self, text: str) -> str:
         """Return a path of a pod as it is here, where nothing can be mounted."""
-        text = re.sub(r"^/scripts/", f"{KUBERNETES}/", text)
+        if text.startswith("/scripts/"):
+            return text.replace("/scripts", str(KUBERNETES), 1)
         return re.sub(r"^/(?=(?:work|config)/)", f"{self.folder}/", text)
 
     def commands(self, name: str) -> list[list[str]]:

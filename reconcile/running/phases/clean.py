@@ -7,6 +7,7 @@ a source lies must be the place on record, and this run's by its owner mark.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import sqlalchemy as sa
@@ -55,6 +56,7 @@ class Cleaner(Phase):
     _referred: set[Location] = field(factory=set)
     _staged: set[Location] = field(factory=set)
     _refused: list[str] = field(factory=list)
+    _begun: dict[int, float] = field(factory=dict)
     _deleted: int = 0
 
     def clean(self) -> None:
@@ -130,6 +132,7 @@ class Cleaner(Phase):
                     self.run.update(connection, remark=why)
 
     def _clean_batch(self, batch: list[WorkMove]) -> list[tuple[WorkMove, str, str | None]]:
+        self._begun[batch[0].seq] = time.monotonic()
         by_source: dict[str, dict[Any, list[WorkMove]]] = {}
         results: list[tuple[WorkMove, str, str | None]] = []
         doomed = []
@@ -258,5 +261,8 @@ class Cleaner(Phase):
             else:
                 log.debug("source deleted", source=move.before.content_url, **fields)
         tallies = tallied((w.move.source, state, None, w.move.before.size) for w, state, _why in results)
-        log.info("batch cleaned", phase="clean", documents=len(results), deleted=deleted, tallies=tallies)
+        begun = self._begun.pop(min((work.seq for work, _state, _why in results), default=-1), None)
+        seconds = None if begun is None else round(time.monotonic() - begun, 4)
+        done = {"documents": len(results), "deleted": deleted, "seconds": seconds}
+        log.info("batch cleaned", phase="clean", tallies=tallies, **done)
         self.control.progress.advance(len(results), sum(work.move.before.size or 0 for work, _s, _w in results))

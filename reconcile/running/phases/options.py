@@ -10,6 +10,7 @@ from reconcile.control import PIPELINES
 from reconcile.payload import LARGEST
 from reconcile.running.phases.budget import Budget
 from reconcile.running.record.states import Asked
+from reconcile.timetable import Timetable
 
 MEMORY_BYTES = 256 << 20
 
@@ -32,9 +33,10 @@ class RunOptions:
 
     ``workers`` is how many requests are on their way to a store at once; None means what it does best with.
     ``stage_only`` ends before the switch, ``clean_later`` after it; ``refresh`` takes in what is new or changed since
-    the plan. ``max_rate`` is in documents a second. ``takeover_wait`` bounds the wait for deletes of an earlier process
-    that may still arrive; None: as long as it takes. ``share_destination`` adopts documents at a place that another
-    installation owns.
+    the plan. ``max_rate`` is in documents a second, ``max_bandwidth`` in bytes; ``limits_file`` says both, and how many
+    workers, while the run goes. ``takeover_wait`` bounds the wait for deletes of an earlier process that may still
+    arrive; None: as long as it takes. ``share_destination`` adopts documents at a place that another installation owns.
+    ``approval`` says who approved the plan, for the record.
     """
 
     keep_source: bool = False
@@ -52,9 +54,12 @@ class RunOptions:
     refresh: bool = False
     budget: Budget = field(factory=Budget)
     max_rate: float | None = None
+    max_bandwidth: Timetable | None = None
+    limits_file: Path | None = None
     takeover_wait: float | None = None
     share_destination: bool = False
     clean_later: bool = False
+    approval: str | None = None
 
     @property
     def asked(self) -> Asked | None:

@@ -36,6 +36,7 @@ from reconcile.running.phases.options import RunOptions
 from reconcile.running.phases.owner_mark import Owner
 from reconcile.running.phases.refresh import Refresher
 from reconcile.running.phases.rehearsal import rehearse
+from reconcile.running.phases.speed import SpeedLimits, Throttle
 from reconcile.running.phases.stage import Limits, Stager
 from reconcile.running.phases.stale import rows_changed
 from reconcile.running.phases.steps import Step, carries_out
@@ -170,6 +171,14 @@ class Phases:
         except TooManyFailuresError as error:
             raise stage_failed(self.run, f"{error.message}: staging stopped", hint=_FEWER) from None
 
+    def _speed_limits(self) -> SpeedLimits:
+        def use_workers(workers: int) -> None:
+            for store in self._stores.values():
+                store.use(workers)
+
+        options = self.options
+        return SpeedLimits(options.max_rate, options.max_bandwidth, options.limits_file, use_workers)
+
     def _stager(self) -> Stager:
         return Stager(self._context, self._limits(), self._owner.may_overwrite)
 
@@ -283,7 +292,7 @@ class Phases:
             options.memory,
             options.leave_failed,
             options.budget,
-            RateLimit(options.max_rate),
+            Throttle(self._speed_limits()),
         )
 
     def _undo_path(self) -> Path:

@@ -18,7 +18,7 @@ from attrs import define, evolve, field, frozen
 
 from reconcile.catalog.services import GRACE_SECONDS
 from reconcile.catalog.tables import archive_metadata
-from reconcile.control import RateLimit, in_parallel
+from reconcile.control import in_parallel
 from reconcile.errors import DocumentError, TooManyFailuresError
 from reconcile.logs import get_logger, is_fed
 from reconcile.payload import LARGEST, SPOOL_BYTES, md5, recode
@@ -29,6 +29,7 @@ from reconcile.running.phases.copy import Copy, CopyOutcome, check_reproduced, e
 from reconcile.running.phases.options import MEMORY_BYTES
 from reconcile.running.phases.overwrite import Room, make_room
 from reconcile.running.phases.shortcuts import Ways
+from reconcile.running.phases.speed import Throttle
 from reconcile.running.phases.steps import Step, carries_out
 from reconcile.running.record.states import MoveState, Origin
 from reconcile.running.record.tables import Original, WorkMove, as_before, encode_original, moves, same_row
@@ -59,7 +60,7 @@ class Limits:
     memory: int = MEMORY_BYTES
     leave_failed: bool = False
     budget: Budget = field(factory=Budget)
-    rate: RateLimit = field(factory=lambda: RateLimit(None))
+    rate: Throttle = field(factory=Throttle)
 
 
 @define
@@ -73,6 +74,7 @@ class Stager(Phase):
     _ways: Ways = field(init=False)
     _others: list[str] = field(factory=list)
     _failures: int = 0
+    _begun: dict[int, float] = field(factory=dict)
     _logged: Counter[str] = field(factory=Counter)
 
     def stage(self) -> None:
@@ -108,11 +110,16 @@ class Stager(Phase):
             counts[outcome.state] += 1
             size += outcome.copy.work.move.before.size or 0
             self._health.count(outcome)
+            if outcome.stat is not None:
+                self.limits.rate.settle(max(0, (outcome.stat.size or 0) - (outcome.copy.work.move.before.size or 0)))
             self._log_document(logger, outcome)
         tallies = tallied(
             (o.copy.work.move.dest, o.state, _why_failed(o), o.copy.work.move.before.size) for o in outcomes
         )
-        log.info("batch staged", phase="stage", documents=len(outcomes), bytes=size, tallies=tallies, **counts)
+        begun = self._begun.pop(min((outcome.copy.work.seq for outcome in outcomes), default=-1), None)
+        seconds = None if begun is None else round(time.monotonic() - begun, 4)
+        fields = {"documents": len(outcomes), "bytes": size, "seconds": seconds, "tallies": tallies}
+        log.info("batch staged", phase="stage", **fields, **counts)
         self.control.progress.advance(len(outcomes), size)
         self._health.check()
         self._failures += counts[MoveState.FAILED]
@@ -134,7 +141,7 @@ class Stager(Phase):
 
     def _by_size(self, batch: list[WorkMove]) -> Iterator[list[WorkMove]]:
         """Cut a batch where its documents grow beyond its share of the memory. Rows of one document stay together."""
-        most = self.limits.memory // _BATCHES_IN_MEMORY
+        most = self.limits.rate.batch_bytes(self.limits.memory // _BATCHES_IN_MEMORY)
         part, size = list[WorkMove](), 0
         for work in batch:
             known = work.move.before.size
@@ -148,6 +155,7 @@ class Stager(Phase):
             yield part
 
     def _stage_batch(self, batch: Sequence[WorkMove]) -> list[CopyOutcome]:
+        self._begun[batch[0].seq] = time.monotonic()
         unchanged = self._unchanged(batch)
         outcomes = []
         groups: dict[tuple[str, str], list[Copy]] = {}

@@ -39,6 +39,7 @@ def run_data(record: RunRecord) -> dict[str, Any]:
         "to": dests,
         "keep_source": record.keep_source,
         "executor": record.executor,
+        "approved": record.approved,
         "remark": record.remark,
     }
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
+from reconcile.catalog import Scope
 from reconcile.commands import command_line, undo_run
 from reconcile.planning.model import PlanHeader, Tally
 from reconcile.running.record.configs import path_now
@@ -136,14 +138,18 @@ def is_staged(record: RunRecord) -> bool:
 
 def plan_again(header: PlanHeader, *, overwrite: bool = False) -> str:
     """Return the command that makes a plan like this one anew, in a file of a new name."""
-    policy, scope = header.policy, header.scope
+    policy, scope = header.policy, Scope.of(header.scope)
+    before = scope.created_before
     return command_line(
         "plan",
         header.source.path,
         header.dest.path,
-        bucket=scope.get("buckets"),
-        exclude_bucket=scope.get("exclude_buckets"),
-        user=scope.get("users"),
+        bucket=scope.buckets,
+        exclude_bucket=scope.exclude_buckets,
+        user=scope.users,
+        from_file=scope.listed_in,
+        older_than=None if before is None else datetime.fromtimestamp(before, UTC).isoformat(),
+        larger_than=scope.larger_than,
         limit=max(1, header.summary.moves.documents) if policy.limited else None,
         keep_source=policy.keep_source,
         clean_elsewhere=policy.clean_elsewhere,

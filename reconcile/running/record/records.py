@@ -42,6 +42,7 @@ class RunRecord:
     paused_at: int | None
     asked: str | None
     doing: str | None
+    approved: str | None
     database: dict[str, Any]
     configs: dict[str, Any]
 

@@ -101,6 +101,7 @@ class Report:
     undo_of: str | None
     undone_by: list[str]
     executor: str | None
+    approved: str | None
     planned_by: str
     reported_by: str
     database: dict[str, Any]

@@ -63,6 +63,7 @@ def report_of(catalog: Catalog, record: RunRecord) -> Report:
             if run.state != RunState.UNDONE  # given up
         ],
         executor=record.executor,
+        approved=record.approved,
         planned_by=header.tool_version,
         reported_by=__version__,
         database=header.database,

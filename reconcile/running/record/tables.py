@@ -57,6 +57,7 @@ runs = sa.Table(
     sa.Column("phase", sa.String),  # in which it deletes
     sa.Column("database", sa.Text),  # JSON: which database this run belongs to, and where that was reached
     sa.Column("configs", sa.Text),  # JSON: both configs without secrets, and where each secret came from
+    sa.Column("approved", sa.String),  # who approved the plan, where somebody had to
     sa.Column("tool_version", sa.String),
     sa.Column("layout", sa.Integer),  # `LAYOUT` of the version that began the run
 )
