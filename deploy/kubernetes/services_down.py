@@ -18,6 +18,7 @@ import ssl
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
@@ -25,7 +26,13 @@ from typing import Any
 
 ACCOUNT = Path(os.environ.get("SERVICE_ACCOUNT", "/var/run/secrets/kubernetes.io/serviceaccount"))
 KEPT = Path(os.environ.get("REPLICAS_FILE", "/work/replicas.json"))
+ATTEMPTS = 5  # of a request to the cluster's API
+SERVER_ERROR = 500
 POLL_SECONDS = float(os.environ.get("POLL_SECONDS", "2"))
+
+
+class ApiError(Exception):
+    """The cluster's API refuses, or does not answer."""
 
 
 class Cluster:
@@ -65,9 +72,17 @@ class Cluster:
                 "Content-Type": "application/merge-patch+json",
             },
         )
-        with urllib.request.urlopen(request, timeout=30, context=self._tls) as answer:  # noqa: S310
-            found: dict[str, Any] = json.load(answer)
-        return found
+        for left in reversed(range(ATTEMPTS)):
+            try:
+                with urllib.request.urlopen(request, timeout=30, context=self._tls) as answer:  # noqa: S310
+                    found: dict[str, Any] = json.load(answer)
+                    return found
+            except OSError as error:  # an HTTPError is one, too
+                refused = isinstance(error, urllib.error.HTTPError) and error.code < SERVER_ERROR
+                if left == 0 or refused:
+                    raise ApiError(f"{method} {path.partition('?')[0]}: {error}") from None
+                time.sleep(POLL_SECONDS)
+        raise AssertionError  # the last attempt returns or raises
 
 
 def say(text: str) -> None:
@@ -94,17 +109,19 @@ class Kept:
         self.switched: list[str] = found["switched"]
 
 
-def down(cluster: Cluster) -> bool:
-    """Scale the services to zero, and wait until their pods are gone; return whether they are."""
+def down(cluster: Cluster, signals: Signals) -> int:
+    """Scale the services to zero and wait until their pods are gone; return 0, or what to exit with if they are not."""
     cluster.scale({name: 0 for name, replicas in cluster.replicas().items() if replicas})
     until = time.monotonic() + float(os.environ.get("SERVICES_DOWN_SECONDS", "900"))
     while pods := cluster.pods():
+        if signals.came is not None:
+            say("this pod is to end")
+            return 128 + signals.came
         if time.monotonic() > until:
-            say(f"error: pods that did not end: {', '.join(pods)}; nothing was switched, the services are scaled back")
-            up(cluster)
-            return False
+            say(f"error: pods that did not end: {', '.join(pods)}")
+            return 1
         time.sleep(POLL_SECONDS)
-    return True
+    return 0
 
 
 def up(cluster: Cluster) -> None:
@@ -127,18 +144,30 @@ def switched(config: str) -> list[str] | None:
     return sorted(run["run_id"] for run in json.loads(asked.stdout)["runs"] if run["switched"])
 
 
-def run(command: list[str]) -> int:
-    """Run a command; a signal that is to end this pod is passed on. Return its exit code, as shells do."""
-    process = subprocess.Popen(command)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda came, _frame: process.send_signal(came))
-    code = process.wait()
-    return code if code >= 0 else 128 - code
+class Signals:
+    """What is to end this pod: passed on to the command while one runs, else only noted."""
+
+    def __init__(self) -> None:
+        self.came: int | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._take)
+
+    def _take(self, number: int, _frame: object) -> None:
+        self.came = number
+        if self._process is not None:
+            self._process.send_signal(number)
+
+    def run(self, command: list[str]) -> int:
+        """Run a command; return its exit code, as shells do."""
+        self._process = subprocess.Popen(command)
+        code = self._process.wait()
+        return code if code >= 0 else 128 - code
 
 
 def main(config: str, command: list[str]) -> int:
     """Run the command with the services down, and leave them as its outcome wants them."""
-    cluster, before = Cluster(), switched(config)
+    signals, cluster, before = Signals(), Cluster(), switched(config)
     if before is None:
         say("the database does not answer; nothing was done, the services are as they were")
         return 1
@@ -146,15 +175,20 @@ def main(config: str, command: list[str]) -> int:
         say(f"error: no deployment has the label {os.environ['SERVICES_SELECTOR']}; nothing was done")
         return 1
     kept = Kept(cluster, before)
-    if not down(cluster):
-        return 1
-    code = run(command)
+    try:
+        code = down(cluster, signals)
+    except ApiError as error:
+        say(f"error: {error}")
+        code = 1
+    if code == 0:
+        code = signals.run(command)
     after = switched(config)
     if after == kept.switched:
         say("nothing was switched: the services are scaled back, with the config that they had")
         up(cluster)
     elif after is None:
-        say("whether the catalog is switched is not known, the database does not answer: the services stay down")
+        say("whether the catalog is switched is not known, the database does not answer: the services stay down.")
+        say("reconcile status says it once the database is back; if it is not: services_down.py --up")
     else:
         say("the catalog is switched: the services stay down until they have the config that is named above. A Helm")
         say("upgrade that brings it scales them up; else, once they have it: services_down.py --up")
@@ -162,7 +196,12 @@ def main(config: str, command: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["--up"]:
-        up(Cluster())
-        sys.exit(0)
-    sys.exit(main(sys.argv[1], sys.argv[2:]))
+    try:
+        if sys.argv[1:] == ["--up"]:
+            up(Cluster())
+            sys.exit(0)
+        sys.exit(main(sys.argv[1], sys.argv[2:]))
+    except ApiError as failed:
+        say(f"error: {failed}")
+        say(f"  next: look at the deployments; where {KEPT} is there it has their former numbers, and --up sets them")
+        sys.exit(1)

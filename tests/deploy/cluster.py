@@ -38,7 +38,7 @@ class Api(BaseHTTPRequestHandler):
 
     deployments: ClassVar[dict[str, int]]
     going: ClassVar[list[int]]
-    refused: ClassVar[list[str]]
+    failing: ClassVar[list[tuple[str, int]]]  # method and status of the answers to come
     selector = "app.kubernetes.io/name=anchore-enterprise"
 
     def _answer(self, body: Any) -> None:
@@ -48,7 +48,17 @@ class Api(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
+    def _fails(self) -> bool:
+        if self.failing and self.failing[0][0] == self.command:
+            self.send_response(self.failing.pop(0)[1])
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return True
+        return False
+
     def do_GET(self) -> None:
+        if self._fails():
+            return
         assert self.headers["Authorization"] == "Bearer the-token"
         path, _question, query = self.path.partition("?")
         asked = parse_qs(query) == {"labelSelector": [self.selector]}
@@ -65,6 +75,8 @@ class Api(BaseHTTPRequestHandler):
         self._answer({"items": items if asked else []})
 
     def do_PATCH(self) -> None:
+        if self._fails():
+            return
         name = self.path.split("/")[-2]
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.deployments[name] = body["spec"]["replicas"]
@@ -82,12 +94,13 @@ class Cluster:
     variables: dict[str, str]
     deployments: dict[str, int] = field(factory=lambda: {"catalog": 2, "api": 1, "analyzer": 5, "ui": 0})
     going: list[int] = field(factory=lambda: [2])
+    failing: list[tuple[str, int]] = field(factory=list)
     port: int = 0
 
     @contextmanager
     def serving(self) -> Iterator[Cluster]:
         """Serve the API for the block, and give the pods their folders."""
-        handler = type("Mine", (Api,), {"deployments": self.deployments, "going": self.going})
+        handler = type("Mine", (Api,), {"deployments": self.deployments, "going": self.going, "failing": self.failing})
         server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.port = server.server_address[1]
         threading.Thread(target=server.serve_forever, daemon=True).start()

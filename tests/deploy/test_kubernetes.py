@@ -151,6 +151,40 @@ def test_pods_that_do_not_end_are_named_and_nothing_is_done(world: World, cluste
     cluster.variables["SERVICES_DOWN_SECONDS"] = "1"
     done = cluster.run("switch")
     assert (done.returncode, "pods that did not end: one-that-goes" in done.stderr) == (1, True)
+    assert "the services are scaled back" in done.stderr
+    assert (schemes(world), cluster.deployments) == ({"db"}, FORMER)
+
+
+@pytest.mark.parametrize(
+    ("failing", "code"),
+    [
+        ([("PATCH", 503), ("GET", 500)], 0),  # tried again
+        ([("PATCH", 403)], 1),  # refused at the first deployment
+        ([("GET", 500)] * 3 + [("PATCH", 500), ("PATCH", 409)], 1),
+    ],
+)
+def test_an_api_that_fails_leaves_no_service_down_for_nothing(
+    world: World, cluster: Cluster, failing: list[tuple[str, int]], code: int
+) -> None:
+    for name in ("plan", "stage"):
+        assert cluster.run(name).returncode == 0
+    cluster.failing += failing
+    done = cluster.run("switch")
+    assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
+    assert (schemes(world), cluster.deployments) == (({"db"}, FORMER) if code else ({"s3"}, DOWN))
+
+
+def test_a_pod_that_is_ended_while_it_waits_scales_the_services_back(world: World, cluster: Cluster) -> None:
+    for name in ("plan", "stage"):
+        assert cluster.run(name).returncode == 0
+    cluster.going[0] = 10**6
+    (command,) = cluster.commands("switch")
+    pod = subprocess.Popen(command, env=cluster.environment(), cwd=cluster.folder / "work", stderr=subprocess.PIPE)
+    while any(cluster.deployments.values()) and pod.poll() is None:
+        time.sleep(0.02)
+    pod.send_signal(signal.SIGTERM)
+    pod.communicate(timeout=120)
+    assert pod.returncode == 143
     assert (schemes(world), cluster.deployments) == ({"db"}, FORMER)
 
 
