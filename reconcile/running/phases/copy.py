@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from attrs import frozen
+from collections.abc import Mapping, Sequence
+
+from attrs import evolve, frozen
 
 from reconcile.errors import DocumentError
 from reconcile.payload import LARGEST, md5
@@ -12,6 +14,8 @@ from reconcile.running.record.states import MoveState, Origin
 from reconcile.running.record.tables import WorkMove
 from reconcile.stores import Content, Shortcut, Stat, Store, Transfer, Transferred, Write
 from reconcile.stores.addresses import Key
+
+ROW_CHANGED = "row_changed"
 
 
 @frozen
@@ -48,6 +52,11 @@ class CopyOutcome:
     def is_occupied(self) -> bool:
         """Whether the store found other content at the destination."""
         return self.error is not None and self.error.reason == "destination_occupied"
+
+    @property
+    def why_failed(self) -> str | None:
+        """The code of the reason; None unless it failed."""
+        return self.error.reason if self.error is not None and self.state == MoveState.FAILED else None
 
 
 def transfer_of(copy: Copy, way: Shortcut) -> Transfer | None:
@@ -107,3 +116,24 @@ def found_there(copy: Copy, stat: Stat, dest: Store) -> CopyOutcome:
     what = f"the same content, but {expiry}," if expiry else "other content"
     error = DocumentError("destination_occupied", f"{what} is at {copy.work.move.after.content_url}")
     return CopyOutcome(copy, MoveState.FAILED, copy.work.origin, error=error)
+
+
+def already_restored(copies: Sequence[Copy], present: Mapping[Key, Stat]) -> dict[int, CopyOutcome]:
+    """Take for staged what an undo would restore and what is there already, byte for byte: the kept source.
+
+    Nothing has to be read for it, and the copy may be gone. What deleting the copy needs to know of it is on record
+    from when it was made.
+    """
+    found = {}
+    for copy in copies:
+        stat, restore = present.get(copy.dest_key), copy.work.restore
+        if stat is not None and restore is not None and stat.md5 == restore.md5 and copy.work.origin is None:
+            known = Transferred(stat, copy.work.move.before.digest or "", copy.work.source_version)
+            found[copy.work.seq] = CopyOutcome(evolve(copy, content=known), MoveState.STAGED, Origin.ADOPTED, stat)
+    return found
+
+
+def changed(copy: Copy, origin: Origin | None) -> CopyOutcome:
+    """Return what came of a move whose catalog row is another by now."""
+    error = DocumentError(ROW_CHANGED, "the catalog row is no longer as the plan saw it")
+    return CopyOutcome(copy, MoveState.CHANGED, origin, error=error)

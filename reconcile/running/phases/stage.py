@@ -25,14 +25,24 @@ from reconcile.payload import LARGEST, SPOOL_BYTES, md5, recode
 from reconcile.running.phases.breaker import Health
 from reconcile.running.phases.budget import Budget
 from reconcile.running.phases.context import Phase
-from reconcile.running.phases.copy import Copy, CopyOutcome, check_reproduced, encoded, found_there
+from reconcile.running.phases.copy import (
+    ROW_CHANGED,
+    Copy,
+    CopyOutcome,
+    already_restored,
+    changed,
+    check_reproduced,
+    encoded,
+    found_there,
+)
 from reconcile.running.phases.options import MEMORY_BYTES
 from reconcile.running.phases.overwrite import Room, make_room
 from reconcile.running.phases.shortcuts import Ways
 from reconcile.running.phases.speed import Throttle
+from reconcile.running.phases.staged import staged_row
 from reconcile.running.phases.steps import Step, carries_out
 from reconcile.running.record.states import MoveState, Origin
-from reconcile.running.record.tables import Original, WorkMove, as_before, encode_original, moves, same_row
+from reconcile.running.record.tables import WorkMove, as_before, moves, same_row
 from reconcile.stores import Content, Stat, Store, Transferred
 from reconcile.stores.addresses import Key
 from reconcile.tallies import tallied
@@ -40,7 +50,6 @@ from reconcile.wording import count
 
 BATCH_DOCUMENTS = 250
 _BATCHES_IN_MEMORY = 20  # those in hand, as read and as encoded, and what libraries hold of them
-ROW_CHANGED = "row_changed"
 _UNSIZED_BYTES = 1 << 20  # what a document counts for whose size the catalog does not know
 _LOGGED_OF_A_REASON = 20  # documents that fail for one reason; the run's record names all
 _BY_SERVICES_TOO = ("source_missing", "wrong_digest")  # damage, or a service at work
@@ -114,7 +123,7 @@ class Stager(Phase):
                 self.limits.rate.settle(max(0, (outcome.stat.size or 0) - (outcome.copy.work.move.before.size or 0)))
             self._log_document(logger, outcome)
         tallies = tallied(
-            (o.copy.work.move.dest, o.state, _why_failed(o), o.copy.work.move.before.size) for o in outcomes
+            (o.copy.work.move.dest, o.state, o.why_failed, o.copy.work.move.before.size) for o in outcomes
         )
         begun = self._begun.pop(min((outcome.copy.work.seq for outcome in outcomes), default=-1), None)
         seconds = None if begun is None else round(time.monotonic() - begun, 4)
@@ -164,7 +173,7 @@ class Stager(Phase):
             if work.seq in unchanged:
                 groups.setdefault((work.move.source, work.move.dest), []).append(copy)
             else:
-                outcomes.append(_changed(copy, work.origin))
+                outcomes.append(changed(copy, work.origin))
         for (source, dest), copies in groups.items():
             outcomes += self._stage_group(source, dest, copies)
         outcomes = self._overtaken(batch, outcomes)
@@ -198,7 +207,7 @@ class Stager(Phase):
         time.sleep(GRACE_SECONDS)
         unchanged = self._unchanged(batch)
         return [
-            o if o.state != MoveState.FAILED or o.copy.work.seq in unchanged else _changed(o.copy, o.origin)
+            o if o.state != MoveState.FAILED or o.copy.work.seq in unchanged else changed(o.copy, o.origin)
             for o in outcomes
         ]
 
@@ -211,7 +220,7 @@ class Stager(Phase):
         present = dest.glance(list({copy.dest_key for copy in copies}))
         self._record_intent([c for c in copies if c.dest_key not in present and c.work.origin != Origin.INTENDED])
         short = self._ways.take(source_name, dest_name, [copy for copy in copies if copy.dest_key not in present])
-        short |= _already_restored(copies, present)
+        short |= already_restored(copies, present)
         outcomes = self._through_us(source, dest, [c for c in copies if c.work.seq not in short], present)
         missed = [o.copy for o in outcomes if o.is_occupied and o.copy.dest_key not in present]
         if missed:  # the glance did not show what is in the way, a look does
@@ -327,8 +336,11 @@ class Stager(Phase):
         with self.run.writing() as connection:
             ours = [o.copy.work for o in outcomes if o.state == MoveState.STAGED]  # also where old content gave way
             taken = self.run.take_over(connection, self._others, ours) if self._others else set()
+            is_undo = self.run.record.undo_of is not None
             staged = [
-                self._staged_row(o, taken=o.copy.work.seq in taken) for o in outcomes if o.state == MoveState.STAGED
+                staged_row(outcome, is_undo=is_undo, taken=outcome.copy.work.seq in taken)
+                for outcome in outcomes
+                if outcome.state == MoveState.STAGED
             ]
             unpinned = [row for row in staged if "after_digest" in row]
             self.run.update_moves(connection, unpinned)
@@ -347,62 +359,3 @@ class Stager(Phase):
                     if o.state != MoveState.STAGED
                 ],
             )
-
-    def _staged_row(self, outcome: CopyOutcome, *, taken: bool) -> dict[str, Any]:
-        copy, content, stat = outcome.copy, outcome.copy.content, outcome.stat
-        assert content is not None  # noqa: S101 - staged means read
-        assert stat is not None  # noqa: S101
-        row = {
-            "seq": copy.work.seq,
-            "state": MoveState.STAGED,
-            "reason": None,
-            "detail": None,
-            "origin": Origin.WRITTEN if taken else outcome.origin,
-            "keep": copy.work.keep or self._must_keep(copy, content, stat),
-            "source_version": content.version,
-            "copy_version": stat.version,
-            "copy_mark": stat.mark,
-            "read_back": encode_original(Original(content.md5, dict(content.attributes))),
-        }
-        if copy.work.move.after.pinned is None:
-            row |= {"after_is_compressed": copy.compressed, "after_digest": stat.md5, "after_size": stat.size}
-        return row
-
-    def _must_keep(self, copy: Copy, content: Content | Transferred, stat: Stat) -> bool:
-        """Tell whether only the source itself can give back what it holds, byte for byte (R5)."""
-        move = copy.work.move
-        if self.run.record.undo_of is not None:
-            return False
-        if move.before.content_url == move.after.content_url:
-            return True
-        if not content.reproducible or (copy.write is not None and stat.md5 != copy.write.md5):
-            return True
-        was_compressed = bool(move.before.is_compressed)
-        if copy.write is None or was_compressed == copy.compressed:
-            return False
-        back = recode(copy.write.data, is_compressed=copy.compressed, compressed=was_compressed)
-        return md5(back) != content.md5
-
-
-def _why_failed(outcome: CopyOutcome) -> str | None:
-    return outcome.error.reason if outcome.error is not None and outcome.state == MoveState.FAILED else None
-
-
-def _already_restored(copies: Sequence[Copy], present: Mapping[Key, Stat]) -> dict[int, CopyOutcome]:
-    """Take for staged what an undo would restore and what is there already, byte for byte: the kept source.
-
-    Nothing has to be read for it, and the copy may be gone. What deleting the copy needs to know of it is on record
-    from when it was made.
-    """
-    found = {}
-    for copy in copies:
-        stat, restore = present.get(copy.dest_key), copy.work.restore
-        if stat is not None and restore is not None and stat.md5 == restore.md5 and copy.work.origin is None:
-            known = Transferred(stat, copy.work.move.before.digest or "", copy.work.source_version)
-            found[copy.work.seq] = CopyOutcome(evolve(copy, content=known), MoveState.STAGED, Origin.ADOPTED, stat)
-    return found
-
-
-def _changed(copy: Copy, origin: Origin | None) -> CopyOutcome:
-    error = DocumentError(ROW_CHANGED, "the catalog row is no longer as the plan saw it")
-    return CopyOutcome(copy, MoveState.CHANGED, origin, error=error)
