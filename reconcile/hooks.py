@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import queue
+import signal
 import subprocess
 import threading
 import urllib.request
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -29,18 +31,31 @@ log = get_logger()
 
 
 def program(words: list[str]) -> Hook:
-    """Return what runs a program, without a shell, with the event on its standard input."""
+    """Return what runs a program, without a shell, with the event on its standard input. What it prints is not kept."""
 
     def run(line: bytes) -> None:
         environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-        done = subprocess.run(  # noqa: S603 - the operator's own
-            words, input=line, env=environment, timeout=SECONDS, capture_output=True, check=False
+        nowhere = subprocess.DEVNULL
+        process = subprocess.Popen(  # noqa: S603 - the operator's own
+            words, stdin=subprocess.PIPE, stdout=nowhere, stderr=nowhere, env=environment, start_new_session=True
         )
-        if done.returncode:
-            said = (done.stderr or done.stdout).decode(errors="replace").strip().partition("\n")[0]
-            raise OSError(f"exit {done.returncode}" + (f": {said}" if said else ""))
+        try:
+            process.communicate(line, timeout=SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)  # with whatever it has begun
+            process.wait()
+            raise TimeoutError from None
+        if process.returncode:
+            raise OSError(f"exit {process.returncode}")
 
     return run
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """What is posted is not posted on: a redirected request would be sent without the event."""
+
+    def redirect_request(self, *_request: object) -> None:
+        return None
 
 
 def address(url: str) -> Hook:
@@ -54,12 +69,33 @@ def address(url: str) -> Hook:
     if parts.query:
         Secret(parts.query)
 
-    def post(line: bytes) -> None:
+    opener = urllib.request.build_opener(_NoRedirect)
+
+    def send(line: bytes) -> None:
         request = urllib.request.Request(url, data=line, headers={"Content-Type": "application/json"})  # noqa: S310
-        with urllib.request.urlopen(request, timeout=SECONDS):  # noqa: S310 - the scheme was looked at
+        with opener.open(request, timeout=SECONDS):
             pass
 
-    return post
+    return partial(_bounded, send)
+
+
+def _bounded(send: Hook, line: bytes) -> None:
+    """Call a hook on a thread that is left to itself after `SECONDS`: a slow server keeps each read short of those."""
+    failed: list[Exception] = []
+
+    def call() -> None:
+        try:
+            send(line)
+        except Exception as error:  # noqa: BLE001 - it is raised again
+            failed.append(error)
+
+    thread = threading.Thread(target=call, name="hook", daemon=True)
+    thread.start()
+    thread.join(SECONDS)
+    if thread.is_alive():
+        raise TimeoutError
+    if failed:
+        raise failed[0]
 
 
 class Hooks:
@@ -107,5 +143,5 @@ class Hooks:
                 try:
                     hook(line)
                 except Exception as error:  # noqa: BLE001 - whatever it is, a run is worth more than its hooks
-                    why = f"no answer in {SECONDS} s" if isinstance(error, subprocess.TimeoutExpired) else str(error)
+                    why = f"no answer in {SECONDS} s" if isinstance(error, TimeoutError) else str(error)
                     log.warning("a hook failed; the run goes on", hook=name, on=event, reason=scrub(why))

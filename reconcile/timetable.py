@@ -43,7 +43,7 @@ def timetable(text: str) -> Timetable:
 
 
 def _bytes(word: str, text: str) -> int | None:
-    if word == OFF:
+    if word.lower() == OFF:
         return None
     try:
         size = size_of(word)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from reconcile._version import __version__
 
+_LARGEST = (1 << 63) - 1  # that a database counts to
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -39,7 +40,10 @@ def size_of(text: str) -> int:
     found = re.fullmatch(r"(\d+) ?(?:([KMG])(?:i?B)?)?", text, re.IGNORECASE)
     if not found:
         raise ValueError(f"{text!r} is no size; 1048576, 512K, 200MiB and 1G are")
-    return int(found[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[(found[2] or "").upper()]
+    size = int(found[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[(found[2] or "").upper()]
+    if size > _LARGEST:
+        raise ValueError(f"{text!r} is more bytes than there are")
+    return size
 
 
 def human_seconds(seconds: float) -> str:

@@ -16,9 +16,13 @@ def main(source: Path, kept: Path) -> int:
     """Copy the file, with mode 0600; refuse to replace a copy that says something else."""
     text = source.read_bytes()
     if not kept.exists():
-        descriptor = os.open(kept, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        new = kept.with_name(f"{kept.name}.new")  # a pod may be ended on the way
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(kept)
     elif kept.read_bytes() != text:
         print(
             f"error: {kept} was kept for an earlier migration, and {source} says something else by now\n"

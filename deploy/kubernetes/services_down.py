@@ -93,18 +93,21 @@ def say(text: str) -> None:
 class Kept:
     """What was before anything was scaled, in a file: replicas by deployment, and the runs that had switched.
 
-    A pod that follows one that was evicted finds it there; once somebody scaled the services up again it is stale.
+    A pod that follows one that was ended on the way finds it there. It is stale once all that it has running runs
+    again: somebody, such as a Helm upgrade, has scaled the services since.
     """
 
     def __init__(self, cluster: Cluster, switched: list[str]) -> None:
         now = cluster.replicas()
-        if KEPT.exists() and any(now.values()):
-            KEPT.unlink()
-        if not KEPT.exists():
+        found = json.loads(KEPT.read_text()) if KEPT.exists() else None
+        if found is None or all(now.get(name) != 0 for name, number in found["replicas"].items() if number):
+            found = {"replicas": now, "switched": switched}
             new = KEPT.with_suffix(".new")
-            new.write_text(json.dumps({"replicas": now, "switched": switched}))
+            with new.open("w") as file:
+                json.dump(found, file)
+                file.flush()
+                os.fsync(file.fileno())
             new.replace(KEPT)
-        found = json.loads(KEPT.read_text())
         self.replicas: dict[str, int] = found["replicas"]
         self.switched: list[str] = found["switched"]
 
@@ -133,15 +136,27 @@ def up(cluster: Cluster) -> None:
         say(f"there is no {KEPT}: nothing was scaled down by this, and nothing is scaled up")
 
 
+def asked(verb: str, config: str) -> dict[str, Any] | None:
+    """Return what a verb of reconcile prints as JSON; None if the database does not tell."""
+    done = subprocess.run(
+        ["reconcile", verb, "--source", config, "--format", "json"], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        say(done.stderr)
+        return None
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
 def switched(config: str) -> list[str] | None:
     """Return the ids of all runs that have switched the catalog; None if the database does not tell."""
-    asked = subprocess.run(
-        ["reconcile", "runs", "--source", config, "--format", "json"], capture_output=True, text=True, check=False
-    )
-    if asked.returncode:
-        say(asked.stderr)
-        return None
-    return sorted(run["run_id"] for run in json.loads(asked.stdout)["runs"] if run["switched"])
+    found = asked("runs", config)
+    return None if found is None else sorted(run["run_id"] for run in found["runs"] if run["switched"])
+
+
+def others_at_work(config: str) -> bool:
+    """Tell whether another process works on a run now, such as that of a second Job: it may be about to switch."""
+    return bool((asked("status", config) or {}).get("lock_holder"))
 
 
 class Signals:
@@ -183,7 +198,9 @@ def main(config: str, command: list[str]) -> int:
     if code == 0:
         code = signals.run(command)
     after = switched(config)
-    if after == kept.switched:
+    if after == kept.switched and others_at_work(config):
+        say("another process is at work on a run: what it does decides, and the services are left to it")
+    elif after == kept.switched:
         say("nothing was switched: the services are scaled back, with the config that they had")
         up(cluster)
     elif after is None:

@@ -94,7 +94,7 @@ class Scope:
             names = [tuple(name.split("/", 2)) for name in self.documents]
             conditions.append(sa.tuple_(columns.userId, columns.bucket, columns.archiveId).in_(names))
         if self.created_before is not None:
-            conditions.append(sa.func.coalesce(columns.created_at, 0) < self.created_before)
+            conditions.append(columns.created_at < self.created_before)
         if self.larger_than is not None:
             conditions.append(columns.size > self.larger_than)
         return sa.and_(*conditions)

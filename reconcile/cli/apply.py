@@ -125,8 +125,11 @@ def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
 
 
 def _approved(plan: PlanFile | None, allowed: Path | None, signature: Path | None) -> str | None:
-    """Return who approved the plan, where somebody has to. Raises `UsageError` if nobody did who may."""
-    if plan is None or allowed is None:
+    """Return who approved the plan, where somebody has to: an undo is the way out, and needs nobody.
+
+    Raises `UsageError` if nobody did who may.
+    """
+    if plan is None or allowed is None or plan.header.undo_of is not None:
         return None
     from reconcile.planning.approval import signature_file, verify  # noqa: PLC0415 - seldom asked for
 

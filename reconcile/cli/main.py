@@ -6,6 +6,7 @@ import difflib
 import os
 import re
 import shlex
+import signal
 import sys
 import threading
 from contextlib import suppress
@@ -154,13 +155,29 @@ def main() -> None:
     except BaseException as error:  # noqa: BLE001 - the last resort: never a raw traceback, it may hold a credential
         code = _defect(error)  # a panic of a library in Rust is no `Exception`
     code = code if isinstance(code, int) else 0
-    hooks.ended(code, *_said)
     events.ended(code, *_said)
     metrics.ended(code)
     traces.ended(code)
+    _tell_hooks(code)
     if code in _SIGNALLED and any(thread.name.startswith("reconcile") for thread in threading.enumerate()):
         _leave(code)
     sys.exit(code)
+
+
+def _tell_hooks(code: int) -> None:
+    """Wait for those who are told of the end; a signal ends the wait, and does not change what came of the command."""
+
+    def stop(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        hooks.ended(code, *_said)
+    except KeyboardInterrupt:
+        get_logger().warning("the hooks were not waited for")
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _leave(code: int) -> None:

@@ -35,11 +35,11 @@ def _to_file(context: click.Context, _parameter: click.Parameter, path: Path | N
         return
     from reconcile.metrics.publishing import text_file  # noqa: PLC0415
 
-    sink, publisher = text_file(path), _publisher(context)
     try:
+        sink, publisher = text_file(path), _publisher(context)
         sink(publisher.metrics.registry)
-    except OSError as error:
-        raise click.BadParameter(f"{path}: {error.strerror}") from None
+    except (OSError, ValueError) as error:
+        raise click.BadParameter(f"{path}: {getattr(error, 'strerror', None) or error}") from None
     publisher.add(sink)
 
 

@@ -11,7 +11,7 @@ import click
 
 from reconcile.catalog import DatabaseOptions
 from reconcile.cli.option import PATH, option
-from reconcile.cli.values import BANDWIDTH, DURATION, SHARE, SIZE, TIME_OF_DAY
+from reconcile.cli.values import BANDWIDTH, DURATION, RATE, SHARE, SIZE, TIME_OF_DAY
 from reconcile.config.text import read_secret
 from reconcile.errors import UsageError
 from reconcile.running.phases.budget import Budget
@@ -26,9 +26,7 @@ workers = option(
     metavar="N",
     help="Requests to a store at once.  [default: what it does best with]",
 )
-max_rate = option(
-    "--max-rate", type=click.FloatRange(0, min_open=True), metavar="N", help="Documents a second at most."
-)
+max_rate = option("--max-rate", type=RATE, help="Documents a second at most.")
 lock_wait = option(
     "--lock-wait",
     type=click.FloatRange(0),

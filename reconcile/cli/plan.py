@@ -151,7 +151,7 @@ def _planned(options: dict[str, Any], progress: Progress) -> PlanFile:
                 options["exclude_bucket"],
                 options["user"],
                 documents=listed(options["from_file"]) if options["from_file"] else (),
-                listed_in=str(options["from_file"]) if options["from_file"] else None,
+                listed_in=str(options["from_file"].absolute()) if options["from_file"] else None,
                 created_before=options["older_than"],
                 larger_than=options["larger_than"],
             ),

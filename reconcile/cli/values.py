@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Callable
@@ -50,6 +51,16 @@ def _percentage(text: str) -> float:
     return float(found[1])
 
 
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0
+    if not 0 < rate < math.inf:
+        raise ValueError(f"{text!r} is no number above 0")
+    return rate
+
+
 def _duration(text: str) -> int:
     found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text.lower())
     if not found or not any(found.groups()):
@@ -87,6 +98,7 @@ def _digest(text: str) -> str:
 
 SHARE = Value("N|P%", _share)  # `Share`: so many documents, or so many of a hundred
 PERCENTAGE = Value("P%", _percentage)  # float, above 0 and up to 100
+RATE = Value("N", _rate)  # float, above 0
 SIZE = Value("SIZE", size_of)  # int: bytes, given as such or in KiB, MiB, GiB
 DURATION = Value("TIME", _duration)  # int: seconds
 TIME_OF_DAY = Value("HH:MM", _seconds_until)  # int: seconds until it comes next, by this machine's clock

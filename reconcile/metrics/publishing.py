@@ -26,8 +26,14 @@ log = get_logger()
 
 
 def text_file(path: Path) -> Sink:
-    """Return what writes a file for a collector of text files to read. Raises `OSError` where it cannot be written."""
-    return partial(write_to_textfile, str(path))
+    """Return what writes a file for a collector of text files to read; a link is followed, and stays.
+
+    Raises `OSError` where it cannot be written, `ValueError` for what is there and is no file: it would be replaced.
+    """
+    real = path.resolve()
+    if real.exists() and not real.is_file():
+        raise ValueError("is there already, and is no file")
+    return partial(write_to_textfile, str(real))
 
 
 def gateway(url: str) -> Sink:

@@ -45,7 +45,7 @@ def sign(plan: Path, digest: str, key: Path, out: Path) -> None:
 
     Raises `UsageError` where ``out`` is there already, `ReconcileError` where ssh-keygen does not sign.
     """
-    if out.exists():
+    if out.exists() or out.is_symlink():
         raise UsageError(f"{out}: this file exists already; nothing was signed", hint="name another with --out")
     if not key.exists():
         raise UsageError(f"--key {key}: no such key; {plan} was not signed", hint="ssh-keygen -t ed25519    makes one")
@@ -54,14 +54,22 @@ def sign(plan: Path, digest: str, key: Path, out: Path) -> None:
         raise ReconcileError(
             f"{key}: {plan} was not signed: {_said(done)}", hint="is it a private key, or in the agent?"
         )
-    descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(done.stdout)
+    try:
+        descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(done.stdout)
+    except OSError as error:
+        raise ReconcileError(
+            f"{out}: the signature cannot be written: {error.strerror}", hint="name another file with --out"
+        ) from None
 
 
 def verify(plan: Path, digest: str, signature: Path, allowed: Path) -> Approval:
     """Return who approved a plan. Raises `UsageError` unless that is an allowed signer, whose key is valid today."""
-    hint = f"{command_line('show', plan)}    shows its digest; reconcile approve PLAN --key KEY    signs it"
+    hint = (
+        "whoever may approve it types reconcile approve, with --out FILE where there is a signature already; apply"
+        f" --approval FILE takes that one\n{command_line('show', plan)}    shows the digest"
+    )
     for file, what in ((allowed, "file of allowed signers"), (signature, "approval")):
         if not file.exists():
             raise UsageError(f"{plan}: no {what} {file}; nothing was done", hint=hint)

@@ -22,7 +22,7 @@ def listed(path: Path) -> tuple[str, ...]:
     item of that may be an object with ``userId`` (or ``user``), ``bucket`` and ``archiveId``. Raises `UsageError`.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise UsageError(f"{path}: the list cannot be read: {reason}; no plan was saved", hint=_HINT) from None
@@ -38,8 +38,9 @@ def listed(path: Path) -> tuple[str, ...]:
 
 
 def _of_lines(path: Path, text: str) -> list[str]:
-    lines = ((number, line.strip()) for number, line in enumerate(text.splitlines(), 1))
-    return [_checked(path, f"line {number}", line) for number, line in lines if line and not line.startswith("#")]
+    lines = ((number, line.removesuffix("\r")) for number, line in enumerate(text.split("\n"), 1))
+    named = ((number, line) for number, line in lines if line.strip() and not line.startswith("#"))
+    return [_checked(path, f"line {number}", line) for number, line in named]
 
 
 def _of_json(path: Path, text: str) -> list[str]:
@@ -54,6 +55,8 @@ def _name(item: object) -> str:
     if not isinstance(item, dict):
         return str(item)
     parts = (item.get("userId", item.get("user")), item.get("bucket"), item.get("archiveId"))
+    if any(isinstance(part, str) and "/" in part for part in parts[:2]):
+        return ""  # which no name of a list can say
     return "/".join(part for part in parts if isinstance(part, str))
 
 

@@ -95,9 +95,10 @@ def apply(catalog: Catalog, plan: PlanFile, desired: DesiredState, options: RunO
                 asked=options.asked,
                 check=None if options.refresh else partial(refuse_overtaken, plan=plan),
             )
-        if options.approval is not None:
-            with run.writing() as connection:
-                run.update(connection, approved=options.approval)
+        before = run.record.approved
+        if options.approval is not None and options.approval not in (before or ""):
+            with run.writing() as connection:  # who approved it first stays on record
+                run.update(connection, approved=f"{before}; {options.approval}" if before else options.approval)
         return Phases(run, desired, options, control).execute()
 
 

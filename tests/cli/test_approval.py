@@ -122,3 +122,25 @@ def test_what_cannot_be_signed(lite: World) -> None:
     text = (folder / "p.json").read_text()
     (folder / "p.json").write_text(text.replace("sha256:0001", "sha256:0009"))
     assert here("approve", "p.json", "--key", "alice", "--out", "x.sig", cwd=folder).code == 1
+
+
+def test_who_approved_first_stays_on_record_and_an_undo_needs_nobody(lite: World) -> None:
+    assert here("approve", "p.json", "--key", "alice", cwd=lite.folder).code == 0
+    assert apply(lite, "--clean-later").code == 0
+    allow(lite.folder, "mallory@example.com " + (lite.folder / "mallory.pub").read_text())
+    assert here("approve", "p.json", "--key", "mallory", "--out", "second.sig", cwd=lite.folder).code == 0
+    assert apply(lite, "--approval", "second.sig").code == 0
+    data = json.loads(here("runs", "--source", "config.yaml", "--format", "json", cwd=lite.folder).out)
+    first, second = data["runs"][0]["approved"].split("; ")
+    assert first.startswith("alice@example.com")
+    assert second.startswith("mallory@example.com")
+    undone = here("apply", "p.undo.json", "--yes", "--require-approval", "allowed", cwd=lite.folder)
+    assert undone.code == 0, undone.all
+
+
+def test_a_signature_that_cannot_be_written(lite: World) -> None:
+    (lite.folder / "link").symlink_to("nowhere/x")
+    for name, code in (("nowhere/x.sig", 1), ("link", 64)):
+        result = here("approve", "p.json", "--key", "alice", "--out", name, cwd=lite.folder)
+        assert result.code == code, result.all
+        assert "unexpected" not in result.err

@@ -172,6 +172,20 @@ def test_a_gateway_in_trouble_stops_no_run(lite: World, gateway: Any, status: in
     assert "canary" not in done.all
 
 
+def test_a_link_is_followed_and_what_is_no_file_is_not_replaced(lite: World) -> None:
+    real, link, fifo = (lite.folder / name for name in ("real.prom", "link.prom", "fifo"))
+    real.touch()
+    link.symlink_to(real)
+    assert here("verify", "config.yaml", "--metrics-file", "link.prom", cwd=lite.folder).code == 0
+    assert link.is_symlink()
+    assert "reconcile_exit_code 0.0" in real.read_text()
+    os.mkfifo(fifo)
+    for name in ("fifo", "/dev/null"):
+        result = here("verify", "config.yaml", "--metrics-file", name, cwd=lite.folder)
+        assert (result.code, "is there already, and is no file" in result.err) == (64, True)
+    assert fifo.is_fifo()
+
+
 @needs_promtool
 def test_promtool_accepts_the_metrics_and_the_alert_rules(lite: World) -> None:
     planned(lite)

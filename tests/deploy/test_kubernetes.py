@@ -19,7 +19,9 @@ import pytest
 import yaml
 from sqlalchemy.engine import make_url
 
+from reconcile.catalog.lock import run_lock
 from tests.cli.commands import parses
+from tests.cli.desk import opened
 from tests.deploy.cluster import KUBERNETES, REPOSITORY, Cluster, documents
 from tests.servers.moto import MotoServer
 from tests.world import World
@@ -172,6 +174,34 @@ def test_an_api_that_fails_leaves_no_service_down_for_nothing(
     done = cluster.run("switch")
     assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
     assert (schemes(world), cluster.deployments) == (({"db"}, FORMER) if code else ({"s3"}, DOWN))
+
+
+@pytest.mark.parametrize("up", [False, True])
+def test_a_pod_that_was_killed_in_the_middle_of_the_scaling_is_followed_by_one_that_knows(
+    world: World, cluster: Cluster, up: bool
+) -> None:
+    """Some are scaled already, and some not yet, on the way down or up."""
+    assert cluster.run("plan").returncode == 0
+    kept = {"replicas": FORMER, "switched": []}
+    (cluster.folder / "work" / "replicas.json").write_text(json.dumps(kept))
+    cluster.deployments.update({"catalog": 2, "api": 0, "analyzer": 0 if up else 5})
+    world.sql("""UPDATE archive_document SET jsondata = 'damaged' WHERE "archiveId" = 'sha256:0001'""")
+    done = cluster.run("switch")
+    assert (done.returncode, cluster.deployments) == (1, FORMER), done.stderr
+
+
+def test_a_second_pod_leaves_the_services_to_the_one_at_work(world: World, cluster: Cluster) -> None:
+    """Whose switch is to come: scaled up by this one, they would run with the old config."""
+    for name in ("plan", "stage"):
+        assert cluster.run(name).returncode == 0
+    with opened(world) as catalog, run_lock(catalog, 1):
+        cluster.variables["RECONCILE_LOCK_WAIT"] = "0"
+        done = cluster.run("switch")
+    assert (done.returncode, "the services are left to it" in done.stderr) == (10, True), done.stderr
+    assert cluster.deployments == DOWN
+    assert (cluster.folder / "work" / "replicas.json").exists()
+    assert cluster.run("switch").returncode == 0
+    assert (schemes(world), cluster.deployments) == ({"s3"}, DOWN)
 
 
 def test_a_pod_that_is_ended_while_it_waits_scales_the_services_back(world: World, cluster: Cluster) -> None:

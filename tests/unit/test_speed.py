@@ -99,7 +99,14 @@ def test_the_file_of_limits_is_read_again(folder: Path, monkeypatch: pytest.Monk
     assert (limits.rate(), limits.bandwidth(), workers) == (5, MIB, [3])
     write("max_bandwidth: off\nworkers: 7 # more\n")
     assert (limits.rate(), limits.bandwidth(), workers) == (100, None, [3, 7])
-    for text in ("max_bandwidth: fast\nworkers: 1", ": : :", "max_rates: 5    # misspelt", "workers: 0.5"):
+    for text in (
+        "",
+        "max_rate: 0",
+        "max_bandwidth: fast\nworkers: 1",
+        ": : :",
+        "max_rates: 5    # misspelt",
+        "workers: 0.5",
+    ):
         write(text)
         assert (limits.rate(), limits.bandwidth(), workers) == (100, None, [3, 7])
     file.unlink()
@@ -110,6 +117,11 @@ def test_the_file_of_limits_is_read_again(folder: Path, monkeypatch: pytest.Monk
     "text",
     [
         "[1]",
+        "",
+        "max_rate: 0",
+        "max_bandwidth: 0",
+        "max_rate: .inf",
+        "max_rate: 2026-13-45",
         "rate: 5",
         "max_rate: many",
         "max_rate: -1",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -41,6 +42,7 @@ class SpeedLimits:
         self._file, self._use_workers = file, use_workers
         self._said: dict[str, Any] = {}
         self._changed_at: int | None = None
+        self._warned = ""
         self._looked_at = time.monotonic()
         if file is not None:
             self._read(file)
@@ -68,12 +70,14 @@ class SpeedLimits:
                 self._read(self._file)
                 log.info("limits changed", file=str(self._file), **self._in_words())
         except (OSError, UsageError) as error:
-            reason = error.message if isinstance(error, UsageError) else error.strerror
-            log.warning("limits not read; what held goes on to hold", file=str(self._file), reason=reason)
+            reason = error.message.partition("; nothing")[0] if isinstance(error, UsageError) else str(error.strerror)
+            if reason != self._warned:  # once, until it is another
+                log.warning("limits not read; what held goes on to hold", file=str(self._file), reason=reason)
+            self._warned = reason
 
     def _read(self, file: Path) -> None:
         said, changed_at = read_limits(file)
-        self._said, self._changed_at = said, changed_at
+        self._said, self._changed_at, self._warned = said, changed_at, ""
         if "workers" in said:
             self._use_workers(said["workers"])
 
@@ -85,8 +89,8 @@ def read_limits(file: Path) -> tuple[dict[str, Any], int]:
     """Return what a file of limits says, and when it was changed. Raises `UsageError`."""
     try:
         changed_at, text = file.stat().st_mtime_ns, file.read_text(encoding="utf-8")
-        found = yaml.safe_load(text) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        found = yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError) as error:  # a date of a 13th month is a ValueError
         reason = getattr(error, "strerror", None) or "it is no YAML"
         raise _disorder(file, reason) from None
     if not isinstance(found, dict) or set(found) - set(_KEYS):
@@ -98,11 +102,12 @@ def read_limits(file: Path) -> tuple[dict[str, Any], int]:
 
 
 def _value(key: str, value: object) -> object:
+    is_off = value is None or value is False or value == OFF  # YAML takes the word off for false, and 0 is neither
     if key == "max_bandwidth":
-        return timetable(str(OFF if value in (None, False) else value))
-    if key == "max_rate" and value in (None, False, OFF):  # YAML takes the word off for false
+        return timetable(OFF if is_off else str(value))
+    if key == "max_rate" and is_off:
         return None
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
     if not is_number or (key == "workers" and not (isinstance(value, int) and value <= 256)):  # noqa: PLR2004 - as the option
         raise ValueError(f"{key}: {value!r} is no such number")
     return value

@@ -25,6 +25,7 @@ from reconcile.control import Control, in_parallel
 from reconcile.errors import CatalogError, ReconcileError, ServicesRunningError, UnconfirmedError
 from reconcile.logs import get_logger, printable
 from reconcile.planning.model import Blocker, Move
+from reconcile.planning.planner import unreadable_with
 from reconcile.running.phases.context import Phase
 from reconcile.running.phases.counterparts import is_another
 from reconcile.running.phases.stage import Stager
@@ -144,7 +145,18 @@ class Switcher(Phase):
                 self._record_tasks(connection)
             self.run.update(connection, state=RunState.SWITCHED, switched_at=database_now(connection))
         downtime = min((beat.age for beat in beats), default=None)
-        log.info("switched", phase="switch", documents=switched, downtime_seconds=downtime)
+        header = self.run.record.header
+        with self.run.catalog.read(bulk=True) as connection:
+            unreadable = unreadable_with(connection, header.dest)
+        log.info(
+            "switched",
+            phase="switch",
+            documents=switched,
+            downtime_seconds=downtime,
+            config=str(self.desired.dest.path),
+            unreadable=unreadable,
+            undo_of=header.undo_of,
+        )
 
     def _refuse_another_place(self, connection: Connection) -> None:
         """Raise where a path leads elsewhere by now, or where a copy may still be deleted by a late request."""
