@@ -95,7 +95,7 @@ class RunLock:
 def _lost() -> LockedError:
     return LockedError(
         "the lock was lost: the database connection that held it is gone",
-        hint="the same command takes it again, and goes on where this one stopped",
+        hint="the same command takes it again, and resumes",
     )
 
 

@@ -29,7 +29,7 @@ from reconcile.running.record.status import Status
 from reconcile.wording import count
 
 
-@verb("apply", "do what a plan says, or go on with it")
+@verb("apply", "do what a plan says, or resume it")
 @click.argument("plan", type=PATH)
 @config_options
 @option("--undo-out", type=PATH, help="File of the undo plan.  [default: beside the plan, p.json gives p.undo.json]")

@@ -40,7 +40,7 @@ _ELSEWHERE = {
     "history": "reconcile runs",
     "rollback": "reconcile undo RUN",
     "revert": "reconcile undo RUN",
-    "resume": "reconcile apply PLAN    goes on with the run of it, as often as it takes",
+    "resume": "reconcile apply PLAN    resumes the run of it, as often as it takes",
     "continue": "reconcile apply PLAN: the same command resumes",
     "run": "reconcile apply PLAN",
     "validate": "reconcile check CONFIG",

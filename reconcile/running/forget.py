@@ -46,7 +46,7 @@ def forgettable(catalog: Catalog, run_id: str) -> Forgettable:
     for other in together:
         if other.state not in (RunState.DONE, RunState.UNDONE):
             raise ReconcileError(
-                f"run {other.run_id} is not finished ({other.state}): its records are what it goes on from",
+                f"run {other.run_id} is not finished ({other.state}): its records are what it is resumed from",
                 hint=next_step(other, {}),
             )
     with catalog.snapshot() as connection:

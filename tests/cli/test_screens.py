@@ -381,7 +381,7 @@ def test_configs_in_the_wrong_order(lite: World) -> None:
         (["aply", "p.json"], "did you mean apply?\n        reconcile apply --help"),
         (["list"], "reconcile runs"),
         (["rollback"], "reconcile undo RUN"),
-        (["resume"], "reconcile apply PLAN    # goes on with the run of it"),
+        (["resume"], "reconcile apply PLAN    # resumes the run of it"),
         (["apply", "p.json", "--dry-run"], "reconcile show PLAN    # says what a plan would do"),
         (["apply", "p.json", "--dryrun"], "reconcile show PLAN    # says what a plan would do"),
         (["apply", "."], "name the file of a plan, such as one in plans/"),
