@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -239,15 +240,13 @@ def test_a_pod_that_follows_an_evicted_one_knows_the_former_numbers(
     else:
         killer = [*command[:3], "sleep", "60"]
     environment = cluster.environment() | {"PYTHONPATH": str(REPOSITORY)}
-    first = subprocess.Popen(killer, env=environment, cwd=cluster.folder / "work", stderr=subprocess.PIPE, text=True)
-    if switched:
-        first.communicate()
-    else:
+    work = cluster.folder / "work"
+    first = subprocess.Popen(killer, env=environment, cwd=work, stderr=subprocess.PIPE, start_new_session=True)
+    if not switched:
         while (any(cluster.deployments.values()) or cluster.going[0]) and first.poll() is None:
             time.sleep(0.02)
-        first.kill()
-        first.communicate()
-        subprocess.run(["pkill", "-f", "sleep 60"], check=False)
+        os.killpg(first.pid, signal.SIGKILL)
+    first.communicate()
     assert cluster.deployments == DOWN
     kept = json.loads((cluster.folder / "work" / "replicas.json").read_text())
     assert kept["replicas"] == FORMER
