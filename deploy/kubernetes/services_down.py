@@ -209,6 +209,9 @@ def main(config: str, command: list[str]) -> int:
     else:
         say("the catalog is switched: the services stay down until they have the config that is named above. A Helm")
         say("upgrade that brings it scales them up; else, once they have it: services_down.py --up")
+        running = [name for name, replicas in cluster.replicas().items() if replicas]
+        if running:
+            say(f"WARNING: somebody has scaled {', '.join(running)} up meanwhile, with the old config: scale them down")
     return code
 
 

@@ -191,6 +191,28 @@ def test_a_pod_that_was_killed_in_the_middle_of_the_scaling_is_followed_by_one_t
     assert (done.returncode, cluster.deployments) == (1, FORMER), done.stderr
 
 
+def test_services_that_somebody_scaled_up_before_the_switch_are_named(world: World, cluster: Cluster) -> None:
+    """A GitOps controller, say, that knows nothing of this."""
+    for name in ("plan", "stage"):
+        assert cluster.run(name).returncode == 0
+    (command,) = cluster.commands("switch")
+    url = f"http://127.0.0.1:{cluster.port}/apis/apps/v1/namespaces/anchore/deployments/api/scale"
+    up = (
+        "import urllib.request as r;"
+        f"r.urlopen(r.Request({url!r}, method='PATCH', data=b'{{\"spec\": {{\"replicas\": 1}}}}'))"
+    )
+    both = f"{shlex.join(command[3:])} && python3 -c {shlex.quote(up)}"
+    done = subprocess.run(
+        [*command[:3], "sh", "-c", both],
+        env=cluster.environment(),
+        cwd=cluster.folder / "work",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, "somebody has scaled api up meanwhile" in done.stderr) == (0, True), done.stderr
+
+
 def test_a_second_pod_leaves_the_services_to_the_one_at_work(world: World, cluster: Cluster) -> None:
     """Whose switch is to come: scaled up by this one, they would run with the old config."""
     for name in ("plan", "stage"):
