@@ -147,6 +147,7 @@ def test_what_switches_nothing_scales_the_services_back(world: World, cluster: C
     assert not (cluster.folder / "work" / "replicas.json").exists()
 
 
+@pytest.mark.matrix
 def test_pods_that_do_not_end_are_named_and_nothing_is_done(world: World, cluster: Cluster) -> None:
     for name in ("plan", "stage"):
         assert cluster.run(name).returncode == 0
@@ -158,6 +159,7 @@ def test_pods_that_do_not_end_are_named_and_nothing_is_done(world: World, cluste
     assert (schemes(world), cluster.deployments) == ({"db"}, FORMER)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(
     ("failing", "code"),
     [
@@ -177,6 +179,7 @@ def test_an_api_that_fails_leaves_no_service_down_for_nothing(
     assert (schemes(world), cluster.deployments) == (({"db"}, FORMER) if code else ({"s3"}, DOWN))
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("up", [False, True])
 def test_a_pod_that_was_killed_in_the_middle_of_the_scaling_is_followed_by_one_that_knows(
     world: World, cluster: Cluster, up: bool
@@ -191,6 +194,7 @@ def test_a_pod_that_was_killed_in_the_middle_of_the_scaling_is_followed_by_one_t
     assert (done.returncode, cluster.deployments) == (1, FORMER), done.stderr
 
 
+@pytest.mark.matrix
 def test_services_that_somebody_scaled_up_before_the_switch_are_named(world: World, cluster: Cluster) -> None:
     """A GitOps controller, say, that knows nothing of this."""
     for name in ("plan", "stage"):
@@ -227,6 +231,7 @@ def test_a_second_pod_leaves_the_services_to_the_one_at_work(world: World, clust
     assert (schemes(world), cluster.deployments) == ({"s3"}, DOWN)
 
 
+@pytest.mark.matrix
 def test_a_pod_that_is_ended_while_it_waits_scales_the_services_back(world: World, cluster: Cluster) -> None:
     for name in ("plan", "stage"):
         assert cluster.run(name).returncode == 0
@@ -241,6 +246,7 @@ def test_a_pod_that_is_ended_while_it_waits_scales_the_services_back(world: Worl
     assert (schemes(world), cluster.deployments) == ({"db"}, FORMER)
 
 
+@pytest.mark.matrix
 def test_a_label_of_no_deployment_is_refused(world: World, cluster: Cluster) -> None:
     cluster.run("plan")
     cluster.variables["SERVICES_SELECTOR"] = "app=another"
@@ -249,6 +255,7 @@ def test_a_label_of_no_deployment_is_refused(world: World, cluster: Cluster) -> 
     assert cluster.deployments == FORMER
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("switched", [False, True])
 def test_a_pod_that_follows_an_evicted_one_knows_the_former_numbers(
     world: World, cluster: Cluster, switched: bool
@@ -297,6 +304,7 @@ def test_a_pod_that_is_ended_within_its_grace_leaves_a_run_to_resume(world: Worl
     assert world.sql("SELECT count(*) FROM reconcile_moves WHERE state = 'staged'")[0][0] == 40
 
 
+@pytest.mark.matrix
 def test_a_config_that_was_kept_is_not_replaced(world: World, cluster: Cluster) -> None:
     assert cluster.run("plan").returncode == 0
     source = cluster.folder / "config" / "source" / "config.yaml"
