@@ -21,7 +21,6 @@ from packaging.utils import parse_wheel_filename
 PROJECT = "anchore-reconcile"
 EXTRA = "swift"
 SHELLS = {"bash": "reconcile.bash", "zsh": "_reconcile", "fish": "reconcile.fish"}  # as each shell looks for them
-PYTHONS = ("3.11", "3.12", "3.13", "3.14")  # that wheels are resolved for
 REPOSITORY = Path(__file__).parents[1]
 
 
@@ -32,7 +31,6 @@ def make(out: Path) -> None:
     _run(sys.executable, "-m", "build", "--outdir", out, REPOSITORY)
     (wheel,) = out.glob("*.whl")
     requirements = _wheel_set(wheel, out / "wheels")
-    _locks(wheel, out / "locks")
     with tempfile.TemporaryDirectory() as folder:
         python = _installed(requirements, Path(folder) / "env")
         _run(python, "-m", "reconcile.cli.manual", out / "man")
@@ -60,26 +58,6 @@ def _wheel_set(wheel: Path, folder: Path) -> Path:
     requirements = folder / "requirements.txt"
     requirements.write_text("\n".join(lines) + "\n")
     return requirements
-
-
-def _locks(wheel: Path, folder: Path) -> None:
-    """Write for each Python which wheels it would install on this platform, each with its hash; none is fetched."""
-    folder.mkdir()
-    for version in PYTHONS:
-        with tempfile.TemporaryDirectory() as target:
-            pip = (sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--dry-run")
-            chosen = ("--ignore-installed", "--only-binary", ":all:", "--python-version", version, "--target", target)
-            report = Path(target) / "report.json"
-            _run(*pip, *chosen, "--report", report, f"{wheel}[{EXTRA}]")
-            found = json.loads(report.read_text())["install"]
-        lines = [
-            f"# For CPython {version} on {platform.system()} {platform.machine()}, beside the program's own wheel."
-        ]
-        for item in sorted(found, key=lambda item: item["metadata"]["name"].lower()):
-            name, about = item["metadata"]["name"], item["download_info"].get("archive_info", {})
-            if name != PROJECT:
-                lines.append(f"{name}=={item['metadata']['version']} --hash=sha256:{about['hashes']['sha256']}")
-        (folder / f"requirements-{version}.txt").write_text("\n".join(lines) + "\n")
 
 
 def _offline(requirements: Path) -> list[str | Path]:

@@ -33,7 +33,6 @@ def test_a_release(tmp_path: Path) -> None:
     installed = installed_offline(release, tmp_path / "env")
     another_hash_is_refused(release, tmp_path / "env")
     the_sbom_names_all_of(installed, release)
-    the_locks_are_of(installed, release)
     the_zipapp_runs(release, tmp_path / "unpacked")
     assert {path.name for path in (release / "man").iterdir()} == set(manual(datetime.now(UTC)))
     for name in ("reconcile.bash", "_reconcile", "reconcile.fish"):
@@ -74,16 +73,6 @@ def installed_offline(release: Path, folder: Path) -> dict[str, str]:
     assert type_in(manuals.replace(" /usr/", f" {folder}/usr/"), release).returncode == 0
     assert (folder / "usr/local/share/man/man1/reconcile-apply.1").is_file()
     return {name: version for name, version in versions(folder).items() if name not in ("pip", "setuptools")}
-
-
-def the_locks_are_of(installed: dict[str, str], release: Path) -> None:
-    """For each Python the same libraries, each with a hash; one is a part of the library of Python 3.14."""
-    names = {re.sub(r"[-_.]+", "-", name).lower() for name in installed} - {"anchore-reconcile"}
-    for version in ("3.11", "3.12", "3.13", "3.14"):
-        lines = (release / "locks" / f"requirements-{version}.txt").read_text().splitlines()[1:]
-        assert all(re.fullmatch(r"[\w.-]+==[\w.]+ --hash=sha256:[0-9a-f]{64}", line) for line in lines)
-        found = {re.sub(r"[-_.]+", "-", line.partition("==")[0]).lower() for line in lines}
-        assert found ^ names <= {"backports-zstd"}, version
 
 
 def another_hash_is_refused(release: Path, folder: Path) -> None:
