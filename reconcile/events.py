@@ -29,6 +29,7 @@ NAMES = {  # as the log says it, and as the stream does
     "run finished": "run_finished",
     "blocked": "blocked",
 }
+FOR_HOOKS = ("begun", "staged", "switched", "failed", "blocked", "ended")  # what --on and --notify tell of
 _CLOSED = -1  # no file's number: what a thread still says afterwards is written nowhere
 _WARNINGS = ("warning", "error", "critical")
 _OF_THE_LOG = ("event", "level", "timestamp", "exception", "tallies")

@@ -17,11 +17,10 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
-from reconcile.events import NAMES, fields_of, line_of
+from reconcile.events import FOR_HOOKS, NAMES, fields_of, line_of
 from reconcile.logs import get_logger
 from reconcile.secret import Secret, scrub
 
-EVENTS = ("begun", "staged", "switched", "failed", "blocked", "ended")
 SECONDS = 30  # that a program, or an address, may take
 FAILED_NOT = (0, 2, 3, 12, 13)  # exit codes of what went as somebody wanted it: docs/exit-codes.md
 _PASSED_ON = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE")
@@ -103,7 +102,7 @@ class Hooks:
 
     def __init__(self, verb: str) -> None:
         self._verb = verb
-        self._hooks: dict[str, list[tuple[str, Hook]]] = {event: [] for event in EVENTS}
+        self._hooks: dict[str, list[tuple[str, Hook]]] = {event: [] for event in FOR_HOOKS}
         self._told: queue.SimpleQueue[tuple[str, bytes] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._go_on, name="hooks", daemon=True)
         self._thread.start()
@@ -118,9 +117,9 @@ class Hooks:
         self._tell("begun", {"verb": self._verb})
 
     def take(self, logged: Mapping[str, Any]) -> None:
-        """Tell what was logged, if it is one of `EVENTS`."""
+        """Tell what was logged, if it is one of `reconcile.events.FOR_HOOKS`."""
         event = NAMES.get(logged["event"])
-        if event in EVENTS:
+        if event in FOR_HOOKS:
             self._tell(str(event), fields_of(logged))
 
     def end(self, code: int, message: str | None, hint: str | None) -> None:

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 ACCOUNT = Path(os.environ.get("SERVICE_ACCOUNT", "/var/run/secrets/kubernetes.io/serviceaccount"))
-KEPT = Path(os.environ.get("REPLICAS_FILE", "/work/replicas.json"))
+KEPT = Path(os.environ.get("REPLICAS_FILE", "/data/replicas.json"))
 ATTEMPTS = 5  # of a request to the cluster's API
 SERVER_ERROR = 500
 POLL_SECONDS = float(os.environ.get("POLL_SECONDS", "2"))

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from reconcile.cli.option import option
+from reconcile.events import FOR_HOOKS
 from reconcile.logs import feed
 
 if TYPE_CHECKING:
     from reconcile.hooks import Hooks
 
 F = TypeVar("F", bound=Callable[..., Any])
-_EVENTS = ("begun", "staged", "switched", "failed", "blocked", "ended")  # as `reconcile.hooks` has them
 
 _hooks: list[Hooks] = []
 
@@ -48,14 +48,14 @@ def _on(context: click.Context, _parameter: click.Parameter, given: tuple[tuple[
 def _notify(context: click.Context, _parameter: click.Parameter, urls: tuple[str, ...]) -> None:
     if not urls:
         return
-    from reconcile.hooks import EVENTS, address  # noqa: PLC0415
+    from reconcile.hooks import address  # noqa: PLC0415
 
     for number, url in enumerate(urls, 1):
         try:
             hook = address(url)
         except ValueError:
             raise click.BadParameter("what was given is no URL such as https://hooks.example.com/reconcile") from None
-        _of(context).add(EVENTS, f"--notify {number}" if len(urls) > 1 else "--notify", hook)
+        _of(context).add(FOR_HOOKS, f"--notify {number}" if len(urls) > 1 else "--notify", hook)
 
 
 def begun() -> None:
@@ -84,9 +84,9 @@ def hook_options(command: F) -> F:
         "--on",
         nargs=2,
         multiple=True,
-        type=(click.Choice(_EVENTS), str),
+        type=(click.Choice(FOR_HOOKS), str),
         metavar="EVENT COMMAND",
         expose_value=False,
         callback=_on,
-        help=f"Run a program at an event, which is on its standard input: {', '.join(_EVENTS)}. May be repeated.",
+        help=f"Run a program at an event, which is on its standard input: {', '.join(FOR_HOOKS)}. May be repeated.",
     )(command)

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import pytest
 
 from reconcile import hooks
+from reconcile.events import FOR_HOOKS
 from tests.archives import new_sqlite
 from tests.cli.desk import filled, planned
 from tests.cli.runner import here, reconcile
@@ -38,7 +39,7 @@ def on(*events: str) -> list[str]:
     return [word for event in events for word in ("--on", event, "sh -c 'cat >> told.jsonl'")]
 
 
-ALL = on(*hooks.EVENTS)
+ALL = on(*FOR_HOOKS)
 
 
 @pytest.fixture

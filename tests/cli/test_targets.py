@@ -81,7 +81,7 @@ def test_the_scope_counts_for_diff_for_refresh_and_for_the_switch(lite: World) -
     assert any(url == "db2://admin/policy_bundles/large" for url in lite.urls())
 
 
-def test_what_a_listed_document_became_is_told_by_diff(lite: World) -> None:
+def test_diff_shows_what_a_listed_document_became(lite: World) -> None:
     (lite.folder / "list").write_text("\n".join(LISTED))
     assert plan(lite, "--from-file", "list").code == 0
     lite.sql("""DELETE FROM archive_metadata WHERE "archiveId" = 'plain'""")

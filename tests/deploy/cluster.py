@@ -104,7 +104,7 @@ class Cluster:
         server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.port = server.server_address[1]
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        for name in ("work", "work/plans", "tmp", "config/source", "config/dest", "account"):
+        for name in ("data", "data/plans", "tmp", "config/source", "config/dest", "account"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         (self.folder / "account" / "namespace").write_text("anchore")
         (self.folder / "account" / "token").write_text("the-token\n")
@@ -129,7 +129,7 @@ class Cluster:
         """Return a path of a pod as it is here, where nothing can be mounted."""
         if text.startswith("/scripts/"):
             return text.replace("/scripts", str(KUBERNETES), 1)
-        return re.sub(r"^/(?=(?:work|config)/)", f"{self.folder}/", text)
+        return re.sub(r"^/(?=(?:data|config)/)", f"{self.folder}/", text)
 
     def commands(self, name: str) -> list[list[str]]:
         """Return the command lines of a Job, one after the other."""
@@ -148,7 +148,7 @@ class Cluster:
             done = subprocess.run(
                 [*command, *(more if "reconcile" in command else ())],
                 env=self.environment(),
-                cwd=self.folder / "work",
+                cwd=self.folder / "data",
                 capture_output=True,
                 text=True,
                 check=False,

@@ -86,7 +86,7 @@ def schemes(world: World) -> set[str]:
 
 
 def said_nowhere(cluster: Cluster, secret: str, *texts: str) -> None:
-    files = [path.read_text() for path in (cluster.folder / "work").rglob("*") if path.is_file()]
+    files = [path.read_text() for path in (cluster.folder / "data").rglob("*") if path.is_file()]
     assert not [text for text in (*files, *texts) if secret in text]
 
 
@@ -107,7 +107,7 @@ def test_a_migration_in_a_cluster_and_back(world: World, cluster: Cluster) -> No
     assert world.sql("SELECT count(*) FROM archive_document")[0][0] == 40
     shown = subprocess.run(
         ["reconcile", "show", "plans/migration.json", "--format", "helm-values"],
-        env=cluster.environment(), cwd=cluster.folder / "work", capture_output=True, text=True, check=True,
+        env=cluster.environment(), cwd=cluster.folder / "data", capture_output=True, text=True, check=True,
     )  # fmt: skip
     values = yaml.safe_load(shown.stdout)
     driver = values["anchoreConfig"]["catalog"]["object_store"]["storage_driver"]
@@ -144,7 +144,7 @@ def test_what_switches_nothing_scales_the_services_back(world: World, cluster: C
     assert done.returncode == 1, done.stderr
     assert "nothing was switched: the services are scaled back" in done.stderr
     assert (schemes(world), cluster.deployments) == ({"db"}, FORMER)
-    assert not (cluster.folder / "work" / "replicas.json").exists()
+    assert not (cluster.folder / "data" / "replicas.json").exists()
 
 
 @pytest.mark.matrix
@@ -187,7 +187,7 @@ def test_a_pod_that_was_killed_in_the_middle_of_the_scaling_is_followed_by_one_t
     """Some are scaled already, and some not yet, on the way down or up."""
     assert cluster.run("plan").returncode == 0
     kept = {"replicas": FORMER, "switched": []}
-    (cluster.folder / "work" / "replicas.json").write_text(json.dumps(kept))
+    (cluster.folder / "data" / "replicas.json").write_text(json.dumps(kept))
     cluster.deployments.update({"catalog": 2, "api": 0, "analyzer": 0 if up else 5})
     world.sql("""UPDATE archive_document SET jsondata = 'damaged' WHERE "archiveId" = 'sha256:0001'""")
     done = cluster.run("switch")
@@ -209,7 +209,7 @@ def test_services_that_somebody_scaled_up_before_the_switch_are_named(world: Wor
     done = subprocess.run(
         [*command[:3], "sh", "-c", both],
         env=cluster.environment(),
-        cwd=cluster.folder / "work",
+        cwd=cluster.folder / "data",
         capture_output=True,
         text=True,
         check=False,
@@ -226,7 +226,7 @@ def test_a_second_pod_leaves_the_services_to_the_one_at_work(world: World, clust
         done = cluster.run("switch")
     assert (done.returncode, "the services are left to it" in done.stderr) == (10, True), done.stderr
     assert cluster.deployments == DOWN
-    assert (cluster.folder / "work" / "replicas.json").exists()
+    assert (cluster.folder / "data" / "replicas.json").exists()
     assert cluster.run("switch").returncode == 0
     assert (schemes(world), cluster.deployments) == ({"s3"}, DOWN)
 
@@ -237,7 +237,7 @@ def test_a_pod_that_is_ended_while_it_waits_scales_the_services_back(world: Worl
         assert cluster.run(name).returncode == 0
     cluster.going[0] = 10**6
     (command,) = cluster.commands("switch")
-    pod = subprocess.Popen(command, env=cluster.environment(), cwd=cluster.folder / "work", stderr=subprocess.PIPE)
+    pod = subprocess.Popen(command, env=cluster.environment(), cwd=cluster.folder / "data", stderr=subprocess.PIPE)
     while any(cluster.deployments.values()) and pod.poll() is None:
         time.sleep(0.02)
     pod.send_signal(signal.SIGTERM)
@@ -269,7 +269,7 @@ def test_a_pod_that_follows_an_evicted_one_knows_the_former_numbers(
     else:
         killer = [*command[:3], "sleep", "60"]
     environment = cluster.environment() | {"PYTHONPATH": str(REPOSITORY)}
-    work = cluster.folder / "work"
+    work = cluster.folder / "data"
     first = subprocess.Popen(killer, env=environment, cwd=work, stderr=subprocess.PIPE, start_new_session=True)
     if not switched:
         while (any(cluster.deployments.values()) or cluster.going[0]) and first.poll() is None:
@@ -277,7 +277,7 @@ def test_a_pod_that_follows_an_evicted_one_knows_the_former_numbers(
         os.killpg(first.pid, signal.SIGKILL)
     first.communicate()
     assert cluster.deployments == DOWN
-    kept = json.loads((cluster.folder / "work" / "replicas.json").read_text())
+    kept = json.loads((cluster.folder / "data" / "replicas.json").read_text())
     assert kept["replicas"] == FORMER
     done = cluster.run("switch")
     assert done.returncode == 0, done.stderr
@@ -292,9 +292,9 @@ def test_a_pod_that_is_ended_within_its_grace_leaves_a_run_to_resume(world: Worl
     assert cluster.run("plan").returncode == 0
     (command,) = cluster.commands("stage")
     pod = subprocess.Popen(
-        [*command, "--max-rate", "4"], env=cluster.environment(), cwd=cluster.folder / "work", stderr=subprocess.PIPE
+        [*command, "--max-rate", "4"], env=cluster.environment(), cwd=cluster.folder / "data", stderr=subprocess.PIPE
     )
-    events = cluster.folder / "work" / "events.jsonl"
+    events = cluster.folder / "data" / "events.jsonl"
     while not (events.exists() and '"phase"' in events.read_text()):
         time.sleep(0.05)
     pod.send_signal(signal.SIGTERM)

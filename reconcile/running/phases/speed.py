@@ -124,7 +124,6 @@ class Throttle:
 
     def __init__(self, limits: SpeedLimits | None = None) -> None:
         limits = limits or SpeedLimits()
-        self._bandwidth = limits.bandwidth
         self._documents, self._bytes = RateLimit(limits.rate), RateLimit(limits.bandwidth)
 
     def batch(self, most: int) -> int:
