@@ -35,8 +35,9 @@ class Point:
         return carried_out_by(self.targets) if isinstance(self.targets, Step) else self.targets
 
 
-STAGE, SWITCH, CLEAN = (
+STAGE, STAGE_PART, SWITCH, CLEAN = (
     "reconcile.running.phases.stage",
+    "reconcile.running.phases.stage_part",
     "reconcile.running.phases.switch",
     "reconcile.running.phases.clean",
 )
@@ -62,7 +63,7 @@ POINTS = {
     ),
     "loaded": Point((f"{PHASES}:Phases.execute",), "before"),
     "intent recorded": Point(Step.INTEND, "after", 2),
-    "batch read": Point((f"{STAGE}:encoded",), "after", 5),
+    "batch read": Point((f"{STAGE_PART}:encoded",), "after", 5),
     "taken by a shortcut": Point(("reconcile.running.phases.shortcuts:Ways.take",), "after", 2),
     "inside a shortcut": Point(
         ("reconcile.stores.links:Links._linked", "reconcile.stores.between:BetweenBuckets._attempt"), "after", 2

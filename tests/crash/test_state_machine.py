@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from examples.service_reader import read_all
 from reconcile import verbs
 from reconcile.errors import ReconcileError
-from reconcile.running.phases import clean, order, rollback, stage, switch
+from reconcile.running.phases import clean, order, rollback, stage_part, switch
 from reconcile.running.phases.options import RunOptions
 from reconcile.running.record.records import find_runs
 from reconcile.secret import Secret
@@ -32,8 +32,8 @@ from tests.world import DB, World, localfs
 
 NAMES = st.sampled_from(["a", "b", "c/d", "e:f", "g", "h"])
 MOMENTS: list[tuple[Any, str]] = [
-    (stage.Stager, "_record_intent"),
-    (stage.Stager, "_record"),
+    (stage_part.PartStager, "_record_intent"),
+    (stage_part.PartStager, "_record"),
     (FileStore, "write"),
     (TableStore, "write"),
     (switch.Switcher, "look_again"),

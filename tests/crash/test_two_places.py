@@ -25,7 +25,7 @@ from reconcile import verbs
 from reconcile.control import Control
 from reconcile.errors import ReconcileError
 from reconcile.running.clean_kept import clean as clean_kept
-from reconcile.running.phases import clean, order, rollback, stage, switch
+from reconcile.running.phases import clean, order, rollback, stage_part, switch
 from reconcile.running.phases.options import RunOptions
 from reconcile.running.record.configs import configs_of
 from reconcile.running.record.records import find_runs
@@ -38,7 +38,7 @@ from tests.world import DB, World, localfs
 
 NAMES = ("a", "b", "c/d", "e:f")
 MOMENTS: list[tuple[Any, str]] = [
-    (stage.Stager, "_record"),
+    (stage_part.PartStager, "_record"),
     (FileStore, "write"),
     (switch.Switcher, "look_again"),
     (switch.Switcher, "switch"),

@@ -20,7 +20,7 @@ from reconcile.errors import CatalogError, LockedError, PlaceChangedError, Recon
 from reconcile.running.phases import order, stage
 from reconcile.running.phases.clean import Cleaner
 from reconcile.running.phases.order import Phases
-from reconcile.running.phases.stage import Stager
+from reconcile.running.phases.stage_part import PartStager
 from reconcile.running.phases.switch import Switcher
 from tests.archives import connect, new_sqlite
 from tests.cli.desk import last_run
@@ -66,8 +66,8 @@ def once(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, action: Callabl
 
 
 MOMENTS = {
-    "while staging": (Stager, "_record_intent", "after"),
-    "after a write": (Stager, "_record", "before"),
+    "while staging": (PartStager, "_record_intent", "after"),
+    "after a write": (PartStager, "_record", "before"),
     "before the switch": (Switcher, "switch", "before"),
     "inside the switch": (Switcher, "_repoint", "after"),
     "after the switch": (Switcher, "switch", "after"),

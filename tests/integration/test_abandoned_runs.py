@@ -135,7 +135,7 @@ def test_a_copy_of_two_rows_stays_when_one_of_them_goes(small: World) -> None:
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_copy_that_was_not_recorded_is_ours_though_its_source_changed_since(lite: World, *, packed: bool) -> None:
     """R5, R6: the undo of a run that never switched drops it, and a new plan finds the place free."""
-    from reconcile.running.phases.stage import Stager
+    from reconcile.running.phases.stage_part import PartStager
 
     class Stop(BaseException):
         pass
@@ -148,7 +148,7 @@ def test_a_copy_that_was_not_recorded_is_ours_though_its_source_changed_since(li
     dest = lite.config("d", (COMPRESSED if packed else {}) | localfs(lite.folder / "archive"))
     plan = lite.plan(source, dest)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Stager, "_record", stop)
+        patched.setattr(PartStager, "_record", stop)
         with pytest.raises(Stop):
             lite.apply(plan)
     lite.sql("UPDATE archive_document SET jsondata = 'second'")

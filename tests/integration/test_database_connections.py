@@ -17,7 +17,7 @@ from reconcile.catalog import DatabaseOptions, connect
 from reconcile.catalog.target import target_of
 from reconcile.config import load_config
 from reconcile.errors import CatalogError, ConfigError
-from reconcile.running.phases.stage import Stager
+from reconcile.running.phases.stage_part import PartStager
 from reconcile.secret import Secret
 from tests.servers.certificates import make_certificates, make_client_certificate
 from tests.servers.postgresql import SCHEMA, PostgresServer
@@ -317,9 +317,9 @@ def test_a_password_that_changes_during_a_run(
     dest = world.config("dest", localfs(folder / "archive"))
     plan = world.plan(folder / "config.yaml", dest)
     changed: list[bool] = []
-    record = Stager._record
+    record = PartStager._record
 
-    def after_a_change(self: Stager, *arguments: Any, **more: Any) -> Any:
+    def after_a_change(self: PartStager, *arguments: Any, **more: Any) -> Any:
         if not changed:
             changed.append(True)
             keep("canary-second")
@@ -327,7 +327,7 @@ def test_a_password_that_changes_during_a_run(
             pool.dispose()  # as if the server had ended what was idle
         return record(self, *arguments, **more)
 
-    monkeypatch.setattr(Stager, "_record", after_a_change)
+    monkeypatch.setattr(PartStager, "_record", after_a_change)
     assert world.apply(plan).documents == 12
     assert changed
     tls.server.run("postgres", f"ALTER ROLE guarded PASSWORD '{SECRET}'")
@@ -359,8 +359,8 @@ def test_sessions_that_may_not_be_idle(odd: World, postgresql: PostgresServer, m
     postgresql.run("postgres", "ALTER ROLE odd SET idle_session_timeout = '400ms'")
     source, dest = odd.config("config", DB), odd.config("dest", localfs(odd.folder / "archive"))
     plan = odd.plan(source, dest)
-    record = Stager._record
-    monkeypatch.setattr(Stager, "_record", lambda *given, **more: (time.sleep(1.2), record(*given, **more))[1])
+    record = PartStager._record
+    monkeypatch.setattr(PartStager, "_record", lambda *given, **more: (time.sleep(1.2), record(*given, **more))[1])
     assert odd.apply(plan).documents == 9
 
 

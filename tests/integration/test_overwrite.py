@@ -41,7 +41,7 @@ def test_a_document_overwritten_while_staged_goes_with_the_next_plan(lite: World
 
 def test_a_kill_after_old_content_gave_way_leaves_no_orphan(lite: World, monkeypatch: Any) -> None:
     """R5: the intent is recorded before the bytes go out, also where old content is replaced."""
-    from reconcile.running.phases.stage import Stager
+    from reconcile.running.phases.stage_part import PartStager
 
     lite.fill(3)
     source, dest = lite.config("config", DB), lite.config("dest", DB2)
@@ -55,7 +55,7 @@ def test_a_kill_after_old_content_gave_way_leaves_no_orphan(lite: World, monkeyp
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(Stager, "_record", killed)
+        patched.setattr(PartStager, "_record", killed)
         with pytest.raises(KeyboardInterrupt):
             lite.apply(plan)
     lite.apply(plan)

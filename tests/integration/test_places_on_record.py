@@ -9,7 +9,7 @@ import pytest
 
 from reconcile.errors import PlaceChangedError
 from reconcile.running.phases import switch
-from reconcile.running.phases.stage import Stager
+from reconcile.running.phases.stage_part import PartStager
 from tests.archives import Place, new_sqlite
 from tests.cli.desk import last_run
 from tests.cli.runner import here
@@ -47,17 +47,17 @@ def test_a_data_dir_replaced_while_documents_are_staged_switches_nothing(
 ) -> None:
     """As by ``umount -l``: copies would lie in a directory that nobody finds once it is mounted again."""
     plan = lite.plan(lite.folder / "config.yaml", lite.folder / "dest.yaml")
-    truth, record = lite.read(lite.folder / "config.yaml"), Stager._record
+    truth, record = lite.read(lite.folder / "config.yaml"), PartStager._record
     done: list[object] = []
 
-    def replaced(self: Stager, outcomes: list[object]) -> None:
+    def replaced(self: PartStager, outcomes: list[object]) -> None:
         record(self, outcomes)  # type: ignore[arg-type]
         if not done:
             done.append(True)
             unmount(lite)
 
     monkeypatch.setattr("reconcile.running.phases.stage.BATCH_DOCUMENTS", 4)
-    monkeypatch.setattr(Stager, "_record", replaced)
+    monkeypatch.setattr(PartStager, "_record", replaced)
     with pytest.raises(PlaceChangedError, match="leads to another directory") as error:
         lite.apply(plan, workers=1)
     assert error.value.exit_code == 5
@@ -75,7 +75,7 @@ def test_a_data_dir_replaced_just_before_the_switch_switches_nothing(
     truth = lite.read(lite.folder / "config.yaml")
     original = switch.Switcher.look_again
 
-    def replaced(self: switch.Switcher, stager: Stager) -> None:
+    def replaced(self: switch.Switcher, stager: PartStager) -> None:
         original(self, stager)
         unmount(lite)
 

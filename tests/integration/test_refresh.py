@@ -12,7 +12,7 @@ from reconcile import verbs
 from reconcile.errors import LimitReachedError, ReconcileError, StaleError, UsageError
 from reconcile.planning.probe import Prober
 from reconcile.running.phases.budget import Budget
-from reconcile.running.phases.stage import Stager
+from reconcile.running.phases.stage_part import PartStager
 from reconcile.running.record.records import find_runs
 from tests.archives import Place, md5
 from tests.servers.moto import MotoServer
@@ -151,7 +151,7 @@ def test_what_a_service_writes_while_it_is_staged_is_no_damage(
     archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The row was as planned, and the content was another a moment later: changed, and included (R7)."""
-    stage_group = Stager._stage_group
+    stage_group = PartStager._stage_group
     changes, changing = [archive.change_all], threading.Lock()
 
     def overtaken(*arguments: Any) -> Any:
@@ -160,7 +160,7 @@ def test_what_a_service_writes_while_it_is_staged_is_no_damage(
                 changes.pop()()
         return stage_group(*arguments)
 
-    monkeypatch.setattr(Stager, "_stage_group", overtaken)
+    monkeypatch.setattr(PartStager, "_stage_group", overtaken)
     outcome = archive.world.apply("p.json", stage_only=True)
     assert (outcome.staged, outcome.changed) == (True, 2)
     wanted = archive.read(archive.source)

@@ -76,9 +76,7 @@ def test_a_run_that_was_killed_is_finished_and_taken_back(old: Path, world: Worl
     assert contents(world) == before
 
 
-@pytest.mark.parametrize(
-    "point", ["marked", *(pytest.param(p, marks=pytest.mark.matrix) for p in (None, *OF_AN_UNDO))]
-)
+@pytest.mark.parametrize("point", ["marked", *(pytest.param(p, marks=pytest.mark.matrix) for p in (None, *OF_AN_UNDO))])
 def test_what_was_done_is_taken_back_wherever_its_undo_stopped(old: Path, world: World, point: str | None) -> None:
     before = contents(world)
     assert by_old(old, world, "plan", "config.yaml", "dest.yaml", "--out", "p.json") == 0

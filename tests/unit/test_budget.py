@@ -9,22 +9,16 @@ import pytest
 
 from reconcile.control import Control, RateLimit, in_parallel
 from reconcile.errors import Interrupted
-from reconcile.planning.model import After, Before, Move
 from reconcile.running.phases.budget import Budget
-from reconcile.running.record.states import MoveState
-from reconcile.running.record.tables import WorkMove
+from reconcile.running.record.parts import Outline, by_size
 
 
-def work(seq: int, size: int | None = 10, document: str | None = None) -> WorkMove:
-    before, after = Before("db://u/b/a", False, None, size, None), After("s3://x/a", False)
-    move = Move(
-        "u", "b", document or str(seq), f"{seq}.json", "source.object_store", "dest.object_store", before, after
-    )
-    return WorkMove(seq, move, "s", "k", MoveState.PLANNED, None, False, *[None] * 9)
+def outline(seq: int, size: int | None = 10, document: str | None = None) -> Outline:
+    return Outline(seq, ("u", "b", document or str(seq)), size)
 
 
 def spent(budget: Budget, *sizes: int | None) -> list[int]:
-    batches = ([work(number, size)] for number, size in enumerate(sizes))
+    batches = ([outline(number, size)] for number, size in enumerate(sizes))
     return [one.seq for batch in budget.spend(batches) for one in batch]
 
 
@@ -56,7 +50,7 @@ def test_time() -> None:
 
     def batches() -> object:
         for number in range(9):
-            yield [work(number)]
+            yield [outline(number)]
             now[0] += 2
 
     assert [batch[0].seq for batch in budget.spend(batches())] == [0, 1, 2]  # type: ignore[arg-type]
@@ -64,8 +58,15 @@ def test_time() -> None:
 
 
 def test_rows_of_one_document_stay_together() -> None:
-    batch = [work(0, document="a"), work(1, document="a"), work(2, document="b")]
+    batch = [outline(0, document="a"), outline(1, document="a"), outline(2, document="b")]
     assert [one.seq for part in Budget(documents=1).spend([batch]) for one in part] == [0, 1]
+
+
+def test_parts_are_cut_by_the_memory_that_their_documents_take() -> None:
+    batch = [outline(0, 40, "a"), outline(1, 40, "a"), outline(2, 30), outline(4, None), outline(5, 10)]
+    parts = list(by_size([batch], 70))
+    assert [(part.first, part.last, part.documents) for part in parts] == [(0, 1, 2), (2, 2, 1), (4, 4, 1), (5, 5, 1)]
+    assert [part.size for part in parts] == [80, 30, 1 << 20, 10]
 
 
 def test_a_pace_lets_so_many_documents_a_second_begin() -> None:

@@ -8,7 +8,7 @@ from attrs import define, field
 
 from reconcile.errors import BackendError, UnconfirmedError
 from reconcile.planning.desired import DesiredState
-from reconcile.running.phases.copy import CopyOutcome
+from reconcile.running.record.parts import Fate
 from reconcile.running.record.states import MoveState
 
 _ALL_MISSING = 20  # so many documents missing and none there: it is the store, not the documents
@@ -28,19 +28,18 @@ class Health:
     _refusals: dict[str, str] = field(factory=dict)
     _unconfirmed: Counter[str] = field(factory=Counter)
 
-    def count(self, outcome: CopyOutcome) -> None:
-        """Count one document."""
-        move = outcome.copy.work.move
-        if outcome.state == MoveState.STAGED:
-            self._sound |= {move.source, move.dest}
-        elif outcome.error is not None and outcome.error.reason == "source_missing":
-            self._missing[move.source] += 1
-        elif outcome.error is not None and outcome.error.reason == "refused":
-            refuses = move.source if outcome.copy.content is None else move.dest  # what was read was to be written
-            self._refused[refuses] += 1
-            self._refusals.setdefault(refuses, outcome.error.detail)
-        elif outcome.error is not None and outcome.error.reason == "not_confirmed":
-            self._unconfirmed[move.dest] += 1
+    def count(self, fate: Fate) -> None:
+        """Count documents that came to the same end."""
+        if fate.state == MoveState.STAGED:
+            self._sound |= {fate.source, fate.dest}
+        elif fate.reason == "source_missing":
+            self._missing[fate.source] += fate.documents
+        elif fate.reason == "refused":
+            refuses = fate.dest if fate.was_read else fate.source
+            self._refused[refuses] += fate.documents
+            self._refusals.setdefault(refuses, fate.detail)
+        elif fate.reason == "not_confirmed":
+            self._unconfirmed[fate.dest] += fate.documents
 
     def check(self, *, at_end: bool = False) -> None:
         """Raise `BackendError` for a store that has or takes nothing, `UnconfirmedError` if it confirms nothing."""

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING
 
 from attrs import define, field
 
-if TYPE_CHECKING:
-    from reconcile.running.record.tables import WorkMove
+from reconcile.running.record.parts import Outline
 
 
 @define
@@ -30,19 +28,19 @@ class Budget:
         """Whether there is any limit."""
         return (self.documents, self.size, self.until) != (None, None, None)
 
-    def spend(self, batches: Iterable[list[WorkMove]]) -> Iterator[list[WorkMove]]:
+    def spend(self, batches: Iterable[list[Outline]]) -> Iterator[list[Outline]]:
         """Yield batches as far as may be spent; the last one is cut. Rows of one document stay together."""
         documents = size = 0
         for batch in batches:
-            allowed: list[WorkMove] = []
-            for work in batch:
-                more = work.move.before.size or 0
-                is_new = not allowed or allowed[-1].move.document != work.move.document
+            allowed: list[Outline] = []
+            for outline in batch:
+                more = outline.size or 0
+                is_new = not allowed or allowed[-1].document != outline.document
                 if is_new and (limit := self._beyond(documents, size + more)):
                     self.reached = limit
                     break
                 documents, size = documents + 1, size + more
-                allowed.append(work)
+                allowed.append(outline)
             if allowed:
                 yield allowed
             if self.reached:

@@ -53,11 +53,6 @@ class CopyOutcome:
         """Whether the store found other content at the destination."""
         return self.error is not None and self.error.reason == "destination_occupied"
 
-    @property
-    def why_failed(self) -> str | None:
-        """The code of the reason; None unless it failed."""
-        return self.error.reason if self.error is not None and self.state == MoveState.FAILED else None
-
 
 def transfer_of(copy: Copy, way: Shortcut) -> Transfer | None:
     """Return what could take a shortcut: nothing, unless the bytes stay as the catalog knows them."""

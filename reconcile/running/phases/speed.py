@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,10 @@ import yaml
 from reconcile.control import RateLimit
 from reconcile.errors import UsageError
 from reconcile.logs import get_logger, printable
-from reconcile.running.record.tables import WorkMove
+from reconcile.running.record.parts import Part
 from reconcile.timetable import OFF, Timetable, timetable
 
 LOOK_SECONDS = 5.0  # between two looks at the file
-_UNSIZED_BYTES = 1 << 20  # what a document counts for whose size the catalog does not know
 _KEYS = ("max_rate", "max_bandwidth", "workers")
 
 log = get_logger()
@@ -134,11 +133,10 @@ class Throttle:
         """Return how many bytes a batch may have, likewise."""
         return self._bytes.batch(most)
 
-    def hold(self, batch: Sequence[WorkMove], check: Callable[[], None]) -> None:
-        """Wait until a batch may begin; see `RateLimit.wait`."""
-        self._documents.wait(len(batch), check)
-        sizes = (work.move.before.size for work in batch)
-        self._bytes.wait(sum(_UNSIZED_BYTES if size is None else size for size in sizes), check)
+    def hold(self, part: Part, check: Callable[[], None]) -> None:
+        """Wait until a part may begin; see `RateLimit.wait`."""
+        self._documents.wait(part.documents, check)
+        self._bytes.wait(part.size, check)
 
     def settle(self, more: int) -> None:
         """Count bytes that a batch turned out to have beside what it was held for: it was written larger than read."""

@@ -1,58 +1,36 @@
-"""Stage: copy every document to its destination and have it confirmed there. The catalog stays untouched.
+"""Stage: have every document copied to its destination and confirmed there. The catalog stays untouched.
 
-A batch goes through one thread from first to last: is the row as planned; is the destination empty; record
-the intent to write; read and verify the source; encode; write and confirm; record. Reads, writes and records
-are a batch each. A document that fails is recorded with its reason and hinders no other.
+The moves are cut into parts, and each is staged by whoever takes it (`stage_part`); here it is decided how many
+are in hand, and when to stop.
 """
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from typing import Any
+from collections.abc import Callable
 
-import sqlalchemy as sa
-from attrs import define, evolve, field, frozen
+from attrs import define, field, frozen
 
-from reconcile.catalog.services import GRACE_SECONDS
-from reconcile.catalog.tables import archive_metadata
 from reconcile.control import in_parallel
-from reconcile.errors import DocumentError, TooManyFailuresError
+from reconcile.errors import TooManyFailuresError
 from reconcile.logs import get_logger, is_fed
-from reconcile.payload import LARGEST, SPOOL_BYTES, md5, recode
+from reconcile.payload import LARGEST
 from reconcile.running.phases.breaker import Health
 from reconcile.running.phases.budget import Budget
 from reconcile.running.phases.context import Phase
-from reconcile.running.phases.copy import (
-    ROW_CHANGED,
-    Copy,
-    CopyOutcome,
-    already_restored,
-    changed,
-    check_reproduced,
-    encoded,
-    found_there,
-)
+from reconcile.running.phases.copy import ROW_CHANGED
 from reconcile.running.phases.options import MEMORY_BYTES
-from reconcile.running.phases.overwrite import Room, make_room
-from reconcile.running.phases.shortcuts import Ways
 from reconcile.running.phases.speed import Throttle
-from reconcile.running.phases.staged import staged_row
-from reconcile.running.phases.steps import Step, carries_out
-from reconcile.running.record.states import MoveState, Origin
-from reconcile.running.record.tables import WorkMove, as_before, moves, same_row
-from reconcile.stores import Content, Stat, Store, Transferred
-from reconcile.stores.addresses import Key
+from reconcile.running.phases.stage_part import PartStager
+from reconcile.running.record.parts import PartResult, by_size
+from reconcile.running.record.states import MoveState
+from reconcile.running.record.tables import moves
 from reconcile.tallies import tallied
 from reconcile.wording import count
 
 BATCH_DOCUMENTS = 250
 _BATCHES_IN_MEMORY = 20  # those in hand, as read and as encoded, and what libraries hold of them
-_UNSIZED_BYTES = 1 << 20  # what a document counts for whose size the catalog does not know
 _LOGGED_OF_A_REASON = 20  # documents that fail for one reason; the run's record names all
-_BY_SERVICES_TOO = ("source_missing", "wrong_digest")  # damage, or a service at work
 
 log = get_logger()
 
@@ -78,12 +56,8 @@ class Stager(Phase):
 
     limits: Limits = field(factory=Limits)
     may_overwrite: Callable[[str], bool] = lambda _place: True  # raises where the place is another by now
-    _room: Room = field(init=False)
     _health: Health = field(init=False)
-    _ways: Ways = field(init=False)
-    _others: list[str] = field(factory=list)
     _failures: int = 0
-    _begun: dict[int, float] = field(factory=dict)
     _logged: Counter[str] = field(factory=Counter)
 
     def stage(self) -> None:
@@ -91,271 +65,52 @@ class Stager(Phase):
 
         Raises `BackendError` when a whole store fails, `Interrupted` on a signal.
         """
-        self._others = self.run.unfinished_others()
-        if self._others:
+        if self.run.unfinished_others():
             self.run.index_places()
-        self._room = Room.around(self.run, self._others, self.stores)
         counts = self.run.counts()
         documents, size = counts.get(MoveState.PLANNED, (0, 0))
         done, done_size = counts.get(MoveState.STAGED, (0, 0))
         self._health = Health(self.desired, self._sound())
         if not documents:
             return
-        self._ways = Ways.of(self.run, self.desired, self.stores)
+        stager = PartStager(self.context, self.limits.largest, self.may_overwrite)
         self.control.progress.phase("stage", documents + done, size + done_size, (done, done_size))
-        planned = self.run.batches(MoveState.PLANNED, self.limits.rate.batch(BATCH_DOCUMENTS))
-        parts = (part for batch in self.limits.budget.spend(planned) for part in self._by_size(batch))
-        in_parallel(self.control, self.pipelines, parts, self._stage_batch, self._report, self.limits.rate.hold)
+        rate = self.limits.rate
+        planned = self.run.outlines(MoveState.PLANNED, rate.batch(BATCH_DOCUMENTS))
+        most = rate.batch_bytes(self.limits.memory // _BATCHES_IN_MEMORY)
+        parts = by_size(self.limits.budget.spend(planned), most)
+        in_parallel(self.control, self.pipelines, parts, stager.stage, self._report, rate.hold)
         self._health.check(at_end=not self.limits.leave_failed)
 
     def _sound(self) -> set[str]:
         """Return the backends that documents of this run were staged from and to already."""
         return {name for pair in self.run.backend_pairs(moves.c.state == MoveState.STAGED) for name in pair}
 
-    def _report(self, outcomes: list[CopyOutcome]) -> None:
+    def _report(self, result: PartResult) -> None:
         counts = {MoveState.STAGED: 0, MoveState.FAILED: 0, MoveState.CHANGED: 0}
-        size, logger = 0, log.bind(phase="stage")
-        for outcome in outcomes:
-            counts[outcome.state] += 1
-            size += outcome.copy.work.move.before.size or 0
-            self._health.count(outcome)
-            if outcome.stat is not None:
-                self.limits.rate.settle(max(0, (outcome.stat.size or 0) - (outcome.copy.work.move.before.size or 0)))
-            self._log_document(logger, outcome)
-        tallies = tallied(
-            (o.copy.work.move.dest, o.state, o.why_failed, o.copy.work.move.before.size) for o in outcomes
-        )
-        begun = self._begun.pop(min((outcome.copy.work.seq for outcome in outcomes), default=-1), None)
-        seconds = None if begun is None else round(time.monotonic() - begun, 4)
-        fields = {"documents": len(outcomes), "bytes": size, "seconds": seconds, "tallies": tallies}
+        for fate in result.fates:
+            counts[fate.state] += fate.documents
+            self._health.count(fate)
+        self.limits.rate.settle(result.grown)
+        self._name(result.failed)
+        tallies = tallied(sums=((f.dest, f.state, f.why_failed, f.documents, f.size) for f in result.fates))
+        fields = {"documents": result.documents, "bytes": result.size, "seconds": result.seconds, "tallies": tallies}
         log.info("batch staged", phase="stage", **fields, **counts)
-        self.control.progress.advance(len(outcomes), size)
+        self.control.progress.advance(result.documents, result.size)
         self._health.check()
         self._failures += counts[MoveState.FAILED]
         if self.limits.failures is not None and self._failures > self.limits.failures:
             raise TooManyFailuresError(f"{count(self._failures)} could not be staged, --max-failures allows fewer")
 
-    def _log_document(self, logger: Any, outcome: CopyOutcome) -> None:  # noqa: ANN401 - structlog's
-        move, error = outcome.copy.work.move, outcome.error
-        fields = {"user": move.userId, "bucket": move.bucket, "archiveId": move.archiveId}
-        if error is None:
-            logger.debug("document staged", origin=outcome.origin, to=move.after.content_url, **fields)
-            return
-        self._logged[error.reason] += 1
-        is_seldom = error.reason != ROW_CHANGED and self._logged[error.reason] <= _LOGGED_OF_A_REASON
-        say = logger.warning if is_seldom or is_fed() else logger.debug
-        say("document not staged", reason=error.reason, detail=error.detail, **fields)
-        if is_seldom and self._logged[error.reason] == _LOGGED_OF_A_REASON:
-            logger.warning("more documents may fail so; they are on record", reason=error.reason)
-
-    def _by_size(self, batch: list[WorkMove]) -> Iterator[list[WorkMove]]:
-        """Cut a batch where its documents grow beyond its share of the memory. Rows of one document stay together."""
-        most = self.limits.rate.batch_bytes(self.limits.memory // _BATCHES_IN_MEMORY)
-        part, size = list[WorkMove](), 0
-        for work in batch:
-            known = work.move.before.size
-            more = _UNSIZED_BYTES if known is None else min(known, SPOOL_BYTES)
-            if part and size + more > most and part[-1].move.document != work.move.document:
-                yield part
-                part, size = [], 0
-            part.append(work)
-            size += more
-        if part:
-            yield part
-
-    def _stage_batch(self, batch: Sequence[WorkMove]) -> list[CopyOutcome]:
-        self._begun[batch[0].seq] = time.monotonic()
-        unchanged = self._unchanged(batch)
-        outcomes = []
-        groups: dict[tuple[str, str], list[Copy]] = {}
-        for work in batch:
-            copy = self._copy(work)
-            if work.seq in unchanged:
-                groups.setdefault((work.move.source, work.move.dest), []).append(copy)
-            else:
-                outcomes.append(changed(copy, work.origin))
-        for (source, dest), copies in groups.items():
-            outcomes += self._stage_group(source, dest, copies)
-        outcomes = self._overtaken(batch, outcomes)
-        self._record(outcomes)
-        return outcomes
-
-    def _copy(self, work: WorkMove) -> Copy:
-        move, places = work.move, self.desired.places
-        source = places[move.source].address.keys(move.before.content_url, move.document)
-        dest = places[move.dest].address.keys(move.after.content_url, move.document)
-        return Copy(work, source[0], dest[0])
-
-    def _unchanged(self, batch: Sequence[WorkMove]) -> set[int]:
-        """Return the seqs whose catalog rows are still as the plan saw them."""
-        query = (
-            sa.select(moves.c.seq)
-            .join(archive_metadata, same_row(archive_metadata))
-            .where(
-                moves.c.run_id == self.run.run_id,
-                moves.c.seq.between(batch[0].seq, batch[-1].seq),
-                as_before(archive_metadata),
-            )
-        )
-        with self.run.catalog.read() as connection:
-            return set(connection.execute(query).scalars())
-
-    def _overtaken(self, batch: Sequence[WorkMove], outcomes: list[CopyOutcome]) -> list[CopyOutcome]:
-        """Tell what services wrote or removed while it was read from what is damaged: by its row, which changes too."""
-        if not any(outcome.error and outcome.error.reason in _BY_SERVICES_TOO for outcome in outcomes):
-            return outcomes
-        time.sleep(GRACE_SECONDS)
-        unchanged = self._unchanged(batch)
-        return [
-            o if o.state != MoveState.FAILED or o.copy.work.seq in unchanged else changed(o.copy, o.origin)
-            for o in outcomes
-        ]
-
-    def _stage_group(self, source_name: str, dest_name: str, copies: list[Copy]) -> list[CopyOutcome]:
-        """Copy what goes from one store to one other. Several rows of one destination are one copy."""
-        source, dest = self.stores[source_name], self.stores[dest_name]
-        source.check_place()
-        dest.check_place()
-        dest.tidy([copy.dest_key for copy in copies if copy.work.origin == Origin.INTENDED])
-        present = dest.glance(list({copy.dest_key for copy in copies}))
-        self._record_intent([c for c in copies if c.dest_key not in present and c.work.origin != Origin.INTENDED])
-        short = self._ways.take(source_name, dest_name, [copy for copy in copies if copy.dest_key not in present])
-        short |= already_restored(copies, present)
-        outcomes = self._through_us(source, dest, [c for c in copies if c.work.seq not in short], present)
-        missed = [o.copy for o in outcomes if o.is_occupied and o.copy.dest_key not in present]
-        if missed:  # the glance did not show what is in the way, a look does
-            seen = dest.look([copy.dest_key for copy in missed], digest=True)
-            missed = [copy for copy in missed if copy.dest_key in seen]
-            judged = {o.copy.work.seq: o for o in self._through_us(source, dest, missed, seen)}
-            outcomes = [judged.get(outcome.copy.work.seq, outcome) for outcome in outcomes]
-            present |= seen
-        outcomes += short.values()
-        adopted = {o.copy.dest_key for o in outcomes if o.state == MoveState.STAGED and o.copy.dest_key in present}
-        if adopted:  # whoever wrote it may have been killed before it was durable
-            dest.make_durable(sorted(adopted, key=str))
-        return outcomes
-
-    @carries_out(Step.COPY)
-    def _through_us(
-        self, source: Store, dest: Store, copies: list[Copy], present: dict[Key, Stat]
-    ) -> list[CopyOutcome]:
-        """Read, verify, encode and write what no shortcut took."""
-        if not copies:
-            return []
-        read = source.read(list({copy.source_key for copy in copies}))
-        outcomes, ready = [], []
-        for copy in copies:
-            try:
-                filled = self._encoded(copy, read[copy.source_key], source)
-                if filled.dest_key not in present:
-                    check_reproduced(filled)
-                ready.append(filled)
-            except DocumentError as error:
-                origin = copy.work.origin or (None if copy.dest_key in present else Origin.INTENDED)
-                failed = CopyOutcome(copy, MoveState.FAILED, origin, error=error)
-                is_gone = error.reason == "source_missing" and copy.dest_key in present
-                outcomes.append(self._only_the_copy(copy, present, dest) or failed if is_gone else failed)
-        found = {c.work.seq: self._found(c, present, source, dest) for c in ready if c.dest_key in present}
-        in_the_way = [
-            copy for copy in ready if copy.work.seq in found and found[copy.work.seq].state == MoveState.FAILED
-        ]
-        replaceable = self._room.replaceable(in_the_way, present)
-        self._record_intent([c for c in in_the_way if c.dest_key in replaceable and c.work.origin != Origin.INTENDED])
-        if replaceable and not self.may_overwrite(copies[0].work.move.dest):
-            replaceable = {}
-        free = make_room(dest, replaceable)
-        absent = {copy.dest_key: copy for copy in ready if copy.dest_key not in present or copy.dest_key in free}
-        written = dest.write([copy.write for copy in absent.values() if copy.write]) if absent else {}
-        for copy in ready:
-            answer = written.get(copy.dest_key)
-            if answer is None:
-                outcomes.append(found[copy.work.seq])
-            elif isinstance(answer, DocumentError):
-                theirs = answer.reason == "destination_occupied"
-                outcomes.append(
-                    CopyOutcome(copy, MoveState.FAILED, copy.work.origin if theirs else Origin.INTENDED, error=answer)
-                )
-            elif answer.md5 != copy.expected:  # another row's content went there in this very batch
-                taken = DocumentError("destination_occupied", "another row has its content there")
-                outcomes.append(CopyOutcome(copy, MoveState.FAILED, copy.work.origin, error=taken))
-            else:  # a glance may have missed what is there; found by a resumed run it is what that run wrote
-                adopted = answer.found and copy.work.origin != Origin.INTENDED and copy.dest_key not in free
-                outcomes.append(
-                    CopyOutcome(copy, MoveState.STAGED, Origin.ADOPTED if adopted else Origin.WRITTEN, answer)
-                )
-        return outcomes
-
-    def _only_the_copy(self, copy: Copy, present: Mapping[Key, Stat], dest: Store) -> CopyOutcome | None:
-        """Return the copy as staged where its source is gone, if it gives the document by the catalog's digest.
-
-        So it is where the database was restored, and is older than its stores: the run had got further than it says.
-        """
-        content = dest.read([copy.dest_key])[copy.dest_key]
-        if not isinstance(content, Content) or self.run.record.undo_of is not None:
-            return None
-        before = copy.work.move.before
-        for compressed in (True, False):
-            with suppress(DocumentError):
-                back = recode(content.data, is_compressed=compressed, compressed=bool(before.is_compressed))
-                if before.digest is not None and md5(back) == before.digest:
-                    stat = evolve(present[copy.dest_key], md5=content.md5, size=len(content.data))
-                    known = Transferred(stat, before.digest, None)
-                    origin = Origin.WRITTEN if copy.work.origin in (Origin.INTENDED, Origin.WRITTEN) else Origin.ADOPTED
-                    return CopyOutcome(
-                        evolve(copy, content=known, compressed=compressed), MoveState.STAGED, origin, stat
-                    )
-        return None
-
-    def _found(self, copy: Copy, present: Mapping[Key, Stat], source: Store, dest: Store) -> CopyOutcome:
-        """Decide about what is at the destination. A hard link of a source that stays is no copy of it."""
-        found = found_there(copy, present[copy.dest_key], dest)
-        if found.state != MoveState.STAGED or not self._ways.stays(copy):
-            return found
-        if not dest.shares_bytes(copy.dest_key, source, copy.source_key):
-            return found
-        why = "it is a hard link of the source, which is to be kept; undo the run that made it, or keep no sources"
-        return CopyOutcome(copy, MoveState.FAILED, copy.work.origin, error=DocumentError("destination_occupied", why))
-
-    def _encoded(self, copy: Copy, content: Content | DocumentError, source: Store) -> Copy:
-        """Verify and encode; what seems damaged is read once more, since the damage may be the network's."""
-        try:
-            return encoded(copy, content, self.desired, self.limits.largest)
-        except DocumentError as error:
-            if error.reason not in ("wrong_digest", "undecodable"):
-                raise
-        return encoded(copy, source.read([copy.source_key])[copy.source_key], self.desired, self.limits.largest)
-
-    @carries_out(Step.INTEND)
-    def _record_intent(self, copies: list[Copy]) -> None:
-        """Write down where we are about to write: what turns up there afterwards is ours (R3, undo)."""
-        with self.run.writing() as connection:
-            self.run.update_moves(connection, [{"seq": c.work.seq, "origin": Origin.INTENDED} for c in copies])
-
-    @carries_out(Step.RECORD)
-    def _record(self, outcomes: list[CopyOutcome]) -> None:
-        with self.run.writing() as connection:
-            ours = [o.copy.work for o in outcomes if o.state == MoveState.STAGED]  # also where old content gave way
-            taken = self.run.take_over(connection, self._others, ours) if self._others else set()
-            is_undo = self.run.record.undo_of is not None
-            staged = [
-                staged_row(outcome, is_undo=is_undo, taken=outcome.copy.work.seq in taken)
-                for outcome in outcomes
-                if outcome.state == MoveState.STAGED
-            ]
-            unpinned = [row for row in staged if "after_digest" in row]
-            self.run.update_moves(connection, unpinned)
-            self.run.update_moves(connection, [row for row in staged if "after_digest" not in row])
-            self.run.update_moves(
-                connection,
-                [
-                    {
-                        "seq": o.copy.work.seq,
-                        "state": o.state,
-                        "origin": o.origin,
-                        "reason": o.error.reason if o.error else None,
-                        "detail": o.error.detail if o.error else None,
-                    }
-                    for o in outcomes
-                    if o.state != MoveState.STAGED
-                ],
-            )
+    def _name(self, failed: list[int]) -> None:
+        """Tell of documents that were not staged, each with its reason."""
+        logger = log.bind(phase="stage")
+        for work in self.run.numbered(failed):
+            move, reason = work.move, work.reason or ""
+            fields = {"user": move.userId, "bucket": move.bucket, "archiveId": move.archiveId}
+            self._logged[reason] += 1
+            is_seldom = reason != ROW_CHANGED and self._logged[reason] <= _LOGGED_OF_A_REASON
+            say = logger.warning if is_seldom or is_fed() else logger.debug
+            say("document not staged", reason=reason, detail=work.detail, **fields)
+            if is_seldom and self._logged[reason] == _LOGGED_OF_A_REASON:
+                logger.warning("more documents may fail so; they are on record", reason=reason)

@@ -22,6 +22,7 @@ from reconcile.errors import ReconcileError
 from reconcile.planning.model import After, Before, Blocker, Move, Pinned
 from reconcile.running.record.states import MoveState, Origin
 from reconcile.stores import Location
+from reconcile.stores.addresses import Document
 from reconcile.stores.binary_copy import copy_in
 
 LAYOUT = 2  # of the work tables; 0.1.0 had 1, and wrote none down. A later one may mean what this version does not know
@@ -214,6 +215,11 @@ class WorkMove:
     replaces: str | None
     reason: str | None = None
     detail: str | None = None
+
+    @property
+    def document(self) -> Document:
+        """The name of the document."""
+        return self.move.document
 
 
 _original = msgspec.json.Decoder(Original)
