@@ -163,6 +163,14 @@ class DeclinedError(ReconcileError):
     exit_code = 13
 
 
+class EngineError(ReconcileError):
+    """What carries parts of a run to its workers fails: a scheduler that is gone, workers that end, or none at all."""
+
+
+class LostError(EngineError):
+    """A part was lost on its way, or with its worker: another worker can do it."""
+
+
 class MachineLimitError(ReconcileError):
     """The machine gives this process no more threads, memory or open files."""
 

@@ -29,6 +29,7 @@ def configure(level: str = "info", form: str | None = None, file: Path | None = 
 
     A log file is made with mode 0600, and appended to.
     """
+    _shown.settings = (level, form, file)
     stream = _open(file) if file else None
     on_terminal = stream is None and sys.stderr.isatty()
     if form is None:
@@ -57,6 +58,11 @@ def configure(level: str = "info", form: str | None = None, file: Path | None = 
     )
 
 
+def settings() -> tuple[str, str | None, Path | None]:
+    """Return level, form and file as logging was set up by, for a process that is started here."""
+    return _shown.settings
+
+
 class Taker(Protocol):
     """Who is told what is logged, such as a stream of events."""
 
@@ -80,6 +86,7 @@ class _Shown:
     """The processor that feeds those who take what is logged, and lets through what people are to see."""
 
     level = logging.INFO
+    settings: tuple[str, str | None, Path | None] = ("info", None, None)
     takers: tuple[Taker, ...] = ()
 
     def __call__(self, _logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

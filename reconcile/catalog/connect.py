@@ -31,7 +31,7 @@ from reconcile.payload import md5
 
 _BUSY_SECONDS = 60
 _POOL_SECONDS = 3600  # that a thread waits for one of the others to give its connection back
-_NO_HURRY = "SET LOCAL idle_in_transaction_session_timeout = 0"  # whatever the role's default
+_NO_HURRY = "SET LOCAL idle_in_transaction_session_timeout = {}"  # in milliseconds, whatever the role's default
 # Also where nothing is written: a proxy may send what is read-only to a replica that lags behind, and rows that are not
 # there yet must not count as rows that are not there. A replica itself refuses this.
 # It also holds where the role's default is to read only.
@@ -44,12 +44,14 @@ class Catalog:
     """An open catalog: the engine, and what kind of database it is.
 
     ``is_utf8``: text lies there as UTF-8; elsewhere the server converts it for us, and takes not all of it.
+    ``idle_timeout``: seconds that a transaction may stand still, as where its process is stopped; 0: for ever.
     """
 
     engine: Engine
     identity: dict[str, Any]
     timeout: int
     is_utf8: bool = True
+    idle_timeout: int = 0
     _writes: threading.Lock = field(factory=threading.Lock, repr=False)
 
     @property
@@ -105,7 +107,8 @@ class Catalog:
         if not self.is_postgresql:
             return
         limit = 0 if bulk else self.timeout * 1000
-        settings = f"{_ON_THE_PRIMARY}; SET LOCAL statement_timeout = {limit}; {_NO_HURRY}; {RAISE_RATHER_THAN_HIDE}"
+        hurry = _NO_HURRY.format(self.idle_timeout * 1000)
+        settings = f"{_ON_THE_PRIMARY}; SET LOCAL statement_timeout = {limit}; {hurry}; {RAISE_RATHER_THAN_HIDE}"
         if durable:
             settings += "; SET LOCAL synchronous_commit = on"
         connection.exec_driver_sql(settings)
@@ -155,6 +158,7 @@ def connect(options: DatabaseOptions, config: Config | None = None) -> Catalog:
         identity=who,
         timeout=options.timeout,
         is_utf8=is_utf8,
+        idle_timeout=options.idle_timeout,
     )
     if not catalog.has_archive():
         raise CatalogError(
@@ -226,7 +230,7 @@ def _identity(connection: Connection, target: Target) -> dict[str, Any]:
     """Return what tells this database from any other: no credential, no host name in it."""
     if target.sqlite is not None:
         return {"kind": "sqlite", "path": str(target.sqlite.resolve())}
-    connection.exec_driver_sql(_NO_HURRY)
+    connection.exec_driver_sql(_NO_HURRY.format(0))
     if connection.exec_driver_sql("SELECT pg_is_in_recovery()").scalar_one():
         raise StandbyError("the database is a standby: it cannot be written to", hint="connect to the primary")
     name, oid = connection.exec_driver_sql(
@@ -234,7 +238,7 @@ def _identity(connection: Connection, target: Target) -> dict[str, Any]:
     ).one()
     connection.rollback()
     try:
-        connection.exec_driver_sql(_NO_HURRY)
+        connection.exec_driver_sql(_NO_HURRY.format(0))
         system = connection.exec_driver_sql("SELECT system_identifier::text FROM pg_control_system()").scalar_one()
     except DBAPIError:  # some managed services withhold it; name and oid remain
         connection.rollback()

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import sqlalchemy as sa
 from attrs import define, field
@@ -27,6 +27,7 @@ from reconcile.catalog.failures import translated
 from reconcile.errors import CatalogError, LockedError
 
 LOCK_CLASS, LOCK_ID = 2, 1  # the vendor's: pg_advisory_lock(2, 1)
+WORKERS = (0x7265636F, 1)  # shared by workers with a part of a run in hand
 _POLL_SECONDS = 0.25
 _WATCH_SECONDS = 2.0
 
@@ -39,6 +40,7 @@ class RunLock:
     connection: Connection
     _file: IO[str] | None = None
     _seen_at: float = field(factory=time.monotonic)
+    _keeps_workers_out: bool = False
 
     def watch(self) -> None:
         """Check the lock every few seconds."""
@@ -50,13 +52,38 @@ class RunLock:
         if not self.catalog.is_postgresql:
             return
         self._seen_at = time.monotonic()
+        with self._asked() as connection:
+            if not self._is_held(connection):
+                raise _lost()
+
+    @contextmanager
+    def _asked(self) -> Iterator[Connection]:
+        """Open a short transaction on the connection that holds the lock. Raises `LockedError` where that is gone."""
         try:
             with _begun(self.catalog, self.connection):
-                held = self._is_held(self.connection)
+                yield self.connection
         except DBAPIError as error:
             raise _lost() from error
-        if not held:
-            raise _lost()
+
+    def keep_workers_out(self) -> bool:
+        """Let no worker take a part from here on, on the session of this lock; False while one has a part in hand."""
+        if self.catalog.is_postgresql and not self._keeps_workers_out:
+            taken = sa.select(sa.func.pg_try_advisory_lock(*WORKERS))
+            with self._asked() as connection:
+                self._keeps_workers_out = bool(connection.execute(taken).scalar_one())
+        return self._keeps_workers_out or not self.catalog.is_postgresql
+
+    def let_workers_in(self) -> None:
+        """Let workers take parts."""
+        if self._keeps_workers_out:
+            with self._asked() as connection:
+                connection.execute(sa.select(sa.func.pg_advisory_unlock(*WORKERS)))
+            self._keeps_workers_out = False
+
+    def workers_at_work(self) -> list[str]:
+        """Return the sessions of workers with a part in hand, in words."""
+        with self._asked() as connection:
+            return _holders(connection, *WORKERS)
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -109,7 +136,7 @@ def run_lock(catalog: Catalog, wait: float, check: Callable[[], None] = lambda: 
     if catalog.is_postgresql:
         with catalog.engine.connect() as connection:
             with translated():
-                _refuse_pooler(catalog, connection)
+                refuse_pooler(catalog, connection)
                 _keep_session(catalog, connection)
             while not _try_advisory(catalog, connection):
                 if time.monotonic() >= deadline:
@@ -127,7 +154,7 @@ def run_lock(catalog: Catalog, wait: float, check: Callable[[], None] = lambda: 
             yield RunLock(catalog, connection, file)
 
 
-def _refuse_pooler(catalog: Catalog, connection: Connection) -> None:
+def refuse_pooler(catalog: Catalog, connection: Connection) -> None:
     """Raise `CatalogError` behind a transaction pooler: a lock of the session would not be this run's there.
 
     Two connections that are given one server process, or one that is given another while the first is in use, tell.
@@ -193,17 +220,24 @@ def lock_holder(catalog: Catalog) -> str | None:
 
 
 def _holder(connection: Connection) -> str | None:
-    row = connection.execute(
+    return next(iter(_holders(connection, LOCK_CLASS, LOCK_ID)), None)
+
+
+def _holders(connection: Connection, lock_class: int, lock_id: int) -> list[str]:
+    """Return the sessions that hold a lock, in words."""
+    rows = connection.execute(
         sa.text(
             "SELECT a.pid, a.application_name, a.client_addr::text, a.backend_start FROM pg_locks l"
             " JOIN pg_stat_activity a USING (pid) WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2"
             " AND l.classid = :class AND l.objid = :id"
-            " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) LIMIT 1"
+            " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) ORDER BY a.pid"
         ),
-        {"class": LOCK_CLASS, "id": LOCK_ID},
-    ).first()
-    if row is None:
-        return None
+        {"class": lock_class, "id": lock_id},
+    )
+    return [_session_text(row) for row in rows]
+
+
+def _session_text(row: sa.Row[Any]) -> str:
     name = row.application_name or "an unnamed program (the vendor's migration?)"
     since = f", since {row.backend_start:%F %T %Z}" if row.backend_start else ""  # of another role: not told
     return f"{name}, database process {row.pid} from {row.client_addr or 'this host'}{since}"

@@ -35,6 +35,7 @@ _ENCODE = "percent-encode special characters of user and password: %40 for @, %2
 class DatabaseOptions:
     """How to connect. ``timeout`` and ``connect_timeout`` are in seconds; ``timeout`` bounds short statements.
 
+    ``idle_timeout`` is what `Catalog` has by this name.
     Without ``connect_timeout`` the URL's or the config's counts. ``password`` wins over the one of either.
     """
 
@@ -45,6 +46,7 @@ class DatabaseOptions:
     timeout: int = 30
     connect_timeout: int | None = None
     pool_size: int = 20
+    idle_timeout: int = 0
 
 
 @frozen

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import click
+from attrs import evolve
 
 from reconcile import verbs
+from reconcile.cli.engines import engine_of
 from reconcile.cli.events import events_option
 from reconcile.cli.hooks import hook_options
 from reconcile.cli.lines import show
@@ -117,8 +119,9 @@ def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
         },
     )
     if outcome is None:
-        with controlled(quiet=context.obj) as control:
-            outcome = verbs.apply(prepared, database, run, control)
+        with engine_of(options["engine"], database, prepared.desired) as engine:
+            with controlled(quiet=context.obj) as control:
+                outcome = verbs.apply(prepared, database, evolve(run, engine=engine), control)
     show_outcome(outcome, prepared, options["form"], config=options["show_config"])
     left = (outcome.left and not outcome.staged) or outcome.not_intact
     context.exit(EXIT_INCOMPLETE if left else EXIT_DONE)

@@ -30,6 +30,7 @@ _VERBS = (
     *("plan", "show", "diff", "approve", "apply", "undo"),
     *("check", "verify"),
     *("status", "runs", "report", "clean", "forget", "rebind"),
+    *("worker", "scheduler"),
     *("drivers", "completion"),
 )
 

@@ -13,7 +13,7 @@ PATH = click.Path(path_type=Path, readable=False)
 
 _GROUPS = {
     "Services and other runs": "wait-for-services ignore-services lock-wait takeover-wait share-destination",
-    "Limits and speed": "workers max-failures max-document-size memory max-rate max-bandwidth limits-file limit"
+    "Limits and speed": "workers max-failures max-document-size memory max-rate max-bandwidth limits-file engine limit"
     " max-bytes max-duration until",
     "Database": "db-connect db-connect-file db-password-file db-use-ssl db-retries db-timeout db-connect-timeout",
     "For programs": "events metrics-file metrics-push on notify otlp",

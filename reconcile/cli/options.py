@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from reconcile.catalog import DatabaseOptions
+from reconcile.cli.engines import engine_option
 from reconcile.cli.option import PATH, option
 from reconcile.cli.values import BANDWIDTH, DURATION, RATE, SHARE, SIZE, TIME_OF_DAY
 from reconcile.config.text import read_secret
@@ -178,6 +179,7 @@ def run_options(command: F) -> F:
                 callback=_readable,
                 help="Read max_rate, max_bandwidth and workers from this file, and again whenever it changes.",
             ),
+            engine_option,
             option("--limit", type=click.IntRange(1), metavar="N", help="Stage at most N documents now (exit 12)."),
             option("--max-bytes", type=SIZE, help="Stage at most this much now (exit 12)."),
             option(

@@ -85,6 +85,19 @@ def _head(status: Status) -> Iterator[str]:
         yield f"  now      {status.doing}"
     if not status.is_finished:
         yield f"  executor {record.executor}, {_at_work(status)}"
+    yield from _workers(status)
+
+
+def _workers(status: Status) -> Iterator[str]:
+    """Say who works for the executor, how fast, and when each was last heard of."""
+    if status.doing is None or status.record.engine is None:
+        return
+    yield f"  engine   {printable(status.record.engine)}, {count(len(status.workers), 'worker')} so far"
+    for worker in status.workers[:_SHOWN_ON_SCREEN]:
+        pace = f"{count(worker.documents)}, {worker.documents_per_second:.0f}/s"
+        yield f"    {printable(worker.worker)}: {pace}, heard of {duration_text(status.at - worker.seen_at)} ago"
+    if len(status.workers) > _SHOWN_ON_SCREEN:
+        yield "    and more: --format json names them"
 
 
 def _rest(status: Status) -> Iterator[str]:

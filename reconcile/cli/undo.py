@@ -9,10 +9,12 @@ from typing import Any
 import attrs
 import click
 import msgspec
+from attrs import evolve
 
 from reconcile import verbs
 from reconcile._version import OUTPUT_FORMAT
 from reconcile.catalog import Catalog
+from reconcile.cli.engines import engine_of
 from reconcile.cli.events import events_option
 from reconcile.cli.hooks import hook_options
 from reconcile.cli.lines import show
@@ -90,8 +92,9 @@ def command(context: click.Context, /, what: str, **options: Any) -> None:  # no
         names = ("workers", "lock_wait", "wait_for_services", "ignore_services", "takeover_wait", "leave_failed")
         limits = ("max_failures", "max_document_size", "memory", "max_rate", "max_bandwidth", "limits_file")
         run = RunOptions(budget=budget_of(options), **{name: options[name] for name in names + limits})
-        with controlled(quiet=context.obj) as control:
-            outcome = verbs.carry_out(catalog, prepared, run, control)
+        with engine_of(options["engine"], database, prepared.desired) as engine:
+            with controlled(quiet=context.obj) as control:
+                outcome = verbs.carry_out(catalog, prepared, evolve(run, engine=engine), control)
     show_outcome(outcome, prepared, options["form"])
     context.exit(EXIT_INCOMPLETE if outcome.left or outcome.not_intact else EXIT_DONE)
 

@@ -101,6 +101,8 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
     if report.undone_by:
         yield "undo runs", ", ".join(report.undone_by)
     yield "last executed by", f"{report.executor} (user@host:process)"
+    if report.engine:
+        yield "staged by", f"{report.engine}, {count(len(report.workers), 'worker')}"
     if report.approved:
         yield "approved by", report.approved
     yield "begun", time_text(report.begun_at)

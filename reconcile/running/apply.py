@@ -13,6 +13,7 @@ from reconcile.planning.desired import DesiredState
 from reconcile.planning.model import PlanHeader
 from reconcile.planning.planfile import PlanFile
 from reconcile.planning.rights import rights_of_plan
+from reconcile.running.phases.elsewhere import refuse_engine
 from reconcile.running.phases.load import begin, checked_rows, make_destinations
 from reconcile.running.phases.options import RunOptions
 from reconcile.running.phases.order import Phases
@@ -69,6 +70,7 @@ def apply(catalog: Catalog, plan: PlanFile, desired: DesiredState, options: RunO
             "--refresh includes all that is new, and this plan was made with --limit; nothing was done",
             hint="make a plan without --limit; what is staged is adopted, nothing is copied twice",
         )
+    refuse_engine(catalog, plan.header, options.engine)
     summary = plan.header.summary
     refuse_blocked(plan, leave_blocked=options.leave_blocked)
     if not summary.moves.documents:

@@ -17,6 +17,7 @@ from reconcile.planning.planfile import PlanFile
 from reconcile.planning.rights import rights_of_plan
 from reconcile.running.phases.aliases import remove_markers
 from reconcile.running.phases.context import RunContext, open_stores
+from reconcile.running.phases.elsewhere import refuse_engine
 from reconcile.running.phases.load import begin, make_destinations
 from reconcile.running.phases.options import RunOptions
 from reconcile.running.phases.order import Phases
@@ -49,6 +50,7 @@ def undo(
     """
     _refuse_parts_of_undo(plan, options)
     record = run_record(catalog, run_id)
+    refuse_engine(catalog, record.header, options.engine)
     check_database(catalog, record)
     forward = DesiredState(desired.dest, desired.source)
     refuse_lacking(catalog, rights_of_plan(forward, record.header, keep_source=record.keep_source))

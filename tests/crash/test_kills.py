@@ -15,7 +15,7 @@ import pytest
 from attrs import frozen
 
 from reconcile.planning.planfile import undo_path
-from reconcile.running.phases import copy, stage
+from reconcile.running.phases import copy, stage_part
 from reconcile.stores.documents import DocumentStore
 from reconcile.stores.localfs import FileStore
 from reconcile.stores.tables import TableStore
@@ -146,7 +146,7 @@ def record_writes(monkeypatch: pytest.MonkeyPatch) -> set[str]:
         return filled
 
     digests: dict[str, str] = {}
-    monkeypatch.setattr(stage, "encoded", encoded)
+    monkeypatch.setattr(stage_part, "encoded", encoded)
     return seen
 
 

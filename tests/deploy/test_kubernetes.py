@@ -15,12 +15,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import kubernetes_validate
 import pytest
 import yaml
 from sqlalchemy.engine import make_url
 
 from reconcile.catalog.lock import run_lock
+from reconcile.cli.main import cli
 from tests.cli.commands import parses
 from tests.cli.desk import opened
 from tests.deploy.cluster import KUBERNETES, REPOSITORY, Cluster, documents
@@ -319,7 +321,7 @@ def test_the_manifests_are_valid_and_say_what_each_exit_code_does() -> None:
         for found in documents(file):
             for version in ("1.30", "1.33"):
                 kubernetes_validate.validate(found, version, strict=True)
-    assert {file.stem for file in files} == {*JOBS, "access", "network-policy", "work"}
+    assert {file.stem for file in files} == {*JOBS, "access", "network-policy", "work", "workers"}
     documented = {
         int(code)
         for codes in re.findall(r"(?m)^\| ([\d, ]+) \|", (REPOSITORY / "docs" / "exit-codes.md").read_text())
@@ -335,6 +337,25 @@ def test_the_manifests_are_valid_and_say_what_each_exit_code_does() -> None:
         assert pod["automountServiceAccountToken"] == (name in ("switch", "undo"))
         for container in (*pod["containers"], *pod.get("initContainers", [])):
             assert container["securityContext"]["readOnlyRootFilesystem"]
+
+
+def test_the_workers_of_an_engine_are_started_as_the_command_line_takes_them() -> None:
+    found = documents(KUBERNETES / "workers.yaml")
+    pods = [one["spec"]["template"] for one in found if one["kind"] == "Deployment"]
+    service = next(one for one in found if one["kind"] == "Service")
+    policy = next(one for one in found if one["kind"] == "NetworkPolicy")
+    for pod in pods:
+        (container,) = pod["spec"]["containers"]
+        verb, *arguments = container["args"]
+        with click.Context(cli, info_name="reconcile") as context:
+            command = cli.get_command(context, verb)
+            assert command is not None
+            command.make_context(verb, arguments, parent=context).close()
+        assert not pod["spec"]["automountServiceAccountToken"]
+        assert container["securityContext"]["readOnlyRootFilesystem"]
+        assert policy["spec"]["podSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    assert service["spec"]["selector"] == pods[0]["metadata"]["labels"]
+    assert pods[1]["spec"]["containers"][0]["args"][2] == f"tls://{service['metadata']['name']}:8786"
 
 
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")

@@ -74,6 +74,7 @@ class Cleaner(Phase):
         documents, size = self._count(*to_do)
         if not documents:
             return
+        self.keep_workers_out()
         self._find_same_places()
         self.owner.begin_phase(Deleting.CLEANING)
         self.control.progress.phase("clean", documents, size)

@@ -56,6 +56,11 @@ class Phase:
         """Who says when to stop, and is told how it goes."""
         return self.context.control
 
+    def keep_workers_out(self) -> None:
+        """Have no worker at work on any part from here on. Raises `LockedError` naming those that are (exit 10)."""
+        assert self.run.executor is not None  # noqa: S101 - whoever switches or deletes executes
+        self.run.executor.keep_workers_out(self.control.check)
+
     @property
     def pipelines(self) -> int:
         """How many batches are in hand at once."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from attrs import field, frozen
 
 from reconcile.control import PIPELINES
+from reconcile.engines import Engine
 from reconcile.payload import LARGEST
 from reconcile.running.phases.budget import Budget
 from reconcile.running.record.states import Asked
@@ -36,7 +37,7 @@ class RunOptions:
     the plan. ``max_rate`` is in documents a second, ``max_bandwidth`` in bytes; ``limits_file`` says both, and how many
     workers, while the run goes. ``takeover_wait`` bounds the wait for deletes of an earlier process that may still
     arrive; None: as long as it takes. ``share_destination`` adopts documents at a place that another installation owns.
-    ``approval`` says who approved the plan, for the record.
+    ``approval`` says who approved the plan, for the record. ``engine`` carries parts of the run to workers elsewhere.
     """
 
     keep_source: bool = False
@@ -60,6 +61,7 @@ class RunOptions:
     share_destination: bool = False
     clean_later: bool = False
     approval: str | None = None
+    engine: Engine | None = None
 
     @property
     def asked(self) -> Asked | None:

@@ -116,8 +116,9 @@ class Phases:
     @property
     def lock(self) -> RunLock:
         """The lock that this process holds."""
-        assert self.run.executor is not None  # noqa: S101 - whoever goes through phases executes
-        return self.run.executor.lock
+        lock = self.run.executor.lock if self.run.executor is not None else None
+        assert lock is not None  # noqa: S101 - whoever goes through phases executes
+        return lock
 
     @property
     def catalog(self) -> Catalog:
@@ -180,7 +181,8 @@ class Phases:
         return SpeedLimits(options.max_rate, options.max_bandwidth, options.limits_file, use_workers)
 
     def _stager(self) -> Stager:
-        return Stager(self._context, self._limits(), self._owner.may_overwrite)
+        options = self.options
+        return Stager(self._context, self._limits(), self._owner.may_overwrite, options.engine, options.workers)
 
     def _refuse_unfinished(self) -> None:
         """Raise `LimitReachedError` if the budget ended the staging before its end."""
@@ -202,7 +204,7 @@ class Phases:
         return evolve(outcome, staged=True, changed=counts.get(MoveState.CHANGED, (0, 0))[0])
 
     def _switch(self) -> None:
-        switcher = Switcher(self._context)
+        switcher = Switcher(self._context, self.options.engine, self.options.workers)
         late_requests.wait(self.catalog, self.run.run_id, self._stores, self.control, self.options.takeover_wait)
         with self._few_failures():
             switcher.look_again(self._stager())

@@ -304,7 +304,7 @@ class Owner:
         return {row.name: row for row in connection.execute(sa.select(places).where(places.c.run_id == run_id))}
 
     def _check_identity(self, name: str, store: Store, before: Any, *, is_ours: bool) -> None:  # noqa: ANN401
-        if before is None or is_ours or _is_same_place(msgspec.json.decode(before.details), store.place()):
+        if before is None or is_ours or is_same_place(msgspec.json.decode(before.details), store.place()):
             return
         raise PlaceChangedError(
             f"{name} is not the place that run {self.run.run_id} began with: it was {place_text(before.details)},"
@@ -389,7 +389,7 @@ def rename_place(connection: sa.Connection, old: str, new: str) -> None:
     connection.execute(sa.update(late_deletes).where(late_deletes.c.store == old).values(store=new))
 
 
-def _is_same_place(then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+def is_same_place(then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     """Tell whether two descriptions are of one place. A directory keeps its inode, and its device or file system."""
     if "inode" not in then or "inode" not in now:
         return then.get("store") == now.get("store")

@@ -68,6 +68,7 @@ class Dropper(Phase):
         ours = moves.c.origin.in_((Origin.INTENDED, Origin.WRITTEN))
         counts = self.run.counts()
         documents, size = (sum(counts.get(state, (0, 0))[part] for state in states) for part in (0, 1))
+        self.keep_workers_out()
         self.owner.begin_phase(Deleting.DROPPING)
         self.control.progress.phase("drop copies", documents, size)
         for state in states:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from attrs import define, field, frozen
 
-from reconcile.control import in_parallel
+from reconcile.engines import Engine
 from reconcile.errors import TooManyFailuresError
 from reconcile.logs import get_logger, is_fed
 from reconcile.payload import LARGEST
@@ -19,6 +20,8 @@ from reconcile.running.phases.breaker import Health
 from reconcile.running.phases.budget import Budget
 from reconcile.running.phases.context import Phase
 from reconcile.running.phases.copy import ROW_CHANGED
+from reconcile.running.phases.dispatch import Carrier, Dispatch, threaded
+from reconcile.running.phases.elsewhere import Job, elsewhere
 from reconcile.running.phases.options import MEMORY_BYTES
 from reconcile.running.phases.speed import Throttle
 from reconcile.running.phases.stage_part import PartStager
@@ -56,6 +59,8 @@ class Stager(Phase):
 
     limits: Limits = field(factory=Limits)
     may_overwrite: Callable[[str], bool] = lambda _place: True  # raises where the place is another by now
+    engine: Engine | None = None
+    workers: int | None = None
     _health: Health = field(init=False)
     _failures: int = 0
     _logged: Counter[str] = field(factory=Counter)
@@ -73,20 +78,29 @@ class Stager(Phase):
         self._health = Health(self.desired, self._sound())
         if not documents:
             return
-        stager = PartStager(self.context, self.limits.largest, self.may_overwrite)
         self.control.progress.phase("stage", documents + done, size + done_size, (done, done_size))
         rate = self.limits.rate
         planned = self.run.outlines(MoveState.PLANNED, rate.batch(BATCH_DOCUMENTS))
         most = rate.batch_bytes(self.limits.memory // _BATCHES_IN_MEMORY)
         parts = by_size(self.limits.budget.spend(planned), most)
-        in_parallel(self.control, self.pipelines, parts, stager.stage, self._report, rate.hold)
+        with self._carrier() as carrier:
+            Dispatch(self.control, carrier, self._report, rate.hold).run(parts)
         self._health.check(at_end=not self.limits.leave_failed)
+
+    def _carrier(self) -> AbstractContextManager[Carrier[PartResult]]:
+        """Return who stages the parts: threads of this process, or workers elsewhere."""
+        if self.engine is not None:
+            return elsewhere(self.run, self.engine, Job("stage", PartResult, self.workers, self.limits.largest))
+        stager = PartStager(self.context, self.limits.largest, self.may_overwrite)
+        return threaded(self.pipelines, stager.stage)
 
     def _sound(self) -> set[str]:
         """Return the backends that documents of this run were staged from and to already."""
         return {name for pair in self.run.backend_pairs(moves.c.state == MoveState.STAGED) for name in pair}
 
     def _report(self, result: PartResult) -> None:
+        if not result.documents:  # another worker had done it already
+            return
         counts = {MoveState.STAGED: 0, MoveState.FAILED: 0, MoveState.CHANGED: 0}
         for fate in result.fates:
             counts[fate.state] += fate.documents

@@ -7,6 +7,7 @@ quiet, no row was added at a source, every row is as the plan saw it. Only locat
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
@@ -21,13 +22,16 @@ from reconcile.catalog.rules import fire_deferred, meddled, row_sum, rules_of
 from reconcile.catalog.services import QUIET_SECONDS, Heartbeat, database_now, heartbeats, other_sessions
 from reconcile.catalog.tables import archive_metadata, archive_migration_tasks, services, tasks
 from reconcile.catalog.tasks import record_task
-from reconcile.control import Control, in_parallel
+from reconcile.control import Control
+from reconcile.engines import Engine
 from reconcile.errors import CatalogError, ReconcileError, ServicesRunningError, UnconfirmedError
 from reconcile.logs import get_logger, printable
 from reconcile.planning.model import Blocker, Move
 from reconcile.planning.planner import unreadable_with
 from reconcile.running.phases.context import Phase
-from reconcile.running.phases.counterparts import is_another
+from reconcile.running.phases.dispatch import Carrier, Dispatch, threaded
+from reconcile.running.phases.elsewhere import Job, elsewhere
+from reconcile.running.phases.look_part import Looked, PartLooker
 from reconcile.running.phases.stage import Stager
 from reconcile.running.phases.stale import changed_rows, rows_added, rows_changed
 from reconcile.running.phases.steps import Step, carries_out
@@ -35,10 +39,11 @@ from reconcile.running.phases.undo_plan import CLOCK_SKEW_SECONDS
 from reconcile.running.record import late_requests
 from reconcile.running.record.in_place import not_of_run
 from reconcile.running.record.next_steps import resume_command
+from reconcile.running.record.parts import Part
 from reconcile.running.record.records import find_runs
 from reconcile.running.record.run import Run
-from reconcile.running.record.states import MoveState, Origin, RunState
-from reconcile.running.record.tables import WorkMove, as_after, as_before, late_deletes, moves, same_row
+from reconcile.running.record.states import MoveState, RunState
+from reconcile.running.record.tables import as_after, as_before, late_deletes, moves, same_row
 from reconcile.wording import count
 
 _LOOK_DOCUMENTS = 1000
@@ -53,6 +58,9 @@ log = get_logger()
 @define
 class Switcher(Phase):
     """The switch phase of one run."""
+
+    engine: Engine | None = None
+    workers: int | None = None
 
     @carries_out(Step.LOOK_AGAIN)
     def look_again(self, stager: Stager) -> None:
@@ -82,51 +90,28 @@ class Switcher(Phase):
         self.control.progress.phase("look again", documents, size)
         gone = 0
 
-        def report(result: tuple[int, int, int]) -> None:
+        def report(looked: Looked) -> None:
             nonlocal gone
-            gone += result[2]
-            self.control.progress.advance(result[0], result[1])
+            gone += looked.gone
+            self.control.progress.advance(looked.documents, looked.size)
 
-        in_parallel(
-            self.control,
-            self.pipelines,
-            self.run.batches(MoveState.STAGED, _LOOK_DOCUMENTS),
-            self._look_at,
-            report,
-        )
+        parts = map(Part.of, self.run.outlines(MoveState.STAGED, _LOOK_DOCUMENTS))
+        with self._carrier() as carrier:
+            Dispatch(self.control, carrier, report).run(parts)
         return gone
 
-    def _look_at(self, batch: list[WorkMove]) -> tuple[int, int, int]:
-        missing = []
-        by_dest: dict[str, list[WorkMove]] = {}
-        for work in batch:
-            by_dest.setdefault(work.move.dest, []).append(work)
-        for dest, works in by_dest.items():
-            address = self.desired.places[dest].address
-            keys = {work.seq: address.keys(work.move.after.content_url, work.move.document)[0] for work in works}
-            self.stores[dest].check_place()
-            found = self.stores[dest].look(list(set(keys.values())))
-            self.stores[dest].check_place()
-            for work in works:
-                stat = found.get(keys[work.seq])
-                if stat is None or is_another(stat, work.copy_version, work.copy_mark, work.after_size):
-                    missing.append(work)
-        if missing:
-            with self.run.writing() as connection:
-                rows = [
-                    {
-                        "seq": w.seq,
-                        "state": MoveState.PLANNED,
-                        "origin": Origin.INTENDED if w.origin == "written" else w.origin,
-                    }
-                    for w in missing
-                ]
-                self.run.update_moves(connection, rows)
-        return len(batch), sum(work.move.before.size or 0 for work in batch), len(missing)
+    def _carrier(self) -> AbstractContextManager[Carrier[Looked]]:
+        """Return who looks: threads of this process, or workers elsewhere."""
+        if self.engine is not None:
+            return elsewhere(self.run, self.engine, Job("look", Looked, self.workers))
+        return threaded(self.pipelines, PartLooker(self.context).look)
 
     @carries_out(Step.SWITCH)
     def switch(self, lock: RunLock, scope: Scope, *, limited: bool, ignore_services: bool) -> None:
         """Repoint every staged row, or none. Raises `StaleError`, `ServicesRunningError`, `LockedError`."""
+        if self.engine is not None:
+            self.engine.close()
+        self.keep_workers_out()
         has_tasks = self.run.catalog.has_table(tasks) and self.run.catalog.has_table(archive_migration_tasks)
         has_services = self.run.catalog.has_table(services)
         self.control.progress.step("switching the catalog")

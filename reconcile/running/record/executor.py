@@ -25,6 +25,7 @@ from reconcile.errors import CatalogError, ReconcileError, SupersededError
 from reconcile.logs import get_logger
 from reconcile.machine import user_at_host
 from reconcile.running.record import late_requests
+from reconcile.running.record.claims import keep_workers_out
 from reconcile.running.record.tables import create_work_tables, executors, places
 from reconcile.stores import Address
 from reconcile.stores.addresses import Key
@@ -37,6 +38,7 @@ _SESSION_HOLDS = sa.text(
 )
 RECENT_SECONDS = 5.0  # that an answer of the database is good for between the files of a batch
 _LOCK_SECONDS = 15
+_WORKERS_SECONDS = 15  # that workers are given to end what they are at
 
 log = get_logger()
 
@@ -46,7 +48,7 @@ class Executor:
     """This process, as the one that executes. A `Fence` for the stores."""
 
     catalog: Catalog
-    lock: RunLock
+    lock: RunLock | None  # None in a worker: the process that leads the run holds it
     token: str
     session: tuple[int, str] | None = None
     _unrecorded: int = field(init=False, default=0)  # requests without an answer that could not be put on record
@@ -88,6 +90,11 @@ class Executor:
         now = _clocks()
         if max(now[0] - self._asked[0], now[1] - self._asked[1]) > RECENT_SECONDS or now[1] < self._asked[1]:
             self.check()
+
+    def keep_workers_out(self, check: Callable[[], None] = lambda: None) -> None:
+        """Have no worker at work from here on; see `claims.keep_workers_out`."""
+        assert self.lock is not None  # noqa: S101 - no worker switches or deletes
+        keep_workers_out(self.lock, _WORKERS_SECONDS, check)
 
     @property
     def has_unrecorded(self) -> bool:
@@ -177,12 +184,24 @@ def _take_over(catalog: Catalog, lock: RunLock) -> Executor:
                 hint="end its sessions: SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                 " WHERE application_name = 'reconcile' AND pid <> pg_backend_pid(); then run the same command again",
             ) from None
-        connection.execute(executors.insert(), {"token": token, "who": executor_name(), "taken_at": now})
-        late_requests.note_marked(connection, ended)
         if catalog.is_postgresql:
             row = connection.execute(_SESSION).one()
             session = (int(row[0]), str(row[1]))
+        values = {"token": token, "who": executor_name(), "taken_at": now}
+        pid, start = session or (None, None)
+        connection.execute(executors.insert(), values | {"session": pid, "session_start": start})
+        late_requests.note_marked(connection, ended)
     return Executor(catalog, lock, token, session)
+
+
+def led_by(catalog: Catalog, token: str) -> Executor:
+    """Return the executor of a token, for a worker that does a part of its run. Raises `SupersededError` for none."""
+    query = sa.select(executors.c.session, executors.c.session_start).where(executors.c.token == token)
+    with catalog.read() as connection:
+        row = connection.execute(query).first()
+    if row is None or row.session is None:
+        raise SupersededError("nobody leads the run that this worker was asked to do a part of")
+    return Executor(catalog, None, token, (row.session, row.session_start))
 
 
 def executor_name() -> str:

@@ -39,6 +39,7 @@ def run_data(record: RunRecord) -> dict[str, Any]:
         "to": dests,
         "keep_source": record.keep_source,
         "executor": record.executor,
+        "engine": record.engine,
         "approved": record.approved,
         "remark": record.remark,
     }
@@ -104,6 +105,10 @@ def status_data(
         "at_work": status.holder is not None and not status.is_finished,
         "doing": status.doing,
         "lock_holder": status.holder,
+        "workers": [
+            attrs.asdict(worker) | {"since": instant(worker.since), "seen_at": instant(worker.seen_at)}
+            for worker in status.workers
+        ],
         "states": {state: {"documents": t.documents, "bytes": t.bytes} for state, t in status.documents.items()},
         "sources": status.sources,
         "done": {"documents": status.done.documents, "bytes": status.done.bytes},

@@ -43,6 +43,7 @@ class RunRecord:
     asked: str | None
     doing: str | None
     approved: str | None
+    engine: str | None
     database: dict[str, Any]
     configs: dict[str, Any]
 

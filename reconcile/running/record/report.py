@@ -8,6 +8,7 @@ from attrs import frozen
 
 from reconcile.catalog.space import Space
 from reconcile.planning.model import ConfigReference
+from reconcile.running.record.crew import WorkerRecord
 from reconcile.running.record.samples import Speed
 from reconcile.running.record.states import MoveState, RunState
 
@@ -101,6 +102,8 @@ class Report:
     undo_of: str | None
     undone_by: list[str]
     executor: str | None
+    engine: str | None
+    workers: list[WorkerRecord]
     approved: str | None
     planned_by: str
     reported_by: str

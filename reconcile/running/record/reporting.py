@@ -14,6 +14,7 @@ from reconcile.catalog.services import Heartbeat
 from reconcile.catalog.space import space_left
 from reconcile.planning.model import ConfigReference
 from reconcile.planning.places import role_of
+from reconcile.running.record.crew import crew
 from reconcile.running.record.details import why_kept_for_good
 from reconcile.running.record.next_steps import resume_command, undo_command
 from reconcile.running.record.records import RunRecord, count_states, find_runs
@@ -63,6 +64,8 @@ def report_of(catalog: Catalog, record: RunRecord) -> Report:
             if run.state != RunState.UNDONE  # given up
         ],
         executor=record.executor,
+        engine=record.engine,
+        workers=list(crew(catalog, record.run_id)),
         approved=record.approved,
         planned_by=header.tool_version,
         reported_by=__version__,

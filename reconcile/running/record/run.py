@@ -17,6 +17,7 @@ from reconcile.catalog.services import database_now
 from reconcile.errors import SupersededError
 from reconcile.planning.planfile import PlanFile
 from reconcile.planning.planner import new_id
+from reconcile.running.record.claims import Claim
 from reconcile.running.record.executor import Executor, executor_name
 from reconcile.running.record.identity import encoded_record
 from reconcile.running.record.parts import Outline
@@ -31,13 +32,14 @@ M = TypeVar("M", Outline, WorkMove)
 class Run:
     """A run in the hands of this process: every write checks that it is still so.
 
-    ``executor`` is None for whoever only reads.
+    ``executor`` is None for whoever only reads, ``claim`` for whoever leads the run: a worker has one on its part.
     """
 
     catalog: Catalog
     record: RunRecord
     epoch: int
     executor: Executor | None = None
+    claim: Claim | None = None
 
     @property
     def run_id(self) -> str:
@@ -55,6 +57,8 @@ class Run:
         """Raise `SupersededError` unless we still execute, and the run has our epoch; keeps it so until the commit."""
         if self.executor is not None:
             self.executor.guard(connection)
+        if self.claim is not None:
+            self.claim.guard(connection)
         query = sa.select(runs.c.state).where(runs.c.run_id == self.run_id, runs.c.epoch == self.epoch)
         if connection.execute(query.with_for_update(read=True)).first() is None:
             raise SupersededError(

@@ -13,6 +13,7 @@ from reconcile.catalog.services import database_now
 from reconcile.pace import Rate
 from reconcile.planning.model import Tally
 from reconcile.planning.planner import unreadable_with
+from reconcile.running.record.crew import WorkerRecord, crew
 from reconcile.running.record.next_steps import config_for_services, next_step, watch_step
 from reconcile.running.record.records import RunRecord, find_runs
 from reconcile.running.record.states import MoveState, Origin, Removal, RunState
@@ -34,6 +35,7 @@ class Status:
     ``documents`` counts moves by their state, ``sources`` the deleted and kept ones. ``done`` of ``total`` is how far
     the present phase is. ``holder`` is who holds the lock: whoever it is, nobody else can be at work on this run.
     ``services`` says which config they need, if the catalog is as this run switched it and nobody is at work.
+    ``workers`` are those of an engine, if it has one.
     """
 
     record: RunRecord
@@ -45,6 +47,7 @@ class Status:
     holder: str | None
     others: tuple[RunRecord, ...]
     services: str | None = None
+    workers: tuple[WorkerRecord, ...] = ()
 
     @property
     def is_finished(self) -> bool:
@@ -143,6 +146,7 @@ def status_of(catalog: Catalog, record: RunRecord) -> Status:
             if other.undo_of != record.run_id
         ),
         services=services,
+        workers=crew(catalog, record.run_id),
     )
 
 

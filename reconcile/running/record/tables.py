@@ -59,6 +59,7 @@ runs = sa.Table(
     sa.Column("database", sa.Text),  # JSON: which database this run belongs to, and where that was reached
     sa.Column("configs", sa.Text),  # JSON: both configs without secrets, and where each secret came from
     sa.Column("approved", sa.String),  # who approved the plan, where somebody had to
+    sa.Column("engine", sa.String),  # that its parts were carried by last, by name; None: this process alone
     sa.Column("tool_version", sa.String),
     sa.Column("layout", sa.Integer),  # `LAYOUT` of the version that began the run
 )
@@ -71,6 +72,32 @@ executors = sa.Table(
     sa.Column("who", sa.String, nullable=False),
     sa.Column("taken_at", sa.BigInteger, nullable=False),
     sa.Column("ended_at", sa.BigInteger),
+    sa.Column("session", sa.Integer),  # database process that holds the lock, and when that was started
+    sa.Column("session_start", sa.String),
+)
+
+# Parts of runs that workers have in hand, each by a random token: what another has claimed is not a worker's any more.
+claims = sa.Table(
+    "reconcile_claims",
+    WORK,
+    sa.Column("run_id", sa.String, primary_key=True),
+    sa.Column("first", sa.BigInteger, primary_key=True),  # number of the part's first move
+    sa.Column("token", sa.String, nullable=False),
+    sa.Column("worker", sa.String, nullable=False),
+    sa.Column("claimed_at", sa.BigInteger, nullable=False),
+    sa.Column("seen_at", sa.BigInteger, nullable=False),
+)
+
+# What each worker did of a run.
+workers = sa.Table(
+    "reconcile_workers",
+    WORK,
+    sa.Column("run_id", sa.String, primary_key=True),
+    sa.Column("worker", sa.String, primary_key=True),
+    sa.Column("documents", sa.BigInteger, nullable=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+    sa.Column("since", sa.BigInteger, nullable=False),
+    sa.Column("seen_at", sa.BigInteger, nullable=False),
 )
 
 # The places of a run's backends, as they were when it began.
@@ -263,8 +290,11 @@ def create_work_tables(catalog: Catalog) -> None:
 
 
 def _missing_columns(catalog: Catalog) -> list[sa.Column[Any]]:
-    known = catalog.columns_of(runs)
-    return [column for column in runs.columns if known and column.name not in known]
+    found = []
+    for table in (runs, executors):
+        known = catalog.columns_of(table)
+        found += [column for column in table.columns if known and column.name not in known]
+    return found
 
 
 def load(connection: Connection, run_id: str, rows_of_moves: Iterator[dict[str, Any]], first: int = 0) -> int:

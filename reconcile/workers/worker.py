@@ -1,0 +1,180 @@
+"""A worker: does the parts that it is given, with configs, credentials and connections of its own.
+
+What it needs for a run is opened with the run's first part and kept. It works only while the process that leads the run
+holds the lock: the database says so at each record.
+"""
+
+from __future__ import annotations
+
+import threading
+from copy import copy
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from attrs import define, evolve, field
+
+from reconcile._version import __version__
+from reconcile.catalog import Catalog, connect
+from reconcile.config import Config, load_config
+from reconcile.control import PIPELINES, Control
+from reconcile.engines import Message, Setup
+from reconcile.errors import ConfigError, PlaceChangedError, ReconcileError, SupersededError
+from reconcile.logs import get_logger
+from reconcile.running.phases.context import RunContext, open_stores
+from reconcile.running.phases.look_part import Looked, PartLooker
+from reconcile.running.phases.options import RunOptions
+from reconcile.running.phases.owner_mark import is_same_place, place_text
+from reconcile.running.phases.stage_part import PartStager
+from reconcile.running.record.claims import AtWork, claim
+from reconcile.running.record.configs import configs_of
+from reconcile.running.record.crew import note_work
+from reconcile.running.record.executor import executor_name, led_by
+from reconcile.running.record.identity import database_text
+from reconcile.running.record.parts import Part, PartResult
+from reconcile.running.record.records import RunRecord, find_run
+from reconcile.running.record.run import Run
+from reconcile.running.record.tables import places
+from reconcile.secret import scrub
+from reconcile.stores import Store
+
+_IDLE_SECONDS = 20  # that a transaction stands still before the server ends it: who has this part next waits for that
+
+log = get_logger()
+
+
+@define
+class Worker:
+    """Answers messages, on as many threads at once as call it."""
+
+    setup: Setup
+    _lock: threading.Lock = field(factory=threading.Lock)
+    _task: Task | None = None
+
+    def __call__(self, message: Message) -> Message:
+        """Do the part of a message; return what came of it, or the error that it ended with."""
+        try:
+            result = self._task_of(message).do(message["task"], msgspec.convert(message["part"], Part))
+        except SupersededError as error:
+            return {"worker": executor_name(), "lost": scrub(error.message)}
+        except ReconcileError as error:
+            kind, hint = type(error).__name__, scrub(error.hint) if error.hint else None
+            return {
+                "worker": executor_name(),
+                "error": {"kind": kind, "message": scrub(error.message), "hint": hint},
+            }
+        except Exception as error:
+            log.exception("a part failed", phase="stage")
+            text = scrub(f"a worker failed: {type(error).__name__}: {error}")
+            return {"worker": executor_name(), "error": {"kind": "EngineError", "message": text, "hint": None}}
+        return {"worker": executor_name(), "result": msgspec.to_builtins(result)}
+
+    def check(self) -> None:
+        """Raise unless the database is named and answers: a worker that cannot work is to end, not to take parts."""
+        connect(self.setup.database, _config(self.setup)).close()
+
+    def _task_of(self, message: Message) -> Task:
+        """Return what is open for the message's run; opened now, if that is another than the last one."""
+        key = (message["run"], message["token"], message["epoch"])
+        with self._lock:
+            if self._task is None or self._task.key != key:
+                if message["version"] != __version__:
+                    raise ConfigError(
+                        f"this worker is reconcile {__version__}, the run is led by {message['version']}: they have to"
+                        " be the same; nothing was staged by it"
+                    )
+                if self._task is not None:
+                    self._task.close()
+                    self._task = None
+                self._task = Task.open(self.setup, message)
+            return self._task
+
+
+@define
+class Task:
+    """One attempt at one run, as a worker has it open."""
+
+    key: tuple[str, str, int]
+    catalog: Catalog
+    context: RunContext
+    at_work: AtWork
+    largest: int
+    _stager: PartStager | None = None
+    _lock: threading.Lock = field(factory=threading.Lock)
+
+    @classmethod
+    def open(cls, setup: Setup, message: Message) -> Task:
+        """Open database and stores. Raises `ConfigError` or `PlaceChangedError` where they are not those of the run."""
+        run_id, token, epoch = message["run"], message["token"], message["epoch"]
+        options = evolve(setup.database, pool_size=3 * setup.threads, idle_timeout=_IDLE_SECONDS)
+        catalog = connect(options, _config(setup))
+        try:
+            record = find_run(catalog, run_id)
+            if record is None:
+                here = database_text({"identity": catalog.identity})
+                raise ConfigError(f"the worker's database, {here}, has no run {run_id}: it is another")
+            run = Run(catalog, record, epoch, led_by(catalog, token))
+            given = [path for path in (setup.source, setup.dest) if path is not None]
+            from_plan = not all(path.exists() for path in given)  # the leader does without the file, too
+            desired = configs_of(record.header, setup.source, setup.dest, anywhere=from_plan)
+            stores = open_stores(run, desired, RunOptions(workers=message["workers"]), create=False)
+            _refuse_other_places(catalog, record, stores)
+            context = RunContext(run, desired, stores, Control(), PIPELINES)
+            at_work = AtWork(catalog)
+            at_work.start()
+        except BaseException:
+            catalog.close()
+            raise
+        return cls((run_id, token, epoch), catalog, context, at_work, message["largest"])
+
+    def do(self, task: str, part: Part) -> PartResult | Looked:
+        """Claim a part, do with it what the task says, give it back.
+
+        Raises `SupersededError` if it is another worker's by now.
+        """
+        run = self.context.run
+        with self.at_work.part():
+            with run.writing() as connection:
+                mine = claim(connection, run.run_id, part.first, executor_name())
+                note_work(connection, run.run_id, executor_name(), 0, 0)
+            with self.at_work.showing(mine):
+                context = evolve(self.context, run=evolve(run, claim=mine))
+                result = PartLooker(context).look(part) if task == "look" else self._stage(context, part)
+            with self.catalog.write() as connection:
+                mine.give_back(connection)
+                if task == "stage":
+                    note_work(connection, run.run_id, executor_name(), result.documents, result.size)
+        return result
+
+    def _stage(self, context: RunContext, part: Part) -> PartResult:
+        """Stage a part with a claim on it; what holds for the whole run is learnt once."""
+        with self._lock:
+            if self._stager is None:
+                self._stager = PartStager(self.context, self.largest)
+        stager = copy(self._stager)
+        stager.context = context
+        return stager.stage(part)
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self.at_work.close()
+        self.catalog.close()
+
+
+def _config(setup: Setup) -> Config | None:
+    """Return the config that names the database; None where options do."""
+    found = [load_config(path) for path in (setup.source, setup.dest) if path is not None and path.exists()]
+    return next((config for config in found if config.database is not None), found[0] if found else None)
+
+
+def _refuse_other_places(catalog: Catalog, record: RunRecord, stores: dict[str, Store]) -> None:
+    query = sa.select(places.c.name, places.c.details).where(places.c.run_id == record.run_id)
+    with catalog.read() as connection:
+        recorded: dict[str, Any] = {row.name: row.details for row in connection.execute(query)}
+    for name, store in stores.items():
+        if name in recorded and not is_same_place(msgspec.json.decode(recorded[name]), store.place()):
+            raise PlaceChangedError(
+                f"{name} is not the same place for this worker: the run has {place_text(recorded[name])}, the worker"
+                f" {place_text(msgspec.json.encode(store.place()))}; nothing was staged by it",
+                hint="is the same data dir mounted there, at the same path?",
+            )

@@ -1,0 +1,82 @@
+"""Tasks of workers that go wrong in ways that a test asks for, by ``Setup.task``."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from reconcile.engines import Message, Setup
+from reconcile.running.phases.stage_part import PartStager
+from reconcile.running.record.run import Run
+from reconcile.workers.worker import Worker
+
+MARKER = "died"  # in the working directory, by whom it is to be done once
+
+
+def dies_between_write_and_record(setup: Setup) -> Callable[[Message], Message]:
+    """The first worker process that has written a part is killed before it is on record."""
+    record = PartStager._record
+
+    def dying(self: PartStager, outcomes: list[object]) -> None:
+        try:
+            Path(MARKER).touch(exist_ok=False)
+        except FileExistsError:
+            record(self, outcomes)  # type: ignore[arg-type]
+        else:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    PartStager._record = dying  # type: ignore[method-assign, assignment]
+    return Worker(setup)
+
+
+def stops_between_write_and_record(setup: Setup) -> Callable[[Message], Message]:
+    """The first worker process that has written a part is stopped, as for good, before it is on record."""
+    record = PartStager._record
+
+    def stopping(self: PartStager, outcomes: list[object]) -> None:
+        try:
+            Path(MARKER).touch(exist_ok=False)
+        except FileExistsError:
+            pass
+        else:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        record(self, outcomes)  # type: ignore[arg-type]
+
+    PartStager._record = stopping  # type: ignore[method-assign, assignment]
+    return Worker(setup)
+
+
+def stops_inside_a_transaction(setup: Setup) -> Callable[[Message], Message]:
+    """The first worker process that has a part's rows locked is stopped, as for good."""
+    update = Run.update_moves
+
+    def stopping(self: Run, *given: Any) -> None:
+        update(self, *given)
+        with suppress(FileExistsError):
+            Path(MARKER).touch(exist_ok=False)
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    Run.update_moves = stopping  # type: ignore[method-assign]
+    return Worker(setup)
+
+
+def dies_of_the_document(setup: Setup) -> Callable[[Message], Message]:
+    """Every worker process is killed by one document, number 7."""
+    worker = Worker(setup)
+
+    def answer(message: Message) -> Message:
+        if message["part"]["first"] <= 7 <= message["part"]["last"]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return worker(message)
+
+    return answer
+
+
+def of_another_version(setup: Setup) -> Callable[[Message], Message]:
+    """A worker of a version that the run's leader is not of."""
+    worker = Worker(setup)
+    return lambda message: worker(message | {"version": "0.0.1"})
