@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 
@@ -30,6 +31,26 @@ if (
 ):  # a shell's background jobs ignore it, and so would every child
     signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
+
+
+_SAMPLED = {"cli", "crash", "faults", "integration"}  # whose tests start processes and servers
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave most variants of a slow test to ``make test-all``: of two, as on two databases, one; of more, every third.
+
+    Which one its name decides, so that all kinds of variants come by.
+    """
+    variants: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if item.path.parent.name in _SAMPLED and item.get_closest_marker("matrix") is None:
+            variants.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for name, found in variants.items():
+        step = min(3, len(found))
+        first = crc32(name.encode()) % step
+        for number, item in enumerate(found):
+            if number % step != first:
+                item.add_marker("matrix")
 
 
 @pytest.fixture(scope="session")

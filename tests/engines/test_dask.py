@@ -142,6 +142,7 @@ def test_a_worker_that_goes_on_the_way_costs_nothing(archive: World, cluster: Da
     is_moved(archive, truth)
 
 
+@pytest.mark.matrix
 def test_a_scheduler_that_is_killed_is_told_of_and_the_same_command_resumes(
     archive: World, cluster: DaskCluster
 ) -> None:
@@ -161,6 +162,7 @@ def test_a_scheduler_that_is_killed_is_told_of_and_the_same_command_resumes(
     is_moved(archive, truth)
 
 
+@pytest.mark.matrix
 def test_who_leads_is_killed_and_the_same_command_resumes(archive: World, cluster: DaskCluster) -> None:
     truth = planned(archive)
     work(archive, cluster)
@@ -172,6 +174,7 @@ def test_who_leads_is_killed_and_the_same_command_resumes(archive: World, cluste
     is_moved(archive, truth)
 
 
+@pytest.mark.matrix
 def test_a_worker_is_told_to_end_and_ends_what_it_has_in_hand(archive: World, cluster: DaskCluster) -> None:
     truth = planned(archive)
     for _number in range(2):
@@ -183,6 +186,7 @@ def test_a_worker_is_told_to_end_and_ends_what_it_has_in_hand(archive: World, cl
     is_moved(archive, truth)
 
 
+@pytest.mark.matrix
 def test_a_worker_that_is_not_let_into_its_database_any_more_stages_nothing(
     archive: World, cluster: DaskCluster
 ) -> None:

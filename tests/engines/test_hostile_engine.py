@@ -69,6 +69,7 @@ def test_what_is_recorded_late_is_refused(archive: World, monkeypatch: pytest.Mo
     assert archive.tables() == tables
 
 
+@pytest.mark.matrix
 def test_an_engine_of_ones_own_is_named_by_its_factory(archive: World) -> None:
     truth = planned(archive)
     done = here("apply", "p.json", "--yes", "--engine", "tests.engines.hostile:Hostile", cwd=archive.folder)

@@ -32,6 +32,8 @@ from reconcile.tallies import tallied
 from reconcile.wording import count
 
 BATCH_DOCUMENTS = 250
+_FEW_DOCUMENTS = 10  # of a part at least: each costs some statements
+_PARTS_EACH = 4  # parts of each place at a worker, where there are few documents
 _BATCHES_IN_MEMORY = 20  # those in hand, as read and as encoded, and what libraries hold of them
 _LOGGED_OF_A_REASON = 20  # documents that fail for one reason; the run's record names all
 
@@ -80,12 +82,19 @@ class Stager(Phase):
             return
         self.control.progress.phase("stage", documents + done, size + done_size, (done, done_size))
         rate = self.limits.rate
-        planned = self.run.outlines(MoveState.PLANNED, rate.batch(BATCH_DOCUMENTS))
+        planned = self.run.outlines(MoveState.PLANNED, rate.batch(self._documents_of_part(documents)))
         most = rate.batch_bytes(self.limits.memory // _BATCHES_IN_MEMORY)
         parts = by_size(self.limits.budget.spend(planned), most)
         with self._carrier() as carrier:
             Dispatch(self.control, carrier, self._report, rate.hold).run(parts)
         self._health.check(at_end=not self.limits.leave_failed)
+
+    def _documents_of_part(self, documents: int) -> int:
+        """Return how many documents a part has at most: so few that each worker of many gets some."""
+        width = self.engine.width() if self.engine is not None else 0
+        if width == 0:  # threads of this process, or workers that are still to come
+            return BATCH_DOCUMENTS
+        return min(BATCH_DOCUMENTS, max(_FEW_DOCUMENTS, documents // (_PARTS_EACH * width)))
 
     def _carrier(self) -> AbstractContextManager[Carrier[PartResult]]:
         """Return who stages the parts: threads of this process, or workers elsewhere."""
