@@ -50,7 +50,7 @@ def items(count: int) -> Iterator[Item]:
     """Yield so many documents."""
     chance = random.Random(1)  # noqa: S311
     words = [chance.randbytes(chance.randrange(2, 12)).hex() for _ in range(4000)]
-    parts = []
+    parts = list[str]()
     while sum(map(len, parts)) < _POOL_BYTES:
         parts.append(json.dumps({chance.choice(words): chance.choices(words, k=6), "size": chance.randrange(10**9)}))
     text = "\n".join(parts).encode()

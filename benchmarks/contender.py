@@ -59,8 +59,8 @@ def _ours(spec: Spec, counts: Counter[str]) -> tuple[float, float]:
 
     configure("error")
     folder = Path(spec.folder)
-    paths = [_config(folder / f"{name}.yaml", spec.url, end) for name, end in _ends(spec)]
-    plan = verbs.plan(*paths, out=folder / "plan.json")
+    source, dest = (_config(folder / f"{name}.yaml", spec.url, end) for name, end in _ends(spec))
+    plan = verbs.plan(source, dest, out=folder / "plan.json")
     if plan.header.summary.moves.documents != spec.documents:
         raise ValueError(plan.header.summary)
     _count(counts)
@@ -79,7 +79,7 @@ def _look_at_nothing() -> None:
     from reconcile.running.phases.owner_mark import Owner  # noqa: PLC0415
 
     nothing = frozenset[int]()
-    clean.look_at_copies = lambda *_: Looked(nothing, nothing, nothing)  # type: ignore[assignment]
+    clean.look_at_copies = lambda *_: Looked(nothing, nothing, nothing)  # type: ignore[attr-defined]
     Owner.check = lambda *_, **__: None  # type: ignore[method-assign]
 
 

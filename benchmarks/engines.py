@@ -56,7 +56,7 @@ def staged(world: World, *engine: str) -> float:
         capture_output=True,
         check=True,
     )
-    return documents / (last - begun)
+    return float(documents / (last - begun))
 
 
 def _reconcile(world: World, *arguments: str) -> str:

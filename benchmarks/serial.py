@@ -159,7 +159,9 @@ def _names(key: Key) -> dict[str, Any]:
 def _driver(end: End, engine: Engine) -> Driver:
     if end.driver == "s3":
         return S3(end.client(), end.bucket)
-    return LocalFs(end.root) if end.driver == "localfs" else {"db": Db, "db2": Db2}[end.driver](engine)
+    if end.driver == "localfs":
+        return LocalFs(end.root)
+    return Db(engine) if end.driver == "db" else Db2(engine)
 
 
 def run(spec: Spec) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections import defaultdict
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,9 +13,9 @@ _KINDS = {"postgres": "postgresql", "radosgw": "s3", "ceph-osd": "s3", "ceph-mon
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
-def server_seconds() -> Counter[str]:
+def server_seconds() -> dict[str, float]:
     """Return the CPU seconds of the servers that run here, those of processes that have ended included."""
-    seconds: Counter[str] = Counter()
+    seconds: defaultdict[str, float] = defaultdict(float)
     for status in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):  # it ended just now
             name, _bracket, rest = status.read_text().partition("(")[2].rpartition(")")

@@ -25,7 +25,7 @@ from benchmarks.spec import End
 from benchmarks.spent import wal_bytes
 from tests.servers.postgresql import PostgresServer
 
-_FILL = """
+FILL = """
     INSERT INTO archive_metadata
     SELECT (ARRAY['analysis_data', 'image_content_data', 'policy_evaluations'])[1 + n %% 3], 'sha256:' || h || h,
            (ARRAY['admin', 'team-a'])[1 + n %% 2], 'sha256:' || h || h || '.json',
@@ -74,7 +74,7 @@ def main(documents: int, steps: list[str], max_wal_size: str) -> None:
             url = server.database()
             _sql(url, "ALTER TABLE archive_metadata SET (autovacuum_enabled = off)")
             connection = psycopg2.connect(url)
-            connection.cursor().execute(_FILL, (documents,))
+            connection.cursor().execute(FILL, (documents,))
             connection.commit()
             connection.close()
             _sql(url, "VACUUM ANALYZE archive_metadata")
@@ -109,7 +109,7 @@ def _plan(url: str, folder: Path) -> dict[str, float]:
         database = {"database": {"db_connect": url}}
         path.write_text(json.dumps({"credentials": database, "services": {"catalog": {"object_store": end.section()}}}))
         paths.append(path)
-    seconds, cpu = _timed(lambda: verbs.plan(*paths, out=folder / "plan.json"))
+    seconds, cpu = _timed(lambda: verbs.plan(paths[0], paths[1], out=folder / "plan.json"))
     peak = peak_mib()
     connection = psycopg2.connect(url)
     bare, _cpu = _timed(lambda: connection.cursor().copy_expert(f"COPY ({_ROWS}) TO STDOUT", _Nowhere()))
@@ -157,10 +157,10 @@ def _load(url: str, folder: Path) -> dict[str, float]:
 def _switch(url: str, folder: Path) -> dict[str, float]:
     from reconcile import verbs  # noqa: PLC0415
     from reconcile.catalog import DatabaseOptions, Scope, connect  # noqa: PLC0415
-    from reconcile.catalog.lock import run_lock  # noqa: PLC0415
     from reconcile.control import Control  # noqa: PLC0415
     from reconcile.running.phases.context import RunContext  # noqa: PLC0415
     from reconcile.running.phases.switch import Switcher  # noqa: PLC0415
+    from reconcile.running.record.executor import executing  # noqa: PLC0415
     from reconcile.running.record.records import find_runs  # noqa: PLC0415
     from reconcile.running.record.run import resume_run  # noqa: PLC0415
 
@@ -173,10 +173,12 @@ def _switch(url: str, folder: Path) -> dict[str, float]:
     _sql(url, "VACUUM ANALYZE archive_metadata")
     desired = verbs.prepare(folder / "plan.json").desired
     catalog = connect(DatabaseOptions(), desired.source)
-    run = resume_run(catalog, find_runs(catalog)[0])
-    switcher = Switcher(RunContext(run, desired, {}, Control(), 1))
     wal = wal_bytes(url)
-    with run_lock(catalog, 1, lambda: None) as lock:
+    with executing(catalog, wait=15) as executor:
+        lock = executor.lock
+        assert lock is not None  # noqa: S101
+        run = resume_run(executor, find_runs(catalog)[0])
+        switcher = Switcher(RunContext(run, desired, {}, Control(), 1))
         seconds, cpu = _timed(lambda: switcher.switch(lock, Scope(), limited=False, ignore_services=False))
     wal = wal_bytes(url) - wal
     return {

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -122,16 +123,15 @@ class _Child:
         self._process.kill()
         self._process.wait()
         self._reader.join()
-        _stream(self._process.stdin).close()
-        _stream(self._process.stdout).close()
+        for stream in (self._process.stdin, self._process.stdout):
+            with suppress(OSError):  # what was not read by it is flushed in vain
+                _stream(stream).close()
 
     def _tell(self, text: bytes) -> None:
         stream = _stream(self._process.stdin)
-        try:
+        with suppress(OSError):  # it has ended, which the reader finds out
             stream.write(text + b"\n")
             stream.flush()
-        except OSError:  # it has ended, which the reader finds out
-            pass
 
     def _read(self) -> None:
         for line in _stream(self._process.stdout):

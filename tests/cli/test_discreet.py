@@ -131,6 +131,7 @@ def test_rejected_credentials_are_not_shown(guarded: World, moto: MotoServer, sw
     assert_discreet(guarded, moto, result)
 
 
+@pytest.mark.matrix
 def test_document_names_drive_no_terminal(folder: Path, database: str) -> None:
     """Names are chosen by whoever has an account: control characters are shown, not sent."""
     world = World(folder, database)

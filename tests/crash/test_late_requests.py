@@ -113,6 +113,7 @@ def test_a_request_that_arrives_in_time_costs_nothing_either(killed: tuple[World
     assert world.read(source) == truth
 
 
+@pytest.mark.matrix
 def test_the_wait_can_be_left_and_taken_up_again(killed: tuple[World, LoadBalancer]) -> None:
     """--takeover-wait 0 ends at once, exit 10, with what is staged; rows lead to the copies until the switch."""
     world, _balancer = killed

@@ -213,6 +213,7 @@ def test_another_plan_takes_over_from_a_paused_rollback_too(way: Way) -> None:
 
 
 @pytest.mark.parametrize("way", ["s3_to_localfs"], indirect=True)
+@pytest.mark.matrix
 def test_a_process_that_was_paused_with_the_folder_locked_keeps_nobody_waiting_for_ever(
     way: Way, monkeypatch: pytest.MonkeyPatch
 ) -> None:

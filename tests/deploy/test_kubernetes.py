@@ -137,6 +137,7 @@ def test_a_migration_in_a_cluster_and_back(world: World, cluster: Cluster) -> No
     said_nowhere(cluster, SECRET, *said)
 
 
+@pytest.mark.matrix
 def test_what_switches_nothing_scales_the_services_back(world: World, cluster: Cluster) -> None:
     for name in ("plan", "stage"):
         assert cluster.run(name).returncode == 0
@@ -219,6 +220,7 @@ def test_services_that_somebody_scaled_up_before_the_switch_are_named(world: Wor
     assert (done.returncode, "somebody has scaled api up meanwhile" in done.stderr) == (0, True), done.stderr
 
 
+@pytest.mark.matrix
 def test_a_second_pod_leaves_the_services_to_the_one_at_work(world: World, cluster: Cluster) -> None:
     """Whose switch is to come: scaled up by this one, they would run with the old config."""
     for name in ("plan", "stage"):

@@ -42,7 +42,7 @@ class Hostile:
             answer.set_exception(LostError("its worker went away"))
             return
         if what == "late":
-            time.sleep(2)
+            time.sleep(1)
         again = threading.Thread(target=self._workers[1], args=(message,))
         if what == "twice":
             again.start()

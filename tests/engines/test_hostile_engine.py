@@ -21,11 +21,11 @@ from tests.world import DB, World, localfs
 @pytest.fixture
 def archive(folder: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> World:
     world = World(folder, database)
-    world.fill(60)
+    world.fill(36)
     world.config("config", DB)
     world.config("dest", localfs(folder / "archive"))
     monkeypatch.setattr("reconcile.running.phases.stage.BATCH_DOCUMENTS", 3)
-    monkeypatch.setattr(elsewhere, "OVERDUE_SECONDS", 3.0)
+    monkeypatch.setattr(elsewhere, "OVERDUE_SECONDS", 2.0)
     monkeypatch.setattr(dispatch, "_LOOK_SECONDS", 0.5)
     monkeypatch.setattr(dispatch, "_ATTEMPTS", 50)
     return world

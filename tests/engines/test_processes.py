@@ -77,7 +77,7 @@ def test_there_and_back_by_the_command_line(
     done = here("apply", "p.json", "--yes", "--engine", "processes:2", cwd=folder)
     assert done.code == 0, done.all
     is_moved(world, truth)
-    assert done.err.count('"event": "batch staged"') == DOCUMENTS / 10  # so that each worker gets some
+    assert done.err.count('"event": "batch staged"') >= DOCUMENTS / 10  # so that each worker gets some
     assert world.sql("SELECT engine FROM reconcile_runs") == [("processes:2",)]
     assert world.sql("SELECT sum(documents) FROM reconcile_workers") == [(DOCUMENTS,)]
     report = data_of(here("report", last_run(world), "--source", "dest.yaml", "--format", "json", cwd=folder), "report")

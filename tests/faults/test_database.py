@@ -131,6 +131,7 @@ def test_the_connection_that_holds_the_lock_is_terminated(
     finish(world, source, dest, before, truth)
 
 
+@pytest.mark.matrix
 def test_a_transaction_pooler_is_refused(folder: Path, database: str) -> None:
     """A session's lock would be somebody else's there. A pool of sessions is as good as none."""
     world = World(folder, database)

@@ -219,6 +219,7 @@ def test_what_is_read_is_damaged_once_in_a_while(from_s3: Scene, fault: Rule) ->
     assert result.code == 0, result.all
 
 
+@pytest.mark.matrix
 def test_what_is_read_is_always_damaged(from_s3: Scene) -> None:
     result = from_s3.apply(on("GET", damaged))
     assert result.code == 1
@@ -246,6 +247,7 @@ def test_the_server_acknowledges_and_stores_nothing(to_s3: Scene) -> None:
     to_s3.finish()
 
 
+@pytest.mark.matrix
 def test_the_server_gets_other_bytes(to_s3: Scene) -> None:
     """It notices by the digest that goes along, and holds nothing."""
 
@@ -258,6 +260,7 @@ def test_the_server_gets_other_bytes(to_s3: Scene) -> None:
     to_s3.finish()
 
 
+@pytest.mark.matrix
 def test_a_server_that_checks_nothing_gets_other_bytes(folder: Path, moto: Any, request: pytest.FixtureRequest) -> None:
     """By its ETag the copy is found to be another, and is taken away."""
     proxy = FaultProxy(moto.url)
@@ -297,6 +300,7 @@ def test_a_listing_leaves_keys_out(to_s3: Scene) -> None:
     assert to_s3.world.tables() == to_s3.before
 
 
+@pytest.mark.matrix
 def test_what_no_listing_shows_is_adopted_and_stays(to_s3: Scene, swift: SwiftServer) -> None:
     """R3: copies that were there before the run are not its own to delete, though it learnt of them by writing."""
     place = Place(to_s3.world.folder, to_s3.world.url, swift)
@@ -322,6 +326,7 @@ def nothing_listed(request: Request, forward: Forward) -> Response:
 
 
 @pytest.mark.parametrize("overwrite", [pytest.param(True, marks=pytest.mark.matrix), False])
+@pytest.mark.matrix
 def test_what_no_listing_shows_is_still_judged(to_s3: Scene, swift: SwiftServer, overwrite: bool) -> None:
     """Other content in the way is not replaced, but if the plan says so (R3)."""
     place = Place(to_s3.world.folder, to_s3.world.url, swift)
@@ -388,6 +393,7 @@ def test_failures_are_bounded(to_s3: Scene, bound: str, code: int) -> None:
     to_s3.finish()
 
 
+@pytest.mark.matrix
 def test_a_store_that_refuses_every_document_stops_the_run(to_s3: Scene) -> None:
     """Said once, with the first refusal; of the documents as many are named as a screen holds (R7)."""
 

@@ -53,6 +53,7 @@ def test_a_backup_from_before_the_clean_is_brought_up_to_date(production: World,
     assert world.read(folder / "dest-config.yaml") == truth
 
 
+@pytest.mark.matrix
 def test_an_undo_is_rehearsed_on_a_copy(
     production: World, postgresql: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -74,6 +74,7 @@ def test_seconds_of_downtime(operator: Operator, capsys: pytest.CaptureFixture[s
     assert "orphans: 0" in shown
 
 
+@pytest.mark.matrix
 def test_from_the_database_to_s3_and_back(operator: Operator) -> None:
     operator.edit("dest-config.yaml")
     operator.follow(MANAGER, "Coming from anchore-manager")
@@ -105,6 +106,7 @@ def test_without_deletion(operator: Operator) -> None:
     all_is_well(operator, "s3")
 
 
+@pytest.mark.matrix
 def test_single_to_split_to_single(operator: Operator, moto: MotoServer) -> None:
     connected(operator)
     wants(operator, DB, s3(moto, bucket()))

@@ -143,6 +143,7 @@ def test_verify_looks_there_too(world: World) -> None:
     assert "not_owned" in here("verify", str(now), cwd=world.folder).out
 
 
+@pytest.mark.matrix
 def test_a_changed_container(world: World, swift: SwiftServer, bucket: str) -> None:
     now, documents = settled(world, in_swift(swift, f"{bucket}-old"), in_swift(swift, f"{bucket}-new"))
     objects = names(swift, f"{bucket}-old")
@@ -152,6 +153,7 @@ def test_a_changed_container(world: World, swift: SwiftServer, bucket: str) -> N
     assert names(swift, f"{bucket}-old") == objects
 
 
+@pytest.mark.matrix
 def test_back_to_where_older_copies_were_left(world: World, moto: MotoServer, bucket: str) -> None:
     """The vendor's move from S3 to S3 left its sources, and documents changed since: the hint is a way (R4, R6)."""
     now, documents = settled(world, s3(moto, f"{bucket}-old"), s3(moto, f"{bucket}-new"))

@@ -133,6 +133,7 @@ def test_the_owner_mark_stops_a_copy_that_nothing_else_tells_apart(
     assert error.value.exit_code == 10
 
 
+@pytest.mark.matrix
 def test_a_clean_in_a_copy_deletes_no_last_copy(twins: Twins, monkeypatch: pytest.MonkeyPatch) -> None:
     """Kept sources; production undoes, so that they are the only ones. Refused, and if not, stopped by the look."""
     twins.world.apply(twins.plan, keep_source=True)

@@ -207,6 +207,7 @@ def test_the_split_that_the_charts_job_does(
 
 
 @pytest.mark.parametrize("chart", [OWN], indirect=True)
+@pytest.mark.matrix
 def test_the_second_file_of_enterprise_6(chart: Chart, folder: Path, database: str) -> None:
     """Where the object store itself moves, the component catalog's own file names it, too."""
     world = World(folder, database)

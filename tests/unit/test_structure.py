@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -29,6 +30,7 @@ ROOMS = [  # each may import what comes after it
 ]
 
 
+@cache
 def modules() -> dict[str, Path]:
     """Return every module of the package by its name below it."""
     return {
