@@ -171,6 +171,10 @@ class LostError(EngineError):
     """A part was lost on its way, or with its worker: another worker can do it."""
 
 
+class BusyError(EngineError):
+    """Another worker has the part in hand: it may do it, or be lost with it."""
+
+
 class MachineLimitError(ReconcileError):
     """The machine gives this process no more threads, memory or open files."""
 

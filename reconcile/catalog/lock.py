@@ -137,7 +137,7 @@ def run_lock(catalog: Catalog, wait: float, check: Callable[[], None] = lambda: 
         with catalog.engine.connect() as connection:
             with translated():
                 refuse_pooler(catalog, connection)
-                _keep_session(catalog, connection)
+                keep_session(catalog, connection)
             while not _try_advisory(catalog, connection):
                 if time.monotonic() >= deadline:
                     with _begun(catalog, connection):
@@ -173,7 +173,7 @@ def refuse_pooler(catalog: Catalog, connection: Connection) -> None:
         )
 
 
-def _keep_session(catalog: Catalog, connection: Connection) -> None:
+def keep_session(catalog: Catalog, connection: Connection) -> None:
     """Have the server not end the session that holds the lock for being idle, whatever the role's default."""
     with _begun(catalog, connection):
         connection.exec_driver_sql(

@@ -11,12 +11,14 @@ import logging
 import secrets
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 from urllib.parse import urlsplit
 
 from reconcile.engines.base import Message, Setup
 from reconcile.errors import ConfigError, EngineError, LostError, UsageError
+from reconcile.logs import get_logger
 from reconcile.wording import to_install
 
 _ANSWER = ("reconcile.workers.dask", "answer")  # what workers call with each message
@@ -29,6 +31,8 @@ _CERTIFICATES = (
     "DASK_DISTRIBUTED__COMM__TLS__CA_FILE, DASK_DISTRIBUTED__COMM__TLS__CLIENT__CERT and ...__CLIENT__KEY name"
     " certificate and key for a client, those with WORKER and SCHEDULER in its place for theirs"
 )
+
+log = get_logger()
 
 
 class Dask:
@@ -46,9 +50,12 @@ class Dask:
         """Return how many threads all workers have together."""
         width, asked_at = self._width
         if time.monotonic() - asked_at > _ASK_SECONDS:
+            client = self._connected()
             try:
-                width = sum(self._connected().nthreads().values())
-            except (OSError, TimeoutError) as error:
+                width = sum(client.sync(client.scheduler.ncores, callback_timeout=_ANSWER_SECONDS).values())
+            except TimeoutError:  # it is stopped, or slow; what it was given says more
+                log.warning("the scheduler does not answer", scheduler=self._address)
+            except OSError as error:
                 raise self._gone(error) from None
             self._width = (width, time.monotonic())
         return width
@@ -64,8 +71,12 @@ class Dask:
             given = self._connected().submit(answer, message, key=key, pure=False, retries=0)
         except OSError as error:
             raise self._gone(error) from None
-        given.add_done_callback(lambda done: self._readers.submit(self._pass_on, done, result))
+        given.add_done_callback(lambda done: self._read(done, result))
         return result
+
+    def _read(self, given: Any, result: Future[Message]) -> None:  # noqa: ANN401
+        with suppress(RuntimeError):  # this program ends, and waits for no answer
+            self._readers.submit(self._pass_on, given, result)
 
     def close(self) -> None:
         """Let go of the scheduler, and of what it was given."""

@@ -51,6 +51,8 @@ class Processes:
         """End the processes, those that are stopped too."""
         with self._lock:
             for child in self._children:
+                child.kill()
+            for child in self._children:
                 child.end()
             self._children = []
 
@@ -74,7 +76,7 @@ class _Child:
     def __init__(self, setup: Setup) -> None:
         path = os.pathsep.join(filter(None, (_PACKAGE, os.environ.get("PYTHONPATH"))))
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "reconcile.workers.child"],
+            [sys.executable, "-P", "-m", "reconcile.workers.child"],  # nothing from the working directory
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=os.environ | {"PYTHONPATH": path},
@@ -118,9 +120,12 @@ class _Child:
         self._tell(msgspec.json.encode([number, message]))
         return future
 
-    def end(self) -> None:
-        """End it at once."""
+    def kill(self) -> None:
+        """Have it end at once, stopped or not."""
         self._process.kill()
+
+    def end(self) -> None:
+        """Wait until it has ended, and let go of it."""
         self._process.wait()
         self._reader.join()
         for stream in (self._process.stdin, self._process.stdout):
@@ -135,7 +140,11 @@ class _Child:
 
     def _read(self) -> None:
         for line in _stream(self._process.stdout):
-            number, answer = msgspec.json.decode(line)
+            try:
+                number, answer = msgspec.json.decode(line)
+            except (msgspec.DecodeError, ValueError, TypeError):  # cut short by its end, or not from us
+                self._process.kill()
+                break
             with self._lock:
                 future = self._futures.pop(number)
             future.set_result(answer)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property, partial
@@ -42,7 +43,7 @@ class FileStore(DocumentStore):
     def __init__(self, address: FileAddress, tag: str) -> None:
         super().__init__(address)
         self._root = Path(address.data_dir)
-        self._tag = tag
+        self._tag, self._own_tag = tag, f"{tag}.{secrets.token_hex(4)}"  # of the run, of this store alone
         self.data_dir = DataDir(str(self._root))
         self._folder = OwnerFolder(self.data_dir)
 
@@ -131,6 +132,21 @@ class FileStore(DocumentStore):
             self._folder.give_back(keys, tokens)
 
     def tidy(self, keys: Sequence[Key]) -> None:
+        """Remove what any store of the run left, such as that of a worker that has lost its part."""
+        beginnings: dict[str, list[str]] = {}
+        for key in keys:
+            with suppress(DocumentError):
+                directory, _slash, name = self.data_dir.safe_path(key).rpartition("/")
+                beginnings.setdefault(directory, []).append(f"{_beginning(key, name)}{self._tag}")
+        for directory, starts in beginnings.items():
+            with self._errors(), suppress(FileNotFoundError, NotADirectoryError):
+                for name in os.listdir(directory):
+                    if name.endswith(_TEMPORARY) and name.startswith(tuple(starts)):
+                        os.unlink(f"{directory}/{name}")
+        self._prune(set(beginnings))
+
+    def _give_up(self, keys: Sequence[Key]) -> None:
+        """Remove this store's own temporary files."""
         emptied = set()
         for key in keys:
             with suppress(FileNotFoundError, NotADirectoryError, DocumentError), self._errors(key):
@@ -226,7 +242,7 @@ class FileStore(DocumentStore):
             self._sync()
             return self._each_outcome(self._confirmed, writes, answer)
         except BaseException:
-            self.tidy([write.key for write in writes])
+            self._give_up([write.key for write in writes])
             raise
 
     def _each_outcome(
@@ -335,7 +351,7 @@ class FileStore(DocumentStore):
     def _temporary(self, key: Key, path: str) -> str:
         """Return a name that no other key has, also where the file system takes two names for one."""
         directory, _slash, name = path.rpartition("/")
-        return f"{directory}/.{name}.{crc32(str(key).encode()):08x}.{self._tag}{_TEMPORARY}"
+        return f"{directory}/{_beginning(key, name)}{self._own_tag}{_TEMPORARY}"
 
     def _write_new(self, path: str, data: Data, *, synced: bool) -> None:
         descriptor = self.data_dir.new_file(path, synced=synced)
@@ -376,3 +392,7 @@ class FileStore(DocumentStore):
 
 def _stat(status: os.stat_result) -> Stat:
     return Stat(size=status.st_size, version=f"{status.st_size}:{status.st_mtime_ns}:{status.st_ino}")
+
+
+def _beginning(key: Key, name: str) -> str:
+    return f".{name}.{crc32(str(key).encode()):08x}."

@@ -13,7 +13,7 @@ from reconcile.engines.dask import check_address, distributed, refused, security
 from reconcile.workers.worker import Worker
 
 _TTL = "30s"  # without a sign of life, after which a worker counts as lost
-_ALLOWED_FAILURES = 20  # workers lost with one part; who leads the run gives up earlier
+_ALLOWED_FAILURES = 1  # workers lost with one part before it is told of; who leads the run gives it out again
 _DEATH_SECONDS = 60  # that a worker looks for a scheduler
 
 _worker: list[Worker] = []  # the one of this process

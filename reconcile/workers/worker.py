@@ -6,7 +6,9 @@ holds the lock: the database says so at each record.
 
 from __future__ import annotations
 
+import os
 import threading
+from contextlib import suppress
 from copy import copy
 from typing import Any
 
@@ -19,8 +21,18 @@ from reconcile.catalog import Catalog, connect
 from reconcile.config import Config, load_config
 from reconcile.control import PIPELINES, Control
 from reconcile.engines import Message, Setup
-from reconcile.errors import ConfigError, PlaceChangedError, ReconcileError, SupersededError
+from reconcile.errors import (
+    BusyError,
+    CatalogError,
+    ConfigError,
+    MissingPrivilegeError,
+    PlaceChangedError,
+    ReconcileError,
+    SupersededError,
+)
 from reconcile.logs import get_logger
+from reconcile.planning.desired import DesiredState
+from reconcile.planning.model import PlanHeader
 from reconcile.running.phases.context import RunContext, open_stores
 from reconcile.running.phases.look_part import Looked, PartLooker
 from reconcile.running.phases.options import RunOptions
@@ -38,7 +50,7 @@ from reconcile.running.record.tables import places
 from reconcile.secret import scrub
 from reconcile.stores import Store
 
-_IDLE_SECONDS = 20  # that a transaction stands still before the server ends it: who has this part next waits for that
+_IDLE_SECONDS = 10  # that a transaction stands still before the server ends it: who has this part next waits for that
 
 log = get_logger()
 
@@ -54,20 +66,29 @@ class Worker:
     def __call__(self, message: Message) -> Message:
         """Do the part of a message; return what came of it, or the error that it ended with."""
         try:
-            result = self._task_of(message).do(message["task"], msgspec.convert(message["part"], Part))
+            return {"worker": executor_name(), **self._done(message)}
+        except BusyError as error:
+            return {"worker": executor_name(), "busy": scrub(error.message)}
         except SupersededError as error:
             return {"worker": executor_name(), "lost": scrub(error.message)}
         except ReconcileError as error:
             kind, hint = type(error).__name__, scrub(error.hint) if error.hint else None
-            return {
-                "worker": executor_name(),
-                "error": {"kind": kind, "message": scrub(error.message), "hint": hint},
-            }
+            said = {"kind": kind, "message": scrub(error.message), "hint": hint}
         except Exception as error:
             log.exception("a part failed", phase="stage")
             text = scrub(f"a worker failed: {type(error).__name__}: {error}")
-            return {"worker": executor_name(), "error": {"kind": "EngineError", "message": text, "hint": None}}
-        return {"worker": executor_name(), "result": msgspec.to_builtins(result)}
+            said = {"kind": "EngineError", "message": text, "hint": None}
+        return {"worker": executor_name(), "error": said}
+
+    def _done(self, message: Message) -> Message:
+        task = self._task_of(message)
+        try:
+            result = task.do(message["task"], message["parts"], msgspec.convert(message["part"], Part))
+        except MissingPrivilegeError:
+            raise
+        except CatalogError as error:  # a connection that broke, a server that restarts: another attempt may do
+            return {"lost": scrub(error.message)}
+        return {"result": msgspec.to_builtins(result)}
 
     def check(self) -> None:
         """Raise unless the database is named and answers: a worker that cannot work is to end, not to take parts."""
@@ -83,10 +104,9 @@ class Worker:
                         f"this worker is reconcile {__version__}, the run is led by {message['version']}: they have to"
                         " be the same; nothing was staged by it"
                     )
-                if self._task is not None:
-                    self._task.close()
-                    self._task = None
-                self._task = Task.open(self.setup, message)
+                before, self._task = self._task, Task.open(self.setup, message)
+                if before is not None:
+                    before.at_work.close()
             return self._task
 
 
@@ -114,28 +134,26 @@ class Task:
                 here = database_text({"identity": catalog.identity})
                 raise ConfigError(f"the worker's database, {here}, has no run {run_id}: it is another")
             run = Run(catalog, record, epoch, led_by(catalog, token))
-            given = [path for path in (setup.source, setup.dest) if path is not None]
-            from_plan = not all(path.exists() for path in given)  # the leader does without the file, too
-            desired = configs_of(record.header, setup.source, setup.dest, anywhere=from_plan)
+            desired = _desired(setup, record.header)
             stores = open_stores(run, desired, RunOptions(workers=message["workers"]), create=False)
             _refuse_other_places(catalog, record, stores)
             context = RunContext(run, desired, stores, Control(), PIPELINES)
-            at_work = AtWork(catalog)
+            at_work = AtWork(catalog, _end)
             at_work.start()
         except BaseException:
             catalog.close()
             raise
         return cls((run_id, token, epoch), catalog, context, at_work, message["largest"])
 
-    def do(self, task: str, part: Part) -> PartResult | Looked:
-        """Claim a part, do with it what the task says, give it back.
+    def do(self, task: str, parts: str, part: Part) -> PartResult | Looked:
+        """Claim a part of a phase, do with it what the task says, give it back.
 
-        Raises `SupersededError` if it is another worker's by now.
+        Raises `BusyError` while another worker has it, `SupersededError` if the phase is over, or another claimed it.
         """
         run = self.context.run
-        with self.at_work.part():
+        with self.at_work.part() as session:
             with run.writing() as connection:
-                mine = claim(connection, run.run_id, part.first, executor_name())
+                mine = claim(connection, run.run_id, parts, part.first, executor_name(), session)
                 note_work(connection, run.run_id, executor_name(), 0, 0)
             with self.at_work.showing(mine):
                 context = evolve(self.context, run=evolve(run, claim=mine))
@@ -150,15 +168,31 @@ class Task:
         """Stage a part with a claim on it; what holds for the whole run is learnt once."""
         with self._lock:
             if self._stager is None:
-                self._stager = PartStager(self.context, self.largest)
+                self._stager = PartStager(self.context, self.largest, lambda _place: False)
         stager = copy(self._stager)
         stager.context = context
         return stager.stage(part)
 
-    def close(self) -> None:
-        """Let go of everything."""
-        self.at_work.close()
-        self.catalog.close()
+
+def _end() -> None:
+    """End this process: what it still writes would be kept apart from nothing any more."""
+    log.error("the session that says that this worker is at work is gone: the worker ends")
+    os._exit(1)
+
+
+def _desired(setup: Setup, header: PlanHeader) -> DesiredState:
+    """Return the configs of a run. A worker's stand for an undo, too, which leads from the second to the first."""
+    source, dest = setup.source, setup.dest
+    if any(path is not None and not path.exists() for path in (source, dest)):  # the leader does without them, too
+        return configs_of(header, source, dest, anywhere=True)
+    try:
+        return configs_of(header, source, dest)
+    except ConfigError:
+        if source is None or dest is None:
+            raise
+        with suppress(ConfigError):
+            return configs_of(header, dest, source)
+        raise
 
 
 def _config(setup: Setup) -> Config | None:

@@ -12,6 +12,7 @@ from reconcile.engines import Setup
 from reconcile.errors import EngineError, SupersededError
 from reconcile.running.phases import dispatch, elsewhere
 from reconcile.running.phases.stage_part import PartStager
+from reconcile.running.record import claims
 from tests.cli.runner import here
 from tests.engines.hostile import Hostile
 from tests.engines.test_processes import WORKER, contents, is_moved, planned
@@ -28,6 +29,7 @@ def archive(folder: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> Wor
     monkeypatch.setattr(elsewhere, "OVERDUE_SECONDS", 2.0)
     monkeypatch.setattr(dispatch, "_LOOK_SECONDS", 0.5)
     monkeypatch.setattr(dispatch, "_ATTEMPTS", 50)
+    monkeypatch.setattr(claims, "STALE_SECONDS", 3)
     return world
 
 

@@ -224,5 +224,5 @@ def test_sqlite_has_no_workers(folder: Path) -> None:
 def test_connections_are_counted_before_anything_is_begun(archive: World) -> None:
     planned(archive)
     engine = processes(archive, 200)
-    with pytest.raises(EngineError, match="takes about 1600 connections, and of max_connections the database has"):
+    with pytest.raises(EngineError, match="takes about 2400 connections, and of max_connections the database has"):
         apply(archive, engine)

@@ -16,13 +16,15 @@ from typing import Generic, Protocol, TypeVar
 from attrs import define, field
 
 from reconcile.control import Control
-from reconcile.errors import EngineError, LostError
+from reconcile.errors import BusyError, EngineError, LostError
 from reconcile.limits import Threads
 from reconcile.logs import get_logger
 from reconcile.running.record.parts import Part
 
 _FIRST_PARTS = 4  # in hand before anything came back: a store that takes nothing is found out by few
 _ATTEMPTS = 3  # that a part gets, of those that its worker is lost with
+_REMINDERS = 20  # that a part is given again because nobody seems to work on it
+_BUSY_SECONDS = 2.0  # before a part is given again that another worker had in hand
 _LOOK_SECONDS = 10.0  # between two looks for parts that are overdue
 _NOBODY_SECONDS = 60.0  # without any worker
 
@@ -42,8 +44,14 @@ class Carrier(Protocol[R]):
     def submit(self, part: Part) -> Future[R]:
         """Have a part done. The future raises `LostError` if another attempt may help."""
 
-    def overdue(self, given: Mapping[int, float]) -> set[int]:
-        """Return those parts that nobody seems to work on; ``given``: seconds since each was given, by first number."""
+    def overdue(self, given: Mapping[int, float], quiet: float) -> set[int]:
+        """Return those parts that nobody seems to work on.
+
+        ``given``: seconds since each was given, by first number; ``quiet``: since any came back.
+        """
+
+    def check(self) -> None:
+        """Raise if this process does not lead the run any more: then it is no wonder that parts are lost."""
 
     def name_of(self, part: Part) -> str:
         """Return a part's documents in words."""
@@ -66,9 +74,12 @@ class Threaded(Generic[R]):
         """Have a part done by a thread."""
         return self._pool.submit(self._work, part)
 
-    def overdue(self, given: Mapping[int, float]) -> set[int]:  # noqa: ARG002 - threads lose nothing
+    def overdue(self, given: Mapping[int, float], quiet: float) -> set[int]:  # noqa: ARG002 - threads lose nothing
         """Return nothing."""
         return set()
+
+    def check(self) -> None:
+        """Do nothing: the lock is watched by whoever waits."""
 
     def name_of(self, part: Part) -> str:
         """Return how many documents it has: no thread ends alone."""
@@ -88,13 +99,16 @@ class Dispatch(Generic[R]):
 
     control: Control
     carrier: Carrier[R]
-    report: Callable[[R], None]
+    report: Callable[[Part, R], None]
     hold: Callable[[Part, Callable[[], None]], None] = lambda _part, _attend: None
     _in_hand: dict[Future[R], Part] = field(factory=dict)
-    _given: dict[int, float] = field(factory=dict)  # when, by the part's first number
+    _later: dict[int, tuple[float, Part]] = field(factory=dict)  # when to give them again, by first number
+    _given: dict[int, float] = field(factory=dict)  # when, by first number
     _lost: Counter[int] = field(factory=Counter)
+    _reminders: Counter[int] = field(factory=Counter)
     _has_worked: bool = False
     _looked_at: float = field(factory=time.monotonic)
+    _came_at: float = field(factory=time.monotonic)
     _nobody_since: float | None = None
 
     def run(self, parts: Iterable[Part]) -> None:
@@ -107,12 +121,12 @@ class Dispatch(Generic[R]):
             for part in parts:
                 self._attend()
                 self.hold(part, self._attend)
-                while len(self._in_hand) >= self._most():
-                    self._take_in(0.5)
+                while len(self._in_hand) + len(self._later) >= self._most():
+                    self._wait()
                 self._give(part)
-            while self._in_hand:
-                self.control.check()
-                self._take_in(0.5)
+            while self._in_hand or self._later:
+                self._most()
+                self._wait()
         except BaseException:
             self._end()
             raise
@@ -120,6 +134,15 @@ class Dispatch(Generic[R]):
     def _attend(self) -> None:
         self.control.check()
         self._take_in(0)
+
+    def _wait(self) -> None:
+        self.control.check()
+        self._take_in(0.5)
+        now = time.monotonic()
+        for first in [first for first, (at, _part) in self._later.items() if at <= now]:
+            self._give(self._later.pop(first)[1])
+        if now - self._looked_at > _LOOK_SECONDS:
+            self._look()
 
     def _most(self) -> int:
         """Return how many parts may be in hand: few until the stores are seen to work, and never many more than width.
@@ -154,26 +177,32 @@ class Dispatch(Generic[R]):
             if part is None:
                 continue
             if failure is None:
+                self._came_at, self._has_worked = time.monotonic(), True
                 self._forget(part)
-                self._has_worked = True
-                self.report(future.result())
+                self.report(part, future.result())
+            elif isinstance(failure, BusyError):
+                if not self._is_in_hand(part):
+                    self._later[part.first] = (time.monotonic() + _BUSY_SECONDS, part)
             elif isinstance(failure, LostError):
                 self._give_again(part, failure)
             else:
                 error = error or failure
         if error is not None:
             raise error
-        if time.monotonic() - self._looked_at > _LOOK_SECONDS:
-            self._look()
+
+    def _is_in_hand(self, part: Part) -> bool:
+        """Tell whether another attempt at a part is under way, or is to be made."""
+        return part.first in self._later or any(other.first == part.first for other in self._in_hand.values())
 
     def _forget(self, part: Part) -> None:
         """Have nothing more to do with a part that was done: other attempts at it find nothing to do."""
-        self._given.pop(part.first, None)
-        self._lost.pop(part.first, None)
+        for known in (self._given, self._lost, self._reminders, self._later):
+            known.pop(part.first, None)
         for other in [other for other, its in self._in_hand.items() if its.first == part.first]:
             del self._in_hand[other]
 
     def _give_again(self, part: Part, why: LostError) -> None:
+        self.carrier.check()
         self._lost[part.first] += 1
         if self._lost[part.first] >= _ATTEMPTS:
             raise EngineError(
@@ -182,14 +211,22 @@ class Dispatch(Generic[R]):
                 hint="the log of the workers says more; what is staged stays so, and the same command resumes",
             )
         log.warning("a part is given to another worker", documents=part.documents, reason=why.message)
-        if all(other.first != part.first for other in self._in_hand.values()):
+        if not self._is_in_hand(part):
             self._give(part)
 
     def _look(self) -> None:
         """Give again what nobody works on: a worker was stopped, or an engine lost it."""
         now = self._looked_at = time.monotonic()
-        overdue = self.carrier.overdue({first: now - given for first, given in self._given.items()})
+        given = {first: now - at for first, at in self._given.items()}
+        overdue = self.carrier.overdue(given, now - self._came_at)
         for part in {part.first: part for part in self._in_hand.values() if part.first in overdue}.values():
+            self._reminders[part.first] += 1
+            if self._reminders[part.first] > _REMINDERS:
+                raise EngineError(
+                    f"{_REMINDERS} times nobody did a part that was given out, {self.carrier.name_of(part)}. Nothing"
+                    " was switched",
+                    hint="see whether the workers are stopped; what is staged stays so, and the same command resumes",
+                )
             log.warning("a part is overdue: it is given to another worker", documents=part.documents)
             self._give(part)
 
@@ -202,4 +239,4 @@ class Dispatch(Generic[R]):
             part = self._in_hand.pop(future, None)
             if part is not None and not future.cancelled() and future.exception() is None:
                 self._forget(part)
-                self.report(future.result())
+                self.report(part, future.result())

@@ -18,17 +18,18 @@ from attrs import asdict, define, frozen
 from reconcile import errors
 from reconcile._version import __version__
 from reconcile.catalog import Catalog
+from reconcile.catalog.lock import RunLock
 from reconcile.engines import Engine, Message
-from reconcile.errors import EngineError, LostError, ReconcileError, UsageError
+from reconcile.errors import BusyError, EngineError, LostError, ReconcileError, UsageError
 from reconcile.logs import printable
 from reconcile.payload import LARGEST
 from reconcile.planning.model import PlanHeader
-from reconcile.running.record.claims import end_claims, seen_lately
+from reconcile.running.record.claims import begin_parts, claimed, end_parts
 from reconcile.running.record.parts import Part
 from reconcile.running.record.run import Run
 from reconcile.running.record.states import MoveState
 
-OVERDUE_SECONDS = 30.0  # without a sign of life, after which a part is given to another worker
+OVERDUE_SECONDS = 30.0  # after which it is asked whether anybody works on a part
 _PATIENCE_SECONDS = 20.0
 _NAMED = 5
 
@@ -60,6 +61,7 @@ class Elsewhere(Generic[R]):
     run: Run
     engine: Engine
     job: Job[R]
+    parts: str
     patience: float | None = _PATIENCE_SECONDS
 
     def width(self) -> int:
@@ -76,6 +78,7 @@ class Elsewhere(Generic[R]):
                 "token": self.run.executor.token,
                 "epoch": self.run.epoch,
                 "task": self.job.task,
+                "parts": self.parts,
                 "workers": self.job.workers,
                 "largest": self.job.largest,
                 "part": asdict(part),
@@ -86,13 +89,19 @@ class Elsewhere(Generic[R]):
         answer.add_done_callback(lambda done: _pass_on(done, result, self.job.result))
         return result
 
-    def overdue(self, given: Mapping[int, float]) -> set[int]:
-        """Return those of which no worker gave a sign of life."""
+    def overdue(self, given: Mapping[int, float], quiet: float) -> set[int]:
+        """Return those whose workers gave no sign of life, and, if nothing comes back, those that nobody claimed."""
         old = {first for first, seconds in given.items() if seconds > OVERDUE_SECONDS}
         if not old:
             return set()
         with self.run.catalog.read() as connection:
-            return old - seen_lately(connection, self.run.run_id, OVERDUE_SECONDS)
+            known = claimed(connection, self.run.run_id)
+        unclaimed = old - known.keys() if quiet > OVERDUE_SECONDS else set()
+        return unclaimed | {first for first, is_fresh in known.items() if first in old and not is_fresh}
+
+    def check(self) -> None:
+        """Raise `LockedError` if this process does not hold the lock any more."""
+        _lock_of(self.run).check()
 
     def name_of(self, part: Part) -> str:
         """Return its first documents."""
@@ -103,21 +112,21 @@ class Elsewhere(Generic[R]):
 
 @contextmanager
 def elsewhere(run: Run, engine: Engine, job: Job[R]) -> Iterator[Elsewhere[R]]:
-    """Let workers in for the block; afterwards nothing that one of them still does is recorded.
-
-    Raises `EngineError` where the database would not have connections for them.
-    """
-    assert run.executor is not None  # noqa: S101
-    assert run.executor.lock is not None  # noqa: S101
-    _refuse_crowding(run.catalog, engine)
-    run.executor.lock.let_workers_in()
+    """Let workers in for the block; afterwards nothing that one of them still does is recorded."""
+    _lock_of(run).let_workers_in()
     with run.writing() as connection:
-        run.update(connection, engine=engine.name)
+        parts = begin_parts(connection, run.run_id, engine.name)
     try:
-        yield Elsewhere(run, engine, job)
+        yield Elsewhere(run, engine, job, parts)
     finally:
         with suppress(ReconcileError), run.writing() as connection:  # who took over ends them
-            end_claims(connection, run.run_id)
+            end_parts(connection, run.run_id)
+
+
+def _lock_of(run: Run) -> RunLock:
+    lock = run.executor.lock if run.executor is not None else None
+    assert lock is not None  # noqa: S101 - whoever leads a run holds it
+    return lock
 
 
 def refuse_engine(catalog: Catalog, header: PlanHeader, engine: Engine | None) -> None:
@@ -138,8 +147,9 @@ def refuse_engine(catalog: Catalog, header: PlanHeader, engine: Engine | None) -
         )
 
 
-def _refuse_crowding(catalog: Catalog, engine: Engine) -> None:
-    needed = engine.width() * 2
+def refuse_crowding(catalog: Catalog, engine: Engine) -> None:
+    """Raise `EngineError` where the database would not have connections for all workers; before they have any."""
+    needed = engine.width() * 3
     with catalog.read() as connection:
         free = int(connection.execute(_FREE).scalar_one())
     if needed > free:
@@ -161,6 +171,8 @@ def _result_of(answer: Message, result: type[R]) -> R:
     if "result" in answer:
         return msgspec.convert(answer["result"], result)
     worker = answer.get("worker", "?")
+    if "busy" in answer:
+        raise BusyError(f"{answer['busy']}")
     if "lost" in answer:
         raise LostError(f"{answer['lost']} (worker {worker})")
     error = answer["error"]

@@ -31,6 +31,7 @@ from reconcile.planning.planner import unreadable_with
 from reconcile.running.phases.aliases import remove_markers
 from reconcile.running.phases.clean import NOT_INTACT, Cleaner
 from reconcile.running.phases.context import RunContext, open_stores
+from reconcile.running.phases.elsewhere import refuse_crowding
 from reconcile.running.phases.failures import stage_failed
 from reconcile.running.phases.options import RunOptions
 from reconcile.running.phases.owner_mark import Owner
@@ -145,6 +146,8 @@ class Phases:
         self.run.retry_unstaged()
         if self.options.refresh:
             self._refresh()
+        if self.options.engine is not None:
+            refuse_crowding(self.catalog, self.options.engine)
         with self._few_failures():
             self._stager().stage()
         self._refuse_unfinished()

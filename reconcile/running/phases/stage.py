@@ -25,9 +25,9 @@ from reconcile.running.phases.elsewhere import Job, elsewhere
 from reconcile.running.phases.options import MEMORY_BYTES
 from reconcile.running.phases.speed import Throttle
 from reconcile.running.phases.stage_part import PartStager
-from reconcile.running.record.parts import PartResult, by_size
+from reconcile.running.record.parts import Fate, Part, PartResult, by_size
 from reconcile.running.record.states import MoveState
-from reconcile.running.record.tables import moves
+from reconcile.running.record.tables import WorkMove, moves
 from reconcile.tallies import tallied
 from reconcile.wording import count
 
@@ -85,7 +85,8 @@ class Stager(Phase):
         planned = self.run.outlines(MoveState.PLANNED, rate.batch(self._documents_of_part(documents)))
         most = rate.batch_bytes(self.limits.memory // _BATCHES_IN_MEMORY)
         parts = by_size(self.limits.budget.spend(planned), most)
-        with self._carrier() as carrier:
+        engine = self._engine()
+        with self._carrier(engine) as carrier:
             Dispatch(self.control, carrier, self._report, rate.hold).run(parts)
         self._health.check(at_end=not self.limits.leave_failed)
 
@@ -96,10 +97,18 @@ class Stager(Phase):
             return BATCH_DOCUMENTS
         return min(BATCH_DOCUMENTS, max(_FEW_DOCUMENTS, documents // (_PARTS_EACH * width)))
 
-    def _carrier(self) -> AbstractContextManager[Carrier[PartResult]]:
+    def _engine(self) -> Engine | None:
+        """Return the engine; None where content at the destination may have to make room: workers delete nothing."""
+        if self.engine is None or not (self.run.unfinished_others() or self.run.replaces()):
+            return self.engine
+        why = "what other unfinished runs have copied may have to be replaced"
+        self.control.progress.say(f"staged by this process alone: {why}, and workers delete nothing")
+        return None
+
+    def _carrier(self, engine: Engine | None) -> AbstractContextManager[Carrier[PartResult]]:
         """Return who stages the parts: threads of this process, or workers elsewhere."""
-        if self.engine is not None:
-            return elsewhere(self.run, self.engine, Job("stage", PartResult, self.workers, self.limits.largest))
+        if engine is not None:
+            return elsewhere(self.run, engine, Job("stage", PartResult, self.workers, self.limits.largest))
         stager = PartStager(self.context, self.limits.largest, self.may_overwrite)
         return threaded(self.pipelines, stager.stage)
 
@@ -107,9 +116,9 @@ class Stager(Phase):
         """Return the backends that documents of this run were staged from and to already."""
         return {name for pair in self.run.backend_pairs(moves.c.state == MoveState.STAGED) for name in pair}
 
-    def _report(self, result: PartResult) -> None:
-        if not result.documents:  # another worker had done it already
-            return
+    def _report(self, part: Part, result: PartResult) -> None:
+        if result.documents < part.documents:  # another worker had done some of it, whose answer was lost
+            result = self._from_record(part)
         counts = {MoveState.STAGED: 0, MoveState.FAILED: 0, MoveState.CHANGED: 0}
         for fate in result.fates:
             counts[fate.state] += fate.documents
@@ -124,6 +133,22 @@ class Stager(Phase):
         self._failures += counts[MoveState.FAILED]
         if self.limits.failures is not None and self._failures > self.limits.failures:
             raise TooManyFailuresError(f"{count(self._failures)} could not be staged, --max-failures allows fewer")
+
+    def _from_record(self, part: Part) -> PartResult:
+        """Return what came of a part by the record of its moves: those that are not there as failed were staged."""
+        left = [work for state in (MoveState.FAILED, MoveState.CHANGED) for work in self._of(part, state)]
+        fates = [
+            Fate(w.move.source, w.move.dest, w.state, w.reason, documents=1, size=w.move.before.size or 0) for w in left
+        ]
+        staged = self._of(part, MoveState.STAGED)[: part.documents - len(left)]
+        if staged:
+            size = sum(work.move.before.size or 0 for work in staged)
+            first = staged[0].move
+            fates.append(Fate(first.source, first.dest, MoveState.STAGED, documents=len(staged), size=size))
+        return PartResult(fates, [work.seq for work in left])
+
+    def _of(self, part: Part, state: MoveState) -> list[WorkMove]:
+        return self.run.between(state, part.first, part.last)
 
     def _name(self, failed: list[int]) -> None:
         """Tell of documents that were not staged, each with its reason."""

@@ -71,6 +71,7 @@ class Switcher(Phase):
         failed = self.run.counts().get(MoveState.FAILED)
         for _round in range(_LOOK_ROUNDS):
             gone = self._look()
+            gone = max(gone, self.run.counts().get(MoveState.PLANNED, (0, 0))[0])  # an answer may have been lost
             if not gone:
                 return
             self.control.progress.say(f"{gone} staged copies are gone from the destination; they are staged anew")
@@ -90,7 +91,7 @@ class Switcher(Phase):
         self.control.progress.phase("look again", documents, size)
         gone = 0
 
-        def report(looked: Looked) -> None:
+        def report(_part: Part, looked: Looked) -> None:
             nonlocal gone
             gone += looked.gone
             self.control.progress.advance(looked.documents, looked.size)

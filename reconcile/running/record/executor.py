@@ -21,7 +21,7 @@ from sqlalchemy.exc import DBAPIError
 from reconcile.catalog import Catalog
 from reconcile.catalog.lock import LOCK_CLASS, LOCK_ID, RunLock, run_lock
 from reconcile.catalog.services import database_now
-from reconcile.errors import CatalogError, ReconcileError, SupersededError
+from reconcile.errors import CatalogError, ConfigError, ReconcileError, SupersededError
 from reconcile.logs import get_logger
 from reconcile.machine import user_at_host
 from reconcile.running.record import late_requests
@@ -30,11 +30,14 @@ from reconcile.running.record.tables import create_work_tables, executors, place
 from reconcile.stores import Address
 from reconcile.stores.addresses import Key
 
-_SESSION = sa.text("SELECT pid, backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid()")
+_START = "(extract(epoch FROM backend_start) * 1000000)::bigint::text"  # the same for clients in any time zone
+_SESSION = sa.text(f"SELECT pid, {_START} FROM pg_stat_activity WHERE pid = pg_backend_pid()")  # noqa: S608
+_STARTED = sa.text(f"SELECT {_START} FROM pg_stat_activity WHERE pid = :pid")  # noqa: S608
 _SESSION_HOLDS = sa.text(
-    "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE locktype = 'advisory' AND granted"
-    " AND objsubid = 2 AND classid = :class AND objid = :id AND pid = :pid AND backend_start::text = :start"
+    "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE locktype = 'advisory' AND granted"  # noqa: S608
+    " AND objsubid = 2 AND classid = :class AND objid = :id AND pid = :pid"
     " AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    " AND :start = " + _START
 )
 RECENT_SECONDS = 5.0  # that an answer of the database is good for between the files of a batch
 _LOCK_SECONDS = 15
@@ -195,12 +198,23 @@ def _take_over(catalog: Catalog, lock: RunLock) -> Executor:
 
 
 def led_by(catalog: Catalog, token: str) -> Executor:
-    """Return the executor of a token, for a worker that does a part of its run. Raises `SupersededError` for none."""
-    query = sa.select(executors.c.session, executors.c.session_start).where(executors.c.token == token)
+    """Return the executor of a token, for a worker that does a part of its run.
+
+    Raises `SupersededError` if that has ended, `ConfigError` if our role does not see its session.
+    """
+    query = sa.select(executors.c.session, executors.c.session_start)
     with catalog.read() as connection:
-        row = connection.execute(query).first()
-    if row is None or row.session is None:
-        raise SupersededError("nobody leads the run that this worker was asked to do a part of")
+        row = connection.execute(query.where(executors.c.token == token, executors.c.ended_at.is_(None))).first()
+        if row is None or row.session is None:
+            raise SupersededError("nobody leads the run any more that this worker was asked to do a part of")
+        found = connection.execute(_STARTED, {"pid": row.session}).first()
+        role = connection.execute(sa.select(sa.func.current_user())).scalar_one()
+    if found is not None and found[0] is None:
+        raise ConfigError(
+            f"the database role {role} of this worker does not see the session that leads the run, which is another"
+            " role's",
+            hint=f"connect as the same role, or have a superuser run: GRANT pg_read_all_stats TO {role};",
+        )
     return Executor(catalog, None, token, (row.session, row.session_start))
 
 

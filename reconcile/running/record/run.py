@@ -147,6 +147,12 @@ class Run:
         with self.catalog.read() as connection:
             return list(connection.execute(query).scalars())
 
+    def replaces(self) -> bool:
+        """Tell whether a move of this run takes the place of content that an earlier run had kept."""
+        query = sa.select(moves.c.seq).where(moves.c.run_id == self.run_id, moves.c.replaces.is_not(None))
+        with self.catalog.read(bulk=True) as connection:
+            return connection.execute(query.limit(1)).first() is not None
+
     def index_places(self) -> None:
         """Have moves found by their destination, which only matters beside other unfinished runs."""
         using = " USING hash" if self.catalog.is_postgresql else ""

@@ -59,6 +59,7 @@ runs = sa.Table(
     sa.Column("database", sa.Text),  # JSON: which database this run belongs to, and where that was reached
     sa.Column("configs", sa.Text),  # JSON: both configs without secrets, and where each secret came from
     sa.Column("approved", sa.String),  # who approved the plan, where somebody had to
+    sa.Column("parts", sa.String),  # a random token of the phase whose parts workers may claim
     sa.Column("engine", sa.String),  # that its parts were carried by last, by name; None: this process alone
     sa.Column("tool_version", sa.String),
     sa.Column("layout", sa.Integer),  # `LAYOUT` of the version that began the run
@@ -84,7 +85,7 @@ claims = sa.Table(
     sa.Column("first", sa.BigInteger, primary_key=True),  # number of the part's first move
     sa.Column("token", sa.String, nullable=False),
     sa.Column("worker", sa.String, nullable=False),
-    sa.Column("claimed_at", sa.BigInteger, nullable=False),
+    sa.Column("session", sa.Integer, nullable=False),  # database process that holds the lock which workers share
     sa.Column("seen_at", sa.BigInteger, nullable=False),
 )
 
