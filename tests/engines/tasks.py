@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -58,6 +59,21 @@ def stops_inside_a_transaction(setup: Setup) -> Callable[[Message], Message]:
         update(self, *given)
         with suppress(FileExistsError):
             Path(MARKER).touch(exist_ok=False)
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    Run.update_moves = stopping  # type: ignore[method-assign]
+    return Worker(setup)
+
+
+def stops_for_a_while(setup: Setup) -> Callable[[Message], Message]:
+    """The first worker process that has a part's rows locked is stopped for longer than the server bears."""
+    update = Run.update_moves
+
+    def stopping(self: Run, *given: Any) -> None:
+        update(self, *given)
+        with suppress(FileExistsError):
+            Path(MARKER).touch(exist_ok=False)
+            subprocess.Popen(["sh", "-c", f"sleep 14; kill -CONT {os.getpid()}"])
             os.kill(os.getpid(), signal.SIGSTOP)
 
     Run.update_moves = stopping  # type: ignore[method-assign]
