@@ -20,7 +20,7 @@ from reconcile.running.record.identity import check_database
 from reconcile.running.record.next_steps import next_step
 from reconcile.running.record.records import RunRecord, find_runs, run_record
 from reconcile.running.record.states import MoveState, Origin, Removal, RunState
-from reconcile.running.record.tables import WORK, marks, moves, places, runs, samples, workers
+from reconcile.running.record.tables import WORK, claims, marks, moves, places, runs, samples, workers
 
 
 @frozen
@@ -84,7 +84,8 @@ def forget(catalog: Catalog, run_id: str, *, force: bool = False, lock_wait: flo
                 gone = places.c.run_id.in_(ids) & places.c.store.not_in(in_hand)
                 connection.execute(sa.delete(places).where(gone))
                 connection.execute(sa.delete(samples).where(samples.c.run_id.in_(ids)))
-                connection.execute(sa.delete(workers).where(workers.c.run_id.in_(ids)))
+                for table in (workers, claims):
+                    connection.execute(sa.delete(table).where(table.c.run_id.in_(ids)))
                 connection.execute(sa.delete(marks).where(marks.c.store.not_in(in_hand)))
                 connection.execute(sa.delete(runs).where(runs.c.run_id.in_(ids)))
     return found
