@@ -237,6 +237,17 @@ def _holders(connection: Connection, lock_class: int, lock_id: int) -> list[str]
     return [_session_text(row) for row in rows]
 
 
+def holds_workers_lock(connection: Connection, session: int) -> bool:
+    """Tell whether a database process holds the lock that workers share: not once its client has gone."""
+    query = (
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 2 AND classid = :class"
+        " AND objid = :id AND pid = :pid"
+        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    )
+    values = {"class": WORKERS[0], "id": WORKERS[1], "pid": session}
+    return bool(connection.execute(sa.text(query), values).scalar_one())
+
+
 def _session_text(row: sa.Row[Any]) -> str:
     name = row.application_name or "an unnamed program (the vendor's migration?)"
     since = f", since {row.backend_start:%F %T %Z}" if row.backend_start else ""  # of another role: not told

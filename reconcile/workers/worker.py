@@ -38,7 +38,7 @@ from reconcile.running.phases.look_part import Looked, PartLooker
 from reconcile.running.phases.options import RunOptions
 from reconcile.running.phases.owner_mark import is_same_place, place_text
 from reconcile.running.phases.stage_part import PartStager
-from reconcile.running.record.claims import AtWork, claim
+from reconcile.running.record.claims import claim
 from reconcile.running.record.configs import configs_of
 from reconcile.running.record.crew import note_work
 from reconcile.running.record.executor import executor_name, led_by
@@ -49,6 +49,7 @@ from reconcile.running.record.run import Run
 from reconcile.running.record.tables import places
 from reconcile.secret import scrub
 from reconcile.stores import Store
+from reconcile.workers.at_work import AtWork
 
 _IDLE_SECONDS = 10  # that a transaction stands still before the server ends it: who has this part next waits for that
 

@@ -19,13 +19,14 @@ from reconcile.errors import BusyError, ConfigError, EngineError, Interrupted, L
 from reconcile.payload import md5
 from reconcile.running.phases import dispatch
 from reconcile.running.phases.options import Share
-from reconcile.running.record import claims
-from reconcile.running.record.claims import AtWork, begin_parts, claim
+from reconcile.running.record.claims import begin_parts, claim
 from reconcile.running.record.executor import executing, led_by
 from reconcile.running.record.parts import Part, PartResult
 from reconcile.secret import Secret
 from reconcile.stores import FileAddress, Write
 from reconcile.stores.localfs import FileStore
+from reconcile.workers import at_work as at_work_module
+from reconcile.workers.at_work import AtWork
 from tests.cli.desk import opened
 from tests.engines.forgetful import Forgetful
 from tests.engines.hostile import Hostile
@@ -85,7 +86,7 @@ def test_a_session_that_went_between_two_parts_is_replaced(archive: World, catal
 def test_a_worker_whose_lock_is_gone_while_it_has_a_part_ends(
     archive: World, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(claims, "SEEN_SECONDS", 0.1)
+    monkeypatch.setattr(at_work_module, "SEEN_SECONDS", 0.1)
     ended = threading.Event()
     at_work = AtWork(catalog, ended.set)
     at_work.start()

@@ -8,29 +8,19 @@ session: what must not meet a late worker (the switch, every delete) takes that 
 from __future__ import annotations
 
 import secrets
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 
 import sqlalchemy as sa
 from attrs import frozen
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import SQLAlchemyError
 
-from reconcile.catalog import Catalog
-from reconcile.catalog.failures import translated
-from reconcile.catalog.lock import WORKERS, RunLock, keep_session, refuse_pooler
+from reconcile.catalog.lock import RunLock, holds_workers_lock
 from reconcile.catalog.services import database_now
-from reconcile.errors import BusyError, CatalogError, LockedError, ReconcileError, SupersededError
+from reconcile.errors import BusyError, LockedError, SupersededError
 from reconcile.running.record.tables import claims, runs
 
-SEEN_SECONDS = 5.0  # between two signs of life of a worker
-STALE_SECONDS = 30  # without one, after which its part may be another's
-_HOLDS = sa.text(
-    "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 2 AND classid = :class"
-    " AND objid = :id AND pid = :pid AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-)
+STALE_SECONDS = 30  # without a sign of life of a worker, after which its part may be another's
 _POLL_SECONDS = 0.25
 
 
@@ -73,18 +63,12 @@ def claim(connection: Connection, run_id: str, parts: str, first: int, worker: s
         claims.c.run_id == run_id, claims.c.first == first
     )
     found = connection.execute(theirs.with_for_update()).first()
-    if found is not None and now - found.seen_at <= STALE_SECONDS and _is_at_work(connection, found.session):
+    if found is not None and now - found.seen_at <= STALE_SECONDS and holds_workers_lock(connection, found.session):
         raise BusyError(f"worker {found.worker} has it in hand")
     new = {"token": secrets.token_hex(16), "worker": worker, "session": session, "seen_at": now}
     statement = insert(claims).values(run_id=run_id, first=first, **new)
     connection.execute(statement.on_conflict_do_update(index_elements=["run_id", "first"], set_=new))
     return Claim(run_id, first, str(new["token"]))
-
-
-def _is_at_work(connection: Connection, session: int) -> bool:
-    """Tell whether a database process holds the lock that workers share: not once its client has gone."""
-    lock_class, lock_id = WORKERS
-    return bool(connection.execute(_HOLDS, {"class": lock_class, "id": lock_id, "pid": session}).scalar_one())
 
 
 def begin_parts(connection: Connection, run_id: str, engine: str) -> str:
@@ -105,128 +89,6 @@ def claimed(connection: Connection, run_id: str) -> dict[int, bool]:
     now = database_now(connection)
     query = sa.select(claims.c.first, claims.c.seen_at).where(claims.c.run_id == run_id)
     return {row.first: now - row.seen_at <= STALE_SECONDS for row in connection.execute(query)}
-
-
-class AtWork:
-    """That this process has parts in hand: a shared lock of a session of its own, and signs of life of its claims.
-
-    ``lost`` is called where that session is gone while a part is in hand: nothing keeps others waiting then for what
-    this process still writes, so that it has to end.
-    """
-
-    def __init__(self, catalog: Catalog, lost: Callable[[], None]) -> None:
-        self._catalog, self._lost = catalog, lost
-        self._lock = threading.Lock()
-        self._claims = set[Claim]()
-        self._in_hand = 0
-        self._is_closing = False
-        self._connection: Connection | None = None
-        self._ended = threading.Event()
-
-    @contextmanager
-    def part(self) -> Iterator[int]:
-        """Hold the lock for the block; it gets the number of the database process that does.
-
-        Raises `SupersededError` where workers are kept out.
-        """
-        with self._lock:
-            if self._in_hand == 0:
-                self._take()
-            self._in_hand += 1
-            session = self._session
-        try:
-            yield session
-        finally:
-            with self._lock:
-                self._in_hand -= 1
-                if self._in_hand == 0:
-                    self._release()
-                    if self._is_closing:
-                        self._end()
-
-    @contextmanager
-    def showing(self, claim: Claim) -> Iterator[None]:
-        """Give signs of life of a claim for the block."""
-        self._claims.add(claim)
-        try:
-            yield
-        finally:
-            self._claims.discard(claim)
-
-    def start(self) -> None:
-        """Begin to give signs of life, on a thread that ends with `close`."""
-        threading.Thread(target=self._show, daemon=True).start()
-
-    def close(self) -> None:
-        """Let go of the database, as soon as no part is in hand any more."""
-        with self._lock:
-            self._is_closing = True
-            if self._in_hand == 0:
-                self._end()
-
-    def _end(self) -> None:
-        self._ended.set()
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-        self._catalog.close()
-
-    def _show(self) -> None:
-        """Give a sign of life of each claim, and see that the lock is still held, every few seconds."""
-        while not self._ended.wait(SEEN_SECONDS):
-            with self._lock:
-                if self._in_hand and not self._is_held():
-                    self._lost()
-            for claim in list(self._claims):  # each in a transaction: locks of several would wait for one another
-                with suppress(ReconcileError), self._catalog.write() as connection:
-                    mine = sa.update(claims).where(claims.c.token == claim.token)
-                    connection.execute(mine.values(seen_at=database_now(connection)))
-
-    def _is_held(self) -> bool:
-        assert self._connection is not None  # noqa: S101 - a part is in hand
-        try:
-            with self._connection.begin():
-                self._catalog.settle(self._connection)
-                return _is_at_work(self._connection, self._session)
-        except SQLAlchemyError:
-            return False
-
-    def _take(self) -> None:
-        """Take the lock. A session that has gone since the last part is replaced."""
-        try:
-            self._try()
-        except CatalogError:
-            self._drop()
-            self._try()
-
-    def _try(self) -> None:
-        with translated():
-            if self._connection is None:
-                self._connection = self._catalog.engine.connect()
-                refuse_pooler(self._catalog, self._connection)
-                keep_session(self._catalog, self._connection)
-            with self._connection.begin():
-                self._catalog.settle(self._connection)
-                taken = self._connection.execute(sa.select(sa.func.pg_try_advisory_lock_shared(*WORKERS))).scalar_one()
-                self._session = int(self._connection.execute(sa.select(sa.func.pg_backend_pid())).scalar_one())
-        if not taken:
-            raise SupersededError("the phase that this part belongs to has ended")
-
-    def _release(self) -> None:
-        """Give the lock back. Where that fails the session is gone, and the lock with it."""
-        if self._connection is None:
-            return
-        try:
-            with self._connection.begin():
-                self._connection.execute(sa.select(sa.func.pg_advisory_unlock_shared(*WORKERS)))
-        except SQLAlchemyError:
-            self._drop()
-
-    def _drop(self) -> None:
-        if self._connection is not None:
-            self._connection.invalidate()
-            self._connection.close()
-            self._connection = None
 
 
 def keep_workers_out(lock: RunLock, wait: float, check: Callable[[], None] = lambda: None) -> None:
