@@ -18,7 +18,8 @@ from reconcile.running.phases.references import decode_key
 from reconcile.running.record.records import RunRecord, count_states, run_record
 from reconcile.running.record.run import Run
 from reconcile.running.record.states import MoveState, RunState
-from reconcile.running.record.tables import WorkMove, moves, same_row
+from reconcile.running.record.tables import moves, same_row
+from reconcile.running.record.work_moves import WorkMove
 from reconcile.stores import Stat
 from reconcile.stores.addresses import Key
 

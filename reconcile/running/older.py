@@ -18,7 +18,8 @@ from reconcile.running.record.configs import configs_of
 from reconcile.running.record.records import RunRecord
 from reconcile.running.record.run import Run
 from reconcile.running.record.states import MoveState, RunState
-from reconcile.running.record.tables import moves, work_move
+from reconcile.running.record.tables import moves
+from reconcile.running.record.work_moves import work_move
 from reconcile.wording import count
 
 _SAMPLE = 20

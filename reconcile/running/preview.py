@@ -31,7 +31,8 @@ from reconcile.running.record.outcome import UNDONE
 from reconcile.running.record.records import RunRecord
 from reconcile.running.record.run import Run
 from reconcile.running.record.states import MoveState, Origin, Removal, RunState
-from reconcile.running.record.tables import WorkMove, as_after, moves, same_row
+from reconcile.running.record.tables import as_after, moves, same_row
+from reconcile.running.record.work_moves import WorkMove
 from reconcile.stores import Stat, Store
 from reconcile.stores.addresses import Key
 

@@ -30,7 +30,8 @@ from reconcile.running.phases.references import (
 from reconcile.running.phases.steps import Step, carries_out
 from reconcile.running.record.next_steps import undo_command
 from reconcile.running.record.states import Deleting, MoveState, Removal, RunState
-from reconcile.running.record.tables import WorkMove, moves, runs, same_row
+from reconcile.running.record.tables import moves, runs, same_row
+from reconcile.running.record.work_moves import WorkMove
 from reconcile.stores import Known, Location
 from reconcile.tallies import tallied
 from reconcile.wording import count

@@ -11,7 +11,7 @@ from reconcile.payload import LARGEST, md5
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.evidence import check_content, encode, found_copy
 from reconcile.running.record.states import MoveState, Origin
-from reconcile.running.record.tables import WorkMove
+from reconcile.running.record.work_moves import WorkMove
 from reconcile.stores import Content, Shortcut, Stat, Store, Transfer, Transferred, Write
 from reconcile.stores.addresses import Key
 

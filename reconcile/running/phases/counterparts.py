@@ -16,7 +16,8 @@ from attrs import frozen
 from reconcile.catalog.tables import archive_metadata
 from reconcile.planning.desired import DesiredState
 from reconcile.running.record.run import Run
-from reconcile.running.record.tables import WorkMove, as_after, as_before, moves, same_row
+from reconcile.running.record.tables import as_after, as_before, moves, same_row
+from reconcile.running.record.work_moves import WorkMove
 from reconcile.stores import Stat, Store
 from reconcile.stores.addresses import Key
 

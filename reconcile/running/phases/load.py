@@ -21,7 +21,7 @@ from reconcile.running.record.executor import Executor
 from reconcile.running.record.in_place import record_in_place
 from reconcile.running.record.run import Run, begin_run
 from reconcile.running.record.states import Asked
-from reconcile.running.record.tables import blocker_row, move_row
+from reconcile.running.record.work_moves import blocker_row, move_row
 from reconcile.stores import open_store
 
 

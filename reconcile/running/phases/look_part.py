@@ -8,7 +8,7 @@ from reconcile.running.phases.context import Phase
 from reconcile.running.phases.counterparts import is_another
 from reconcile.running.record.parts import Part
 from reconcile.running.record.states import MoveState, Origin
-from reconcile.running.record.tables import WorkMove
+from reconcile.running.record.work_moves import WorkMove
 
 
 @frozen

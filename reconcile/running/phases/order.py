@@ -49,7 +49,8 @@ from reconcile.running.record.records import find_runs
 from reconcile.running.record.run import Run
 from reconcile.running.record.samples import Sampled
 from reconcile.running.record.states import MoveState, Origin, RunState
-from reconcile.running.record.tables import moves, work_move
+from reconcile.running.record.tables import moves
+from reconcile.running.record.work_moves import work_move
 from reconcile.secret import scrub
 from reconcile.stores import Store
 from reconcile.wording import count, time_text

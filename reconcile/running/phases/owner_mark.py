@@ -30,7 +30,8 @@ from reconcile.running.record.identity import database_record, database_text, sa
 from reconcile.running.record.next_steps import rebind_command
 from reconcile.running.record.run import Run
 from reconcile.running.record.states import MoveState, Origin, Removal, RunState
-from reconcile.running.record.tables import executors, late_deletes, marks, moves, places, runs, work_move
+from reconcile.running.record.tables import executors, late_deletes, marks, moves, places, runs
+from reconcile.running.record.work_moves import work_move
 from reconcile.stores import Store
 from reconcile.stores.addresses import Key
 

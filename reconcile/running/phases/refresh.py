@@ -25,7 +25,8 @@ from reconcile.running.phases.context import Phase
 from reconcile.running.phases.owner_mark import Owner
 from reconcile.running.phases.rollback import Dropper
 from reconcile.running.record.states import MoveState
-from reconcile.running.record.tables import as_before, blocker_row, load, move_row, moves, same_row
+from reconcile.running.record.tables import as_before, moves, same_row
+from reconcile.running.record.work_moves import blocker_row, load, move_row
 from reconcile.stores import open_store
 
 log = get_logger()

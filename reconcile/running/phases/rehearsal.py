@@ -18,7 +18,8 @@ from reconcile.catalog.tables import archive_metadata
 from reconcile.logs import get_logger
 from reconcile.running.record.run import Run
 from reconcile.running.record.states import MoveState, Removal, RunState
-from reconcile.running.record.tables import WorkMove, as_before, moves, same_row, work_move
+from reconcile.running.record.tables import as_before, moves, same_row
+from reconcile.running.record.work_moves import WorkMove, work_move
 from reconcile.secret import scrub
 from reconcile.stores import Store
 from reconcile.stores.addresses import Key

@@ -25,7 +25,8 @@ from reconcile.running.phases.references import referred_by_other_names, staged_
 from reconcile.running.phases.steps import Step, carries_out
 from reconcile.running.record.next_steps import apply_command
 from reconcile.running.record.states import Deleting, MoveState, Origin, Removal, RunState
-from reconcile.running.record.tables import WorkMove, moves, runs, same_row
+from reconcile.running.record.tables import moves, runs, same_row
+from reconcile.running.record.work_moves import WorkMove
 from reconcile.stores import Content, Known, Location, Stat
 from reconcile.stores.addresses import Key
 from reconcile.tallies import tallied

@@ -27,7 +27,8 @@ from reconcile.running.phases.speed import Throttle
 from reconcile.running.phases.stage_part import PartStager
 from reconcile.running.record.parts import Fate, Part, PartResult, by_size
 from reconcile.running.record.states import MoveState
-from reconcile.running.record.tables import WorkMove, moves
+from reconcile.running.record.tables import moves
+from reconcile.running.record.work_moves import WorkMove
 from reconcile.tallies import tallied
 from reconcile.wording import count
 

@@ -35,7 +35,8 @@ from reconcile.running.phases.staged import staged_row
 from reconcile.running.phases.steps import Step, carries_out
 from reconcile.running.record.parts import Fate, Part, PartResult
 from reconcile.running.record.states import MoveState, Origin
-from reconcile.running.record.tables import WorkMove, as_before, moves, same_row
+from reconcile.running.record.tables import as_before, moves, same_row
+from reconcile.running.record.work_moves import WorkMove
 from reconcile.stores import Content, Stat, Store, Transferred
 from reconcile.stores.addresses import Key
 

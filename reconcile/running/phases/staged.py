@@ -7,7 +7,7 @@ from typing import Any
 from reconcile.payload import md5, recode
 from reconcile.running.phases.copy import Copy, CopyOutcome
 from reconcile.running.record.states import MoveState, Origin
-from reconcile.running.record.tables import Original, encode_original
+from reconcile.running.record.work_moves import Original, encode_original
 from reconcile.stores import Content, Stat, Transferred
 
 

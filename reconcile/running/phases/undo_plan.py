@@ -38,7 +38,8 @@ from reconcile.running.record.executor import Executor
 from reconcile.running.record.next_steps import undo_command
 from reconcile.running.record.records import RunRecord
 from reconcile.running.record.states import MoveState, Origin, RunState
-from reconcile.running.record.tables import WorkMove, blocker_row, encode_original, move_row, moves, runs, work_move
+from reconcile.running.record.tables import moves, runs
+from reconcile.running.record.work_moves import WorkMove, blocker_row, encode_original, move_row, work_move
 
 _READ_AHEAD = 2000
 

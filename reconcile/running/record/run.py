@@ -23,7 +23,8 @@ from reconcile.running.record.identity import encoded_record
 from reconcile.running.record.parts import Outline
 from reconcile.running.record.records import RunRecord, backend_pairs, count_states, find_runs
 from reconcile.running.record.states import Asked, MoveState, Origin, RunState
-from reconcile.running.record.tables import LAYOUT, WorkMove, load, moves, runs, work_move
+from reconcile.running.record.tables import LAYOUT, moves, runs
+from reconcile.running.record.work_moves import WorkMove, load, work_move
 
 M = TypeVar("M", Outline, WorkMove)
 

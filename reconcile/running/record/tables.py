@@ -6,24 +6,13 @@ machine need nothing else but the configs. No credential goes in.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from operator import itemgetter
 from typing import Any
 
-import msgspec
 import sqlalchemy as sa
-from attrs import fields, frozen
-from sqlalchemy.engine import Connection
 
 from reconcile._version import __version__
 from reconcile.catalog import Catalog
-from reconcile.control import in_batches
 from reconcile.errors import ReconcileError
-from reconcile.planning.model import After, Before, Blocker, Move, Pinned
-from reconcile.running.record.states import MoveState, Origin
-from reconcile.stores import Location
-from reconcile.stores.addresses import Document
-from reconcile.stores.binary_copy import copy_in
 
 LAYOUT = 2  # of the work tables; 0.1.0 had 1, and wrote none down. A later one may mean what this version does not know
 WORK = sa.MetaData()
@@ -210,53 +199,6 @@ sa.Index(
     "reconcile_moves_by_row", moves.c.run_id, moves.c.user_id, moves.c.bucket, moves.c.archive_id, moves.c.document_name
 ).ddl_if(dialect="sqlite")
 
-_LOAD_ROWS = 5000
-
-
-@frozen
-class Original:
-    """What was read at the source, as an undo needs it: MD5 of the stored bytes, the driver's other columns."""
-
-    md5: str
-    attributes: dict[str, Any]
-
-
-@frozen
-class WorkMove:
-    """A move as the run works on it."""
-
-    seq: int
-    move: Move
-    dest_store: str
-    dest_key: str
-    state: MoveState
-    origin: Origin | None
-    keep: bool
-    after_is_compressed: bool | None
-    after_digest: str | None
-    after_size: int | None
-    source_version: str | None
-    copy_version: str | None
-    copy_mark: str | None
-    original: Original | None
-    restore: Original | None
-    replaces: str | None
-    reason: str | None = None
-    detail: str | None = None
-
-    @property
-    def document(self) -> Document:
-        """The name of the document."""
-        return self.move.document
-
-
-_original = msgspec.json.Decoder(Original)
-
-
-def encode_original(original: Original) -> str:
-    """Return the JSON text that a work table keeps."""
-    return msgspec.json.encode(original).decode()
-
 
 def refuse_later(catalog: Catalog) -> None:
     """Raise `ReconcileError` where a run was begun by a later version: its records may mean what we do not know."""
@@ -296,109 +238,6 @@ def _missing_columns(catalog: Catalog) -> list[sa.Column[Any]]:
         known = catalog.columns_of(table)
         found += [column for column in table.columns if known and column.name not in known]
     return found
-
-
-def load(connection: Connection, run_id: str, rows_of_moves: Iterator[dict[str, Any]], first: int = 0) -> int:
-    """Insert moves in bulk, numbered in their order from ``first`` on; return how many."""
-    total = 0
-    for batch in in_batches(rows_of_moves, _LOAD_ROWS):
-        start = first + total
-        if connection.dialect.name == "postgresql":
-            rows = ([run_id, seq, *row.values()] for seq, row in enumerate(batch, start))
-            copy_in(connection, moves.name, ["run_id", "seq", *_NO_MOVE], rows, wide=True)
-        else:
-            connection.execute(
-                moves.insert(), [row | {"run_id": run_id, "seq": s} for s, row in enumerate(batch, start)]
-            )
-        total += len(batch)
-    return total
-
-
-def move_row(move: Move, dest: Location, *, keep: bool = False) -> dict[str, Any]:
-    """Return the row of a move that is still to be done; ``dest`` is where its copy will be, ``keep`` its source."""
-    before, after, pinned = move.before, move.after, move.after.pinned
-    return {
-        **_NO_MOVE,
-        "user_id": move.userId,
-        "bucket": move.bucket,
-        "archive_id": move.archiveId,
-        "document_name": move.documentName,
-        "source": move.source,
-        "dest": move.dest,
-        "action": move.action,
-        "dest_store": dest.store,
-        "dest_key": msgspec.json.encode(dest.key).decode(),
-        "before_url": before.content_url,
-        "before_is_compressed": before.is_compressed,
-        "before_digest": before.digest,
-        "before_size": before.size,
-        "before_last_updated": before.last_updated,
-        "after_url": after.content_url,
-        "compressed": after.compressed,
-        "pinned": pinned is not None,
-        "after_is_compressed": pinned.is_compressed if pinned else None,
-        "after_digest": pinned.digest if pinned else None,
-        "after_size": pinned.size if pinned else None,
-        "keep": keep,
-        "state": MoveState.PLANNED,
-    }
-
-
-def blocker_row(blocker: Blocker) -> dict[str, Any]:
-    """Return the row of a document that is left where it is, for status and for the switch's look at new rows."""
-    return {
-        **_NO_MOVE,
-        "user_id": blocker.userId,
-        "bucket": blocker.bucket,
-        "archive_id": blocker.archiveId,
-        "document_name": blocker.documentName,
-        "before_url": blocker.content_url,
-        "before_size": blocker.size,
-        "state": MoveState.BLOCKED,
-        "reason": blocker.reason,
-        "detail": blocker.detail,
-    }
-
-
-_WRITTEN_LATER = {
-    *("run_id", "seq", "origin", "copy_version", "copy_mark", "read_back", "cleaned"),
-}
-_NO_MOVE: dict[str, Any] = dict.fromkeys(
-    column.name for column in moves.columns if column.name not in _WRITTEN_LATER
-) | {"pinned": False, "keep": False}
-
-
-_INDEX = {column.name: index for index, column in enumerate(moves.columns)} | {
-    "original": list(moves.columns.keys()).index("read_back")  # of what was read at the source
-}
-_OWN = [field.name for field in fields(WorkMove) if field.name != "move"]
-
-
-def _columns(*names: str) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
-    return itemgetter(*(_INDEX[name] for name in names))
-
-
-_move = _columns("user_id", "bucket", "archive_id", "document_name", "source", "dest", "action")
-_before = _columns("before_url", "before_is_compressed", "before_digest", "before_size", "before_last_updated")
-_after = _columns("after_url", "compressed", "pinned")
-_after_columns = _columns("after_is_compressed", "after_digest", "after_size")
-_own = _columns(*_OWN)
-
-
-def work_move(row: Sequence[Any]) -> WorkMove:
-    """Return a move from a row of the work table: the columns of `moves` in their order."""
-    before = Before(*_before(row))
-    after_url, compressed, is_pinned = _after(row)
-    pinned = Pinned(*_after_columns(row)) if is_pinned else None
-    rest = dict(zip(_OWN, _own(row), strict=True))
-    for name in ("original", "restore"):
-        rest[name] = _original.decode(rest[name]) if rest[name] else None
-    rest["state"] = MoveState(rest["state"])
-    rest["origin"] = Origin(rest["origin"]) if rest["origin"] else None
-    user_id, bucket, archive_id, document_name, source, dest, action = _move(row)
-    after = After(after_url, compressed, pinned)
-    move = Move(user_id, bucket, archive_id, document_name, source, dest, before, after, action)
-    return WorkMove(move=move, **rest)
 
 
 def same_row(archive: sa.Table) -> sa.ColumnElement[bool]:
