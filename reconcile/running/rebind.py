@@ -18,8 +18,8 @@ from reconcile.control import Control
 from reconcile.errors import BackendError, DocumentError, PlaceChangedError
 from reconcile.logs import get_logger
 from reconcile.planning.desired import DesiredState
+from reconcile.running.phases.mark import Mark
 from reconcile.running.phases.options import RunOptions
-from reconcile.running.phases.owner_mark import Mark, place_text, rename_place
 from reconcile.running.record import late_requests
 from reconcile.running.record.executor import Executor, executing, executor_name
 from reconcile.running.record.identity import (
@@ -30,6 +30,7 @@ from reconcile.running.record.identity import (
     is_same_server,
     same_database,
 )
+from reconcile.running.record.place_record import place_text, rename_place
 from reconcile.running.record.records import RunRecord, run_record
 from reconcile.running.record.tables import places, runs
 from reconcile.stores import Store, open_store

@@ -36,7 +36,6 @@ from reconcile.planning.model import PlanHeader
 from reconcile.running.phases.context import RunContext, open_stores
 from reconcile.running.phases.look_part import Looked, PartLooker
 from reconcile.running.phases.options import RunOptions
-from reconcile.running.phases.owner_mark import is_same_place, place_text
 from reconcile.running.phases.stage_part import PartStager
 from reconcile.running.record.claims import claim
 from reconcile.running.record.configs import configs_of
@@ -44,6 +43,7 @@ from reconcile.running.record.crew import note_work
 from reconcile.running.record.executor import executor_name, led_by
 from reconcile.running.record.identity import database_text
 from reconcile.running.record.parts import Part, PartResult
+from reconcile.running.record.place_record import is_same_place, place_text
 from reconcile.running.record.records import RunRecord, find_run
 from reconcile.running.record.run import Run
 from reconcile.running.record.tables import places

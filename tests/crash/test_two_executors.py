@@ -15,8 +15,8 @@ from attrs import frozen
 from examples.service_reader import read_all
 from reconcile import verbs
 from reconcile.errors import LockedError
+from reconcile.running.phases.mark import Mark
 from reconcile.running.phases.options import RunOptions
-from reconcile.running.phases.owner_mark import Mark
 from reconcile.running.record import late_requests
 from reconcile.stores import s3_delete
 from tests.archives import Place

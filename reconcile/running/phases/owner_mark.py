@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
-from attrs import define, field, frozen
+from attrs import define, field
 
 from reconcile.errors import (
     BackendError,
@@ -23,52 +23,21 @@ from reconcile.errors import (
     PlaceChangedError,
     TransientError,
 )
-from reconcile.logs import get_logger, printable
+from reconcile.logs import get_logger
 from reconcile.planning.places import other_side
+from reconcile.running.phases.mark import Mark
 from reconcile.running.record.executor import executor_name
 from reconcile.running.record.identity import database_record, database_text, same_database
 from reconcile.running.record.next_steps import rebind_command
+from reconcile.running.record.place_record import is_same_place, place_text, rename_place
 from reconcile.running.record.run import Run
 from reconcile.running.record.states import MoveState, Origin, Removal, RunState
-from reconcile.running.record.tables import executors, late_deletes, marks, moves, places, runs
+from reconcile.running.record.tables import executors, marks, moves, places, runs
 from reconcile.running.record.work_moves import work_move
 from reconcile.stores import Store
 from reconcile.stores.addresses import Key
 
 log = get_logger()
-
-
-@frozen
-class Mark:
-    """An owner mark. ``owner``: a random word, run, database, executor. ``shared``: databases."""
-
-    owner: dict[str, Any] | None = None
-    shared: list[dict[str, Any]] = field(factory=list)
-
-    def encode(self) -> bytes | None:
-        """Return the text that is kept at the place; None where there is nothing to say."""
-        if self.owner is None and not self.shared:
-            return None
-        return msgspec.json.encode({"reconcile": 1, "owner": self.owner, "shared": self.shared})
-
-    @classmethod
-    def decode(cls, text: bytes | None) -> Mark:
-        """Read a mark. What is none of ours stands for an owner that nobody knows."""
-        if text is None:
-            return cls()
-        try:
-            found = msgspec.json.decode(text)
-            return cls(found.get("owner"), list(found.get("shared") or []))
-        except (msgspec.DecodeError, AttributeError, TypeError):
-            return cls(owner={})
-
-    def describe(self) -> str:
-        """Return the owner in words."""
-        owner = self.owner or {}
-        return printable(
-            f"run {owner.get('run')} of the database {database_text(owner.get('database') or {})}, executed by"
-            f" {owner.get('executor')}"
-        )
 
 
 @define
@@ -381,26 +350,3 @@ class Owner:
         query = sa.select(runs.c.switched_at).where(runs.c.run_id == self.run.run_id)
         with self.run.catalog.read() as connection:
             return connection.execute(query).scalar_one() is not None
-
-
-def rename_place(connection: sa.Connection, old: str, new: str) -> None:
-    """Have the record call a place by another name, wherever it is named."""
-    connection.execute(sa.update(moves).where(moves.c.dest_store == old).values(dest_store=new))
-    connection.execute(sa.update(places).where(places.c.store == old).values(store=new))
-    connection.execute(sa.update(late_deletes).where(late_deletes.c.store == old).values(store=new))
-
-
-def is_same_place(then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Tell whether two descriptions are of one place. A directory keeps its inode, and its device or file system."""
-    if "inode" not in then or "inode" not in now:
-        return then.get("store") == now.get("store")
-    same_system = then["filesystem"] == now["filesystem"] and now["filesystem"] != "0"
-    return bool(then["inode"] == now["inode"] and (then["device"] == now["device"] or same_system))
-
-
-def place_text(details: bytes | str) -> str:
-    """Return a place on record in words."""
-    found = msgspec.json.decode(details)
-    if "inode" not in found:
-        return str(found["store"])
-    return f"device {found['device']}, inode {found['inode']}, file system {found['filesystem']}"
