@@ -9,6 +9,7 @@ ROUTES ?=
 SOAK_ROUNDS ?= 100
 SOAK_SECONDS ?= 0
 SOAK_EXAMPLES ?= 2000
+SOAK_ENGINE ?=
 
 .PHONY: demo test test-all soak mutate bench docs dist lint fmt clean
 .DELETE_ON_ERROR:
@@ -47,9 +48,10 @@ test: $(VENV)/installed-dev
 test-all: $(VENV)/installed-dev
 	$(BIN)/pytest -n $(JOBS) --dist worksteal -m matrix
 
-# Kills and pauses at random moments, and random histories: SOAK_SECONDS=3600 goes on for an hour.
+# Kills and pauses at random moments, and random histories: SOAK_SECONDS=3600 goes on for an hour, and
+# SOAK_ENGINE=processes:3 has three workers at it.
 soak: $(VENV)/installed-dev
-	SOAK_ROUNDS=$(SOAK_ROUNDS) SOAK_SECONDS=$(SOAK_SECONDS) SOAK_EXAMPLES=$(SOAK_EXAMPLES) \
+	SOAK_ROUNDS=$(SOAK_ROUNDS) SOAK_SECONDS=$(SOAK_SECONDS) SOAK_EXAMPLES=$(SOAK_EXAMPLES) SOAK_ENGINE=$(SOAK_ENGINE) \
 		$(BIN)/pytest -n $(JOBS) -rP tests/crash/test_random.py tests/crash/test_state_machine.py \
 		tests/crash/test_two_places.py tests/faults/test_hostile.py
 

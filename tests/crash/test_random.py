@@ -23,6 +23,7 @@ from tests.world import COMPRESSED, DB, World, localfs, s3
 
 ROUNDS = int(os.environ.get("SOAK_ROUNDS", "1"))
 SECONDS = float(os.environ.get("SOAK_SECONDS", "0"))  # rounds go on for so long
+ENGINE = os.environ.get("SOAK_ENGINE", "")  # such as processes:3: its workers go on while who leads them is paused
 SEED = int(os.environ.get("SOAK_SEED", "0")) or random.SystemRandom().randrange(1 << 30)
 
 
@@ -34,6 +35,8 @@ def begun(world: World, *arguments: str) -> subprocess.Popen[bytes]:
     options = ["--log-level", "error", *arguments, "--yes", "--workers", "2"]
     command = [sys.executable, "-m", "tests.crash.killer", "nowhere", *options]
     environment = os.environ | {"CRASH_LIFE": "2", "PYTHONPATH": str(REPOSITORY), "CRASH_BATCH": "50"}
+    if ENGINE and world.url.startswith("postgresql"):
+        environment["RECONCILE_ENGINE"] = ENGINE
     return subprocess.Popen(
         command,
         cwd=world.folder,
