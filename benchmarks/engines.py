@@ -160,9 +160,9 @@ def main() -> None:
     server = PostgresServer(fsync=True)
     lines = ["| route | who stages | documents/s | times this process | of linear |", "| --- | --- | --- | --- | --- |"]
     parts: list[Callable[[], Iterator[str]]] = [
-        lambda: far(server, 200, 2000, (1, 2, 4, 8)),
-        lambda: far(server, 50, 4000, (1, 2, 4, 8)),
-        lambda: near(server, 8000),
+        lambda: far(server, 200, 1200, (1, 2, 4, 8)),
+        lambda: far(server, 50, 2400, (1, 2, 4, 8)),
+        lambda: near(server, 6000),
     ]
     try:
         print("\n".join(lines), flush=True)  # noqa: T201
