@@ -28,7 +28,7 @@ def command(**options: Any) -> None:  # noqa: ANN401
     """Work for `reconcile apply --engine dask:ADDRESS`, until the scheduler goes or a signal comes.
 
     It has the configs, credentials and database of its own environment. A run with another config, place, database or
-    version is refused before anything is staged. At SIGTERM the parts in hand are handed back.
+    version is refused before anything is staged. At SIGTERM it ends what it has in hand, and leaves.
 
     \b
       reconcile worker --scheduler tls://scheduler:8786 --source config.yaml --dest dest-config.yaml

@@ -28,7 +28,7 @@ def answer(message: Message) -> Message:
 
 
 def work(address: str, setup: Setup) -> None:
-    """Be a worker until the scheduler goes, or a signal comes: then parts in hand are ended and handed back.
+    """Be a worker until the scheduler goes, or a signal comes: then what is in hand is ended first.
 
     Raises `EngineError` if there is no scheduler, `ConfigError` for certificates that are not there, and for a database
     that is not named, `CatalogError` for one that is down.

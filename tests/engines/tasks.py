@@ -53,27 +53,24 @@ def stops_between_write_and_record(setup: Setup) -> Callable[[Message], Message]
 
 def stops_inside_a_transaction(setup: Setup) -> Callable[[Message], Message]:
     """The first worker process that has a part's rows locked is stopped, as for good."""
-    update = Run.update_moves
-
-    def stopping(self: Run, *given: Any) -> None:
-        update(self, *given)
-        with suppress(FileExistsError):
-            Path(MARKER).touch(exist_ok=False)
-            os.kill(os.getpid(), signal.SIGSTOP)
-
-    Run.update_moves = stopping  # type: ignore[method-assign]
-    return Worker(setup)
+    return _stops_inside_a_transaction(setup, lambda: None)
 
 
 def stops_for_a_while(setup: Setup) -> Callable[[Message], Message]:
-    """The first worker process that has a part's rows locked is stopped for longer than the server bears."""
+    """The same, for longer than the server bears; then it goes on."""
+    return _stops_inside_a_transaction(
+        setup, lambda: subprocess.Popen(["sh", "-c", f"sleep 14; kill -CONT {os.getpid()}"])
+    )
+
+
+def _stops_inside_a_transaction(setup: Setup, before: Callable[[], object]) -> Callable[[Message], Message]:
     update = Run.update_moves
 
     def stopping(self: Run, *given: Any) -> None:
         update(self, *given)
         with suppress(FileExistsError):
             Path(MARKER).touch(exist_ok=False)
-            subprocess.Popen(["sh", "-c", f"sleep 14; kill -CONT {os.getpid()}"])
+            before()
             os.kill(os.getpid(), signal.SIGSTOP)
 
     Run.update_moves = stopping  # type: ignore[method-assign]

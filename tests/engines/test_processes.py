@@ -13,7 +13,9 @@ from reconcile.engines import Setup
 from reconcile.engines.processes import Processes
 from reconcile.errors import EngineError, LockedError, ReconcileError
 from reconcile.running.phases import dispatch, elsewhere
+from reconcile.running.phases.look_part import Looked, PartLooker
 from reconcile.running.record import executor
+from reconcile.running.record.parts import Part
 from tests.cli.desk import data_of, last_run, opened
 from tests.cli.runner import here
 from tests.servers.moto import MotoServer
@@ -179,6 +181,31 @@ def test_nothing_is_switched_or_deleted_while_a_worker_has_a_part_in_hand(
     assert archive.read(archive.folder / "config.yaml") != truth
     assert here("undo", "p.undo.json", "--yes", cwd=archive.folder).code == 0
     assert archive.read(archive.folder / "config.yaml") == truth
+
+
+def test_what_a_late_worker_writes_does_not_come_after_the_last_look(
+    archive: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a server without conditions it could replace, or take away again, what was just seen to be right."""
+    monkeypatch.setattr(executor, "_WORKERS_SECONDS", 0.5)
+    looked, look = list[object](), PartLooker.look
+
+    def noted(self: PartLooker, part: Part) -> Looked:
+        looked.append(part)
+        return look(self, part)
+
+    monkeypatch.setattr(PartLooker, "look", noted)
+    truth = planned(archive)
+    archive.apply("p.json", stage_only=True)
+    with opened(archive) as catalog, catalog.engine.connect() as worker:
+        worker.execute(sa.select(sa.func.pg_advisory_lock_shared(*WORKERS)))
+        with pytest.raises(LockedError, match="a worker still has a part"):
+            archive.apply("p.json")
+        worker.invalidate()
+    assert looked == []
+    archive.apply("p.json")
+    assert looked
+    is_moved(archive, truth)
 
 
 @pytest.mark.parametrize(

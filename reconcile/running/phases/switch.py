@@ -86,7 +86,18 @@ class Switcher(Phase):
             hint="nothing was switched; find out what deletes or alters them, then run the same command again",
         )
 
+    def _send_workers_away(self) -> None:
+        """Have no worker at work: what one writes late must not come after a look. This run's own are ended if need be.
+
+        Raises `LockedError` while others are (exit 10).
+        """
+        lock = self.run.executor.lock if self.run.executor is not None else None
+        if self.engine is not None and lock is not None and not lock.keep_workers_out():
+            self.engine.close()
+        self.keep_workers_out()
+
     def _look(self) -> int:
+        self._send_workers_away()  # those that staged; whoever looks can claim nothing else
         documents, size = self.run.counts().get(MoveState.STAGED, (0, 0))
         self.control.progress.phase("look again", documents, size)
         gone = 0
@@ -110,9 +121,7 @@ class Switcher(Phase):
     @carries_out(Step.SWITCH)
     def switch(self, lock: RunLock, scope: Scope, *, limited: bool, ignore_services: bool) -> None:
         """Repoint every staged row, or none. Raises `StaleError`, `ServicesRunningError`, `LockedError`."""
-        if self.engine is not None:
-            self.engine.close()
-        self.keep_workers_out()
+        self._send_workers_away()
         has_tasks = self.run.catalog.has_table(tasks) and self.run.catalog.has_table(archive_migration_tasks)
         has_services = self.run.catalog.has_table(services)
         self.control.progress.step("switching the catalog")
