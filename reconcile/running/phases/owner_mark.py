@@ -9,7 +9,7 @@ databases whose documents lie there although none of their runs wrote them: nobo
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -26,11 +26,11 @@ from reconcile.errors import (
 from reconcile.logs import get_logger
 from reconcile.planning.places import other_side
 from reconcile.running.phases.mark import Mark
+from reconcile.running.phases.place_check import PlaceCheck
 from reconcile.running.record.executor import executor_name
-from reconcile.running.record.identity import database_record, database_text, same_database
+from reconcile.running.record.identity import database_record, same_database
 from reconcile.running.record.next_steps import rebind_command
 from reconcile.running.record.place_record import is_same_place, place_text, rename_place
-from reconcile.running.record.run import Run
 from reconcile.running.record.states import MoveState, Origin, Removal, RunState
 from reconcile.running.record.tables import executors, marks, moves, places, runs
 from reconcile.running.record.work_moves import work_move
@@ -41,16 +41,11 @@ log = get_logger()
 
 
 @define
-class Owner:
+class Owner(PlaceCheck):
     """The places of one run, opened by this executor. ``share``: adopt at a destination that others own."""
 
-    run: Run
-    stores: Mapping[str, Store]
     share: bool = False
     _word: str = field(init=False, factory=lambda: secrets.token_hex(16))
-    _marks: dict[str, bytes] = field(factory=dict)
-    _unclaimed: dict[str, str] = field(factory=dict)  # why, by backend
-    _of_others: set[str] = field(factory=set)
 
     def open(self) -> None:
         """Check every place against the record, put back what earlier executors took aside, and claim the place.
@@ -67,48 +62,6 @@ class Owner:
             store.give_back(self._marked_keys(store), tokens - {self._token})
             if name in deletes_at and store.keeps_marks:
                 self._claim(name, store, mark, before, is_ours=is_ours)
-
-    def check(self, name: str, *, deletes: bool = True) -> None:
-        """Raise before a batch of deletes unless the place is the one on record and still this executor's.
-
-        ``deletes`` False: it is the other side of what is deleted, which may be another installation's, if so told.
-        """
-        store = self.stores[name]
-        store.check_place()
-        if name in self._of_others and not deletes:
-            return
-        if name in self._unclaimed:
-            raise PlaceChangedError(
-                f"{store.address.identity}: {self._unclaimed[name]}; nothing is deleted there",
-                hint=f"if it is the right place, this, then the same command again:\n{rebind_command(self.run.record)}",
-            )
-        if name in self._marks and store.mark() != self._marks[name]:
-            assert self.run.executor is not None  # noqa: S101 - whoever deletes executes
-            self.run.executor.check()  # whoever took over has changed the mark, and rightly
-            other = Mark.decode(store.mark())
-            who = other.describe() if other.owner else "no owner: the mark of this run is gone"
-            raise PlaceChangedError(
-                f"{store.address.identity}: the owner mark is not this run's any more; it says: {who}. Nothing more is"
-                " deleted there",
-                hint=f"if this database is the one that the services use:\n{rebind_command(self.run.record)}",
-            )
-
-    def may_overwrite(self, name: str) -> bool:
-        """Tell whether content at a destination may make room; raises as `check` does."""
-        if name in self._of_others or self.why_not_delete(name) is not None:
-            return False
-        self.check(name)
-        return True
-
-    def why_not_delete(self, name: str) -> str | None:
-        """Return why nothing may be deleted at a place for good, None where it may."""
-        mark = Mark.decode(self._marks.get(name))
-        others = self._others(mark)
-        return f"the place is shared with {', '.join(map(database_text, others))}" if others else None
-
-    def is_confirmed(self, name: str) -> bool:
-        """Tell whether it is certain that the place is the one on record, so that what is gone there was deleted."""
-        return name not in self._unclaimed
 
     def share_places(self, names: set[str]) -> None:
         """Put on record at these places that documents of this database lie there which no run of it wrote."""
@@ -127,9 +80,9 @@ class Owner:
                     f"{store.address.identity}: the owner mark was changed just now; nothing was switched",
                     hint="run the same command again",
                 )
-            for other in self._marks:
+            for other in self.marks:
                 if self.stores[other].mark() == new.encode():  # this place, perhaps under another name too
-                    self._marks[other] = new.encode() or b""
+                    self.marks[other] = new.encode() or b""
 
     def release(self) -> None:
         """Take the marks away: all that was to be deleted is. They stay where another unfinished run has the place.
@@ -137,7 +90,7 @@ class Owner:
         This comes before the run's end is recorded (`forget`): killed in between, the same command does both.
         """
         me = database_record(self.run.catalog)
-        for name in self._marks:
+        for name in self.marks:
             store = self.stores[name]
             if self._is_in_hand(store):
                 continue
@@ -152,7 +105,7 @@ class Owner:
                 store.swap_mark(found, Mark(None, shared).encode())
             except (BackendError, DocumentError) as error:
                 log.warning("owner mark left", at=store.address.identity, reason=str(error))
-        self._marks.clear()
+        self.marks.clear()
 
     def forget(self, connection: sa.Connection) -> None:
         """Record, with the run's end, that it has no marks any more."""
@@ -185,8 +138,8 @@ class Owner:
         identity = store.address.identity
         if mark.owner is not None and not is_ours:
             if self.share and name.startswith("dest."):
-                self._unclaimed[name] = f"it is shared with {mark.describe()}"
-                self._of_others.add(name)
+                self.unclaimed[name] = f"it is shared with {mark.describe()}"
+                self.of_others.add(name)
                 return
             raise ForeignOwnerError(
                 f"{identity} is in the hands of a run that this database does not know: {mark.describe()}."
@@ -196,7 +149,7 @@ class Owner:
             )
         was_marked = before is not None and before.run_id == self.run.run_id and before.mark is not None
         if was_marked and mark.owner is None and "inode" not in store.place():
-            self._unclaimed[name] = "the mark that this run wrote there is gone: another server may answer by that name"
+            self.unclaimed[name] = "the mark that this run wrote there is gone: another server may answer by that name"
             return
         self._write_mark(name, store, mark)
 
@@ -208,7 +161,7 @@ class Owner:
         self._word = secrets.token_hex(16)
         with self.run.writing() as connection:
             self.run.update(connection, phase=phase)
-        for name, text in list(self._marks.items()):
+        for name, text in list(self.marks.items()):
             self._write_mark(name, self.stores[name], Mark.decode(text))
 
     def _write_mark(self, name: str, store: Store, mark: Mark) -> None:
@@ -240,13 +193,9 @@ class Owner:
             with self.run.writing() as connection:
                 connection.execute(sa.update(places).where(*mine).values(mark=None, mark_before=there))
             return
-        self._marks[name] = new
+        self.marks[name] = new
         with self.run.writing() as connection:
             connection.execute(sa.update(places).where(*mine).values(mark=self._word, mark_before=there))
-
-    def _others(self, mark: Mark) -> list[dict[str, Any]]:
-        me = self.run.catalog.identity
-        return [other for other in mark.shared if not same_database(other.get("identity", {}), me)]
 
     def _tokens(self) -> set[str]:
         """Return the tokens of all executors that this database knows."""
