@@ -16,7 +16,8 @@ from reconcile.catalog import Catalog
 from reconcile.catalog.tables import archive_metadata
 from reconcile.planning.desired import DesiredState
 from reconcile.running.clean_kept import kept_sources, nothing_to_do
-from reconcile.running.phases.clean import MOVED_ON, NOT_INTACT, OTHER_NAME, REFERRED, STAGED_BY_ANOTHER
+from reconcile.running.phases.clean import MOVED_ON, OTHER_NAME, REFERRED, STAGED_BY_ANOTHER
+from reconcile.running.phases.clean_part import NOT_INTACT
 from reconcile.running.phases.context import open_stores
 from reconcile.running.phases.counterparts import look_at_copies
 from reconcile.running.phases.options import RunOptions

@@ -134,7 +134,7 @@ def arm(point: Point) -> None:
 def main() -> None:
     """Arm the point and run the command line with several small batches, by a shortcut wherever there is one."""
     import_module(STAGE).BATCH_DOCUMENTS = int(os.environ.get("CRASH_BATCH", "7"))
-    import_module(CLEAN)._BATCH_DOCUMENTS = int(os.environ.get("CRASH_BATCH", "7"))
+    import_module(CLEAN)._PART_DOCUMENTS = int(os.environ.get("CRASH_BATCH", "7"))
     import_module("reconcile.stores.between").AT_LEAST = 0
     import_module("reconcile.running.phases.rollback")._BATCH_DOCUMENTS = 7
     if "CRASH_LIFE" in os.environ:

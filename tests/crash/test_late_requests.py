@@ -171,6 +171,8 @@ def test_a_clean_that_ended_by_itself_leaves_nothing_to_wait_for(
     from reconcile import verbs
     from reconcile.control import Control
     from reconcile.running.phases import clean
+    from reconcile.running.phases.clean_part import CleanedPart
+    from reconcile.running.record.parts import Part
 
     world = World(folder, database)
     world.fill(DOCUMENTS)
@@ -179,11 +181,11 @@ def test_a_clean_that_ended_by_itself_leaves_nothing_to_wait_for(
     truth, plan, control = world.read(source), world.plan(source, dest), Control()
     report = clean.Cleaner._report
 
-    def interrupted(self: clean.Cleaner, results: list[object]) -> None:
-        report(self, results)  # type: ignore[arg-type]
+    def interrupted(self: clean.Cleaner, part: Part, cleaned: CleanedPart) -> None:
+        report(self, part, cleaned)
         control.signal = signal.SIGINT
 
-    monkeypatch.setattr(clean, "_BATCH_DOCUMENTS", 3)
+    monkeypatch.setattr(clean, "_PART_DOCUMENTS", 3)
     monkeypatch.setattr(clean.Cleaner, "_report", interrupted)
     with pytest.raises(Interrupted):
         verbs.apply(verbs.prepare(plan.path), control=control)

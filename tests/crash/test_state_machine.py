@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from examples.service_reader import read_all
 from reconcile import verbs
 from reconcile.errors import ReconcileError
-from reconcile.running.phases import clean, order, rollback, stage_part, switch
+from reconcile.running.phases import clean_part, order, rollback, stage_part, switch
 from reconcile.running.phases.options import RunOptions
 from reconcile.running.record.records import find_runs
 from reconcile.secret import Secret
@@ -40,7 +40,7 @@ MOMENTS: list[tuple[Any, str]] = [
     (order.Phases, "_write_undo_plan"),
     (switch.Switcher, "_repoint"),
     (switch.Switcher, "switch"),
-    (clean.Cleaner, "_mark"),
+    (clean_part.PartCleaner, "_mark"),
     (FileStore, "delete"),
     (TableStore, "delete"),
     (rollback.Dropper, "_drop_batch"),

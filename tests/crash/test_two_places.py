@@ -25,7 +25,7 @@ from reconcile import verbs
 from reconcile.control import Control
 from reconcile.errors import ReconcileError
 from reconcile.running.clean_kept import clean as clean_kept
-from reconcile.running.phases import clean, order, rollback, stage_part, switch
+from reconcile.running.phases import clean_part, order, rollback, stage_part, switch
 from reconcile.running.phases.options import RunOptions
 from reconcile.running.record.configs import configs_of
 from reconcile.running.record.records import find_runs
@@ -42,7 +42,7 @@ MOMENTS: list[tuple[Any, str]] = [
     (FileStore, "write"),
     (switch.Switcher, "look_again"),
     (switch.Switcher, "switch"),
-    (clean.Cleaner, "_mark"),
+    (clean_part.PartCleaner, "_mark"),
     (FileStore, "delete"),
     (FileStore, "_remove"),
     (OwnerFolder, "take_aside"),

@@ -18,7 +18,7 @@ import pytest
 from reconcile.catalog import lock
 from reconcile.errors import CatalogError, LockedError, PlaceChangedError, ReconcileError
 from reconcile.running.phases import order, stage
-from reconcile.running.phases.clean import Cleaner
+from reconcile.running.phases.clean_part import PartCleaner
 from reconcile.running.phases.order import Phases
 from reconcile.running.phases.stage_part import PartStager
 from reconcile.running.phases.switch import Switcher
@@ -71,7 +71,7 @@ MOMENTS = {
     "before the switch": (Switcher, "switch", "before"),
     "inside the switch": (Switcher, "_repoint", "after"),
     "after the switch": (Switcher, "switch", "after"),
-    "while cleaning": (Cleaner, "_mark", "after"),
+    "while cleaning": (PartCleaner, "_mark", "after"),
     "at the end": (Phases, "_finish", "before"),
 }
 
@@ -124,7 +124,7 @@ def test_the_connection_that_holds_the_lock_is_terminated(
     with monkeypatch.context() as patched:
         once(patched, owner, name, terminate, when)
         if moment == "while cleaning":
-            patched.setattr("reconcile.running.phases.clean._BATCH_DOCUMENTS", 2)
+            patched.setattr("reconcile.running.phases.clean._PART_DOCUMENTS", 2)
         with pytest.raises(LockedError, match="the lock was lost") as error:
             world.apply("p.json", workers=1)
     assert error.value.exit_code == 10

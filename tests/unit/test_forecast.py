@@ -77,7 +77,7 @@ def test_batches_and_costs_are_those_of_phases_and_drivers() -> None:
     assert forecasting.STAGE_DOCUMENTS == stage.BATCH_DOCUMENTS
     assert forecasting.STAGE_BYTES == stage.MEMORY_BYTES // stage._BATCHES_IN_MEMORY
     assert forecasting.LOOK_DOCUMENTS == switch._LOOK_DOCUMENTS
-    assert forecasting.CLEAN_DOCUMENTS == clean._BATCH_DOCUMENTS
+    assert forecasting.CLEAN_DOCUMENTS == clean._PART_DOCUMENTS
     assert set(COSTS) == {driver.scheme for driver in DRIVERS.values()}
     assert COSTS["s3"].worth_listing == COSTS["swift"].worth_listing == objects._WORTH_LISTING
     assert COSTS["swift"].doubted is not SwiftStore.lists_at_once

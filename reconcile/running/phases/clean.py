@@ -1,25 +1,24 @@
 """Clean: delete the sources, after the switch has committed, under R3.
 
-What is deleted is what this run copied (same version still), whose copy is seen to be intact in the same batch, that no
-catalog row refers to, that no unfinished run has staged, and that is really another place than the destination. Where
-a source lies must be the place on record, and this run's by its owner mark.
+Here it is decided which sources stay: those that a catalog row refers to, that a later or unfinished run has to do
+with, and that are at the same place as their copies. The others are deleted part by part (`clean_part`), as far as they
+are what this run copied, their copies are intact, and where they lie is the place on record.
 """
 
 from __future__ import annotations
 
-import time
-from typing import Any
+from contextlib import AbstractContextManager
 
 import sqlalchemy as sa
 from attrs import define, field
 
-from reconcile.catalog.tables import archive_metadata
-from reconcile.control import RateLimit, in_parallel
-from reconcile.errors import BackendError, SupersededError, UnconfirmedError
-from reconcile.logs import get_logger, printable
+from reconcile.control import RateLimit
+from reconcile.errors import BackendError
+from reconcile.logs import get_logger
 from reconcile.running.phases.aliases import SamePlace
+from reconcile.running.phases.clean_part import CleanedPart, PartCleaner, to_be_cleaned
 from reconcile.running.phases.context import Phase
-from reconcile.running.phases.counterparts import look_at_copies
+from reconcile.running.phases.dispatch import Carrier, Dispatch, threaded
 from reconcile.running.phases.owner_mark import Owner
 from reconcile.running.phases.references import (
     has_moved_on,
@@ -27,22 +26,18 @@ from reconcile.running.phases.references import (
     referred_by_other_names,
     staged_by_others,
 )
-from reconcile.running.phases.steps import Step, carries_out
-from reconcile.running.record.next_steps import undo_command
-from reconcile.running.record.states import Deleting, MoveState, Removal, RunState
-from reconcile.running.record.tables import moves, runs, same_row
+from reconcile.running.record.parts import Part
+from reconcile.running.record.states import Deleting, MoveState, Removal
+from reconcile.running.record.tables import moves
 from reconcile.running.record.work_moves import WorkMove
-from reconcile.stores import Known, Location
 from reconcile.tallies import tallied
-from reconcile.wording import count
 
-_BATCH_DOCUMENTS = 500
-NOT_INTACT = "its copy is not intact: this may be the last one"
-NOT_FOUND = "it was not found, and whether the place is the one on record is not certain"
-
+_PART_DOCUMENTS = 500
+_BATCH_DOCUMENTS = 1000  # that are looked through at once where some may have to stay
 # Why a source stays, as `reconcile.running.preview` says it too.
 REFERRED, MOVED_ON = "a catalog row refers to it", "a later run has to do with it"
 OTHER_NAME, STAGED_BY_ANOTHER = "a catalog row refers to it under another name", "another run has staged it"
+ONE_PLACE = "source and destination are one place"
 
 log = get_logger()
 
@@ -53,12 +48,8 @@ class Cleaner(Phase):
 
     owner: Owner
     rate: RateLimit = field(factory=lambda: RateLimit(None))
-    _same_place: SamePlace = field(init=False)
-    _referred: set[Location] = field(factory=set)
-    _staged: set[Location] = field(factory=set)
-    _refused: list[str] = field(factory=list)
-    _begun: dict[int, float] = field(factory=dict)
-    _deleted: int = 0
+    _refused: int = 0
+    _first_refused: str = ""
 
     def clean(self) -> None:
         """Delete every source that may be deleted. Can be interrupted and resumed at any point."""
@@ -66,28 +57,31 @@ class Cleaner(Phase):
             return
         self._keep_referred()
         self._keep_moved_on()
-        sources = {source for source, _dest in self.run.backend_pairs()}
-        self._referred = referred_by_other_names(
-            self.run.catalog, [self.desired.places[name].address for name in sources]
-        )
-        self._staged = staged_by_others(self.run)
-        to_do = (moves.c.cleaned.is_(None) | (moves.c.cleaned == Removal.MARKED), ~moves.c.keep)
-        documents, size = self._count(*to_do)
-        if not documents:
+        self._keep_located()
+        if not self._count(*to_be_cleaned())[0]:
             return
         self.keep_workers_out()
         self._find_same_places()
+        documents, size = self._count(*to_be_cleaned())
         self.owner.begin_phase(Deleting.CLEANING)
         self.control.progress.phase("clean", documents, size)
-        batches = self.run.batches(MoveState.STAGED, self.rate.batch(_BATCH_DOCUMENTS), *to_do)
-        in_parallel(self.control, self.pipelines, batches, self._clean_batch, self._report, self.rate.hold)
-        log.info("cleaned", phase="clean", documents=documents, deleted=self._deleted)
+        before = self._deleted()
+        parts = map(Part.of, self.run.outlines(MoveState.STAGED, self.rate.batch(_PART_DOCUMENTS), *to_be_cleaned()))
+        with self._carrier() as carrier:
+            Dispatch(self.control, carrier, self._report, self.rate.hold).run(parts)
+        log.info("cleaned", phase="clean", documents=documents, deleted=self._deleted() - before)
         if self._refused:
             raise BackendError(
-                f"the catalog is switched, but {len(self._refused)} sources could not be deleted; the first: "
-                + self._refused[0],
+                f"the catalog is switched, but {self._refused} sources could not be deleted; the first: "
+                + self._first_refused,
                 hint="fix the cause and run the same command again, or with --keep-source to leave them",
             )
+
+    def _carrier(self) -> AbstractContextManager[Carrier[CleanedPart]]:
+        return threaded(self.pipelines, PartCleaner(self.context, self.owner).clean)
+
+    def _deleted(self) -> int:
+        return self._count(moves.c.cleaned == Removal.DELETED)[0]
 
     def _count(self, *conditions: sa.ColumnElement[bool]) -> tuple[int, int]:
         query = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(moves.c.before_size), 0)).where(
@@ -110,11 +104,8 @@ class Cleaner(Phase):
 
     def _keep(self, why: str, *conditions: sa.ColumnElement[bool]) -> None:
         """Keep the sources that one of the conditions holds for."""
-        still_to_clean = sa.and_(
-            moves.c.run_id == self.run.run_id,
-            moves.c.state == MoveState.STAGED,
-            moves.c.cleaned.is_(None) | (moves.c.cleaned == Removal.MARKED),
-        )
+        mine = (moves.c.run_id == self.run.run_id, moves.c.state == MoveState.STAGED)
+        still_to_clean = sa.and_(*mine, *to_be_cleaned())
         with self.run.writing(bulk=True) as connection:
             self.run.catalog.favour_hash_joins(connection)
             for condition in conditions:
@@ -122,149 +113,55 @@ class Cleaner(Phase):
                     sa.update(moves).where(still_to_clean, condition).values(cleaned=Removal.KEPT, detail=why)
                 )
 
+    def _keep_located(self) -> None:
+        """Keep sources that rows refer to by another name than the rule's, or that other runs have staged."""
+        sources = {source for source, _dest in self.run.backend_pairs()}
+        addresses = [self.desired.places[name].address for name in sources]
+        referred, staged = referred_by_other_names(self.run.catalog, addresses), staged_by_others(self.run)
+        if not (referred or staged):
+            return
+        for batch in self.run.batches(MoveState.STAGED, _BATCH_DOCUMENTS, *to_be_cleaned()):
+            kept = []
+            for work in batch:
+                move = work.move
+                address = self.desired.places[move.source].address
+                location = address.location(address.keys(move.before.content_url, move.document)[0])
+                if location in referred or location in staged:
+                    kept.append((work, OTHER_NAME if location in referred else STAGED_BY_ANOTHER))
+            with self.run.writing() as connection:
+                rows = [{"seq": work.seq, "cleaned": Removal.KEPT, "detail": why} for work, why in kept]
+                self.run.update_moves(connection, rows)
+            for work, why in kept:
+                _say_kept(work, why)
+
     def _find_same_places(self) -> None:
-        """Find stores that are one place under two names: a marker written at one is seen at the other."""
-        self._same_place = SamePlace(self.run.run_id, self.stores)
+        """Keep what is at one place under two names: a marker written at one is seen at the other."""
+        is_one = SamePlace(self.run.run_id, self.stores)
         for source, dest in self.run.backend_pairs(moves.c.state == MoveState.STAGED):
-            if self._same_place(source, dest):
+            if is_one(source, dest):
                 why = f"{source} and {dest} are one place under two names; nothing is deleted there"
                 self.control.progress.say(why)
                 log.warning("sources kept", phase="clean", reason="same_place", source=source, dest=dest)
+                self._keep(ONE_PLACE, sa.and_(moves.c.source == source, moves.c.dest == dest))
                 with self.run.writing() as connection:
                     self.run.update(connection, remark=why)
 
-    def _clean_batch(self, batch: list[WorkMove]) -> list[tuple[WorkMove, str, str | None]]:
-        self._begun[batch[0].seq] = time.monotonic()
-        by_source: dict[str, dict[Any, list[WorkMove]]] = {}
-        results: list[tuple[WorkMove, str, str | None]] = []
-        doomed = []
-        back = self._pointing_back(batch)
-        for work in batch:
-            key, why = self._deletable(work)
-            if work.move.before.content_url in back:
-                why = "its catalog row refers to it again"
-            if why:
-                results.append((work, Removal.KEPT, why))
-            else:
-                doomed.append((key, work))
-        last = self._last_copies([work for _key, work in doomed])
-        for key, work in doomed:
-            if work.seq in last:
-                results.append((work, Removal.KEPT, NOT_INTACT))
-            else:
-                by_source.setdefault(work.move.source, {}).setdefault(key, []).append(work)
-        for source, keys in by_source.items():
-            results += self._delete(source, keys)
-        with self.run.writing() as connection:
-            self.run.update_moves(
-                connection, [{"seq": work.seq, "cleaned": state, "detail": why} for work, state, why in results]
-            )
-        return results
-
-    def _last_copies(self, works: list[WorkMove]) -> set[int]:
-        """Return the seqs whose sources must stay, since their copies are gone or are something else.
-
-        Rows of one source stay together. Raises `UnconfirmedError` where not one copy of a batch is intact: then it is
-        the destination that is not what it was.
-        """
-        if not works:
-            return set()
-        looked = look_at_copies(self.run, self.desired, self.stores, works)
-        if looked.broken and looked.broken == looked.concerned:
-            places = ", ".join(sorted({self.stores[work.move.dest].address.identity for work in works}))
-            first = next(work for work in works if work.seq in looked.broken)
-            raise UnconfirmedError(
-                f"the catalog is switched, but of {count(len(looked.broken), 'copy', 'copies')} that were looked"
-                f" at, none is intact at {places}; the sources are kept. The first:"
-                f" {printable('/'.join(first.move.document))}",
-                hint="find out what became of the copies\n"
-                f"{undo_command(self.run.record)}    leads the rows back to the sources that are there",
-            )
-        urls = {work.move.before.content_url for work in works if work.seq in looked.broken}
-        return {work.seq for work in works if work.move.before.content_url in urls}
-
-    @carries_out(Step.DELETE)
-    def _delete(self, source: str, keys: dict[Any, list[WorkMove]]) -> list[tuple[WorkMove, str, str | None]]:
-        """Delete sources at one place, and say what became of each."""
-        results: list[tuple[WorkMove, str, str | None]] = []
-        store = self.stores[source]
-        if not self.owner.is_confirmed(source):
-            present = store.look(list(keys))
-            if present:
-                self.owner.check(source)  # which raises: the place is not certain
-            return [(work, Removal.KEPT, NOT_FOUND) for works in keys.values() for work in works]
-        shared = self.owner.why_not_delete(source)
-        if shared:
-            return [(work, Removal.KEPT, shared) for works in keys.values() for work in works]
-        self.owner.check(source)
-        for dest in {work.move.dest for works in keys.values() for work in works}:
-            self.owner.check(dest, deletes=False)
-        try:
-            store.ready_to_delete()
-        except BackendError as refused:
-            self._refused += [f"{'/'.join(works[0].move.document)}: {refused.message}" for works in keys.values()]
-            return []
-        self._mark([work for works in keys.values() for work in works])
-        known = [Known(key, works[0].source_version or "") for key, works in keys.items()]
-        for key, error in store.delete(known).items():
-            state, why = (Removal.KEPT, error.detail) if error else (Removal.DELETED, None)
-            if error and error.reason in ("refused", "unserved"):  # the store's trouble: to be tried again
-                state = Removal.MARKED
-                self._refused.append(f"{'/'.join(keys[key][0].move.document)}: {error.detail}")
-            results += [(work, state, why) for work in keys[key]]
-        return results
-
-    def _pointing_back(self, batch: list[WorkMove]) -> set[str]:
-        """Return the sources that their own rows lead to again: a service with the old config wrote there."""
-        query = (
-            sa.select(moves.c.before_url)
-            .join(archive_metadata, same_row(archive_metadata))
-            .where(
-                moves.c.run_id == self.run.run_id,
-                moves.c.seq.between(batch[0].seq, batch[-1].seq),
-                archive_metadata.c.content_url == moves.c.before_url,
-            )
-        )
-        with self.run.writing() as connection:  # nobody may answer this from a replica that lags behind
-            return set(connection.execute(query).scalars())
-
-    def _deletable(self, work: WorkMove) -> tuple[Any, str | None]:
-        move = work.move
-        address = self.desired.places[move.source].address
-        key = address.keys(move.before.content_url, move.document)[0]
-        if self._same_place(move.source, move.dest):
-            return key, "source and destination are one place"
-        if address.location(key) in self._referred:
-            return key, OTHER_NAME
-        if address.location(key) in self._staged:
-            return key, STAGED_BY_ANOTHER
-        return key, None
-
-    @carries_out(Step.MARK)
-    def _mark(self, works: list[WorkMove]) -> None:
-        """Mark before deleting, and only while the run is still the one to clean.
-
-        Whoever takes over treats what is marked, and not recorded as deleted, as what may still vanish.
-        """
-        with self.run.writing() as connection:
-            state = connection.execute(sa.select(runs.c.state).where(runs.c.run_id == self.run.run_id)).scalar_one()
-            if state != RunState.SWITCHED:
-                raise SupersededError(f"run {self.run.run_id} is {state}: it may not clean any more")
-            self.run.update_moves(connection, [{"seq": work.seq, "cleaned": Removal.MARKED} for work in works])
-
-    def _report(self, results: list[tuple[WorkMove, str, str | None]]) -> None:
-        deleted = sum(state == Removal.DELETED for _work, state, _why in results)
-        self._deleted += deleted
-        for work, state, why in results:
-            move = work.move
-            fields = {"phase": "clean", "user": move.userId, "bucket": move.bucket, "archiveId": move.archiveId}
-            if state != Removal.DELETED:
-                log.warning("source kept", reason=why, source=move.before.content_url, **fields)
-            else:
-                log.debug("source deleted", source=move.before.content_url, **fields)
-        tallies = tallied((w.move.source, state, None, w.move.before.size) for w, state, _why in results)
-        begun = self._begun.pop(min((work.seq for work, _state, _why in results), default=-1), None)
-        seconds = None if begun is None else round(time.monotonic() - begun, 4)
-        done = {"documents": len(results), "deleted": deleted, "seconds": seconds}
+    def _report(self, part: Part, cleaned: CleanedPart) -> None:
+        for work in self.run.numbered(cleaned.kept):
+            _say_kept(work, work.detail)
+        refused = self.run.numbered(cleaned.refused)
+        for work in refused:
+            _say_kept(work, cleaned.detail)
+        if refused and not self._refused:
+            self._first_refused = f"{'/'.join(refused[0].move.document)}: {cleaned.detail}"
+        self._refused += len(refused)
+        tallies = tallied(sums=((r.source, r.state, None, r.documents, r.size) for r in cleaned.removed))
+        done = {"documents": cleaned.documents, "deleted": cleaned.deleted, "seconds": cleaned.seconds}
         log.info("batch cleaned", phase="clean", tallies=tallies, **done)
-        self.control.progress.advance(len(results), sum(work.move.before.size or 0 for work, _s, _w in results))
+        self.control.progress.advance(part.documents, part.size if cleaned.documents < len(part) else cleaned.size)
+
+
+def _say_kept(work: WorkMove, why: str | None) -> None:
+    move = work.move
+    fields = {"phase": "clean", "user": move.userId, "bucket": move.bucket, "archiveId": move.archiveId}
+    log.warning("source kept", reason=why, source=move.before.content_url, **fields)

@@ -29,7 +29,8 @@ from reconcile.planning.desired import DesiredState
 from reconcile.planning.planfile import undo_path
 from reconcile.planning.planner import unreadable_with
 from reconcile.running.phases.aliases import remove_markers
-from reconcile.running.phases.clean import NOT_INTACT, Cleaner
+from reconcile.running.phases.clean import Cleaner
+from reconcile.running.phases.clean_part import NOT_INTACT
 from reconcile.running.phases.context import RunContext, open_stores
 from reconcile.running.phases.elsewhere import refuse_crowding
 from reconcile.running.phases.failures import stage_failed

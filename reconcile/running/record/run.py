@@ -71,15 +71,15 @@ class Run:
         """Yield the moves of a state in batches. Rows of one document stay in one batch."""
         return self._together(sa.select(moves), work_move, size, moves.c.state == state, *extra)
 
-    def outlines(self, state: MoveState, size: int) -> Iterator[list[Outline]]:
+    def outlines(self, state: MoveState, size: int, *extra: sa.ColumnElement[bool]) -> Iterator[list[Outline]]:
         """Yield outlines of the moves of a state, likewise: a tenth of the work of whole moves."""
         columns = (moves.c.seq, moves.c.user_id, moves.c.bucket, moves.c.archive_id, moves.c.before_size)
-        return self._together(sa.select(*columns), Outline.of, size, moves.c.state == state)
+        return self._together(sa.select(*columns), Outline.of, size, moves.c.state == state, *extra)
 
-    def between(self, state: MoveState, first: int, last: int) -> list[WorkMove]:
+    def between(self, state: MoveState, first: int, last: int, *extra: sa.ColumnElement[bool]) -> list[WorkMove]:
         """Return the moves of a state from one number to another, both included."""
         query = sa.select(moves).where(
-            moves.c.run_id == self.run_id, moves.c.state == state, moves.c.seq.between(first, last)
+            moves.c.run_id == self.run_id, moves.c.state == state, moves.c.seq.between(first, last), *extra
         )
         with self.catalog.read() as connection:
             return [work_move(row) for row in connection.execute(query.order_by(moves.c.seq))]
