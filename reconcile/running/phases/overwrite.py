@@ -21,21 +21,24 @@ from reconcile.stores.addresses import Key
 
 @frozen
 class Room:
-    """Decides for one run. ``protected`` are locations that other names or other runs lay claim to."""
+    """Decides for one run. Rows lead to ``referred`` locations by other names, other runs have ``staged`` some."""
 
     run: Run
     others: Sequence[str]
     overwrite: bool
     same_place: SamePlace
-    protected: frozenset[Location] = field(repr=False)
+    referred: frozenset[Location] = field(repr=False)
+    staged: frozenset[Location] = field(repr=False)
 
     @classmethod
     def around(cls, run: Run, others: Sequence[str], stores: Mapping[str, Store]) -> Room:
         """Return the room of a run; ``others`` are the ids of other unfinished runs."""
         overwrite = run.record.header.policy.overwrite
         addresses: Iterable[Address] = [store.address for store in stores.values()]
-        claimed = referred_by_other_names(run.catalog, addresses) | staged_by_others(run) if overwrite else set()
-        return cls(run, others, overwrite, SamePlace(run.run_id, stores), frozenset(claimed))
+        may_replace = overwrite or bool(others) or run.replaces()
+        referred = referred_by_other_names(run.catalog, addresses) if may_replace else set()
+        staged = staged_by_others(run) if overwrite else set()
+        return cls(run, others, overwrite, SamePlace(run.run_id, stores), frozenset(referred), frozenset(staged))
 
     def replaceable(self, occupied: Sequence[Copy], present: Mapping[Key, Stat]) -> dict[Key, str]:
         """Return keys and versions of content that may be replaced by copies that cannot adopt it.
@@ -60,6 +63,7 @@ class Room:
             if copy.dest_key in found
             and found[copy.dest_key] == present[copy.dest_key].version
             and copy.work.move.after.content_url not in referred
+            and Location(copy.work.dest_store, copy.dest_key) not in self.referred
             and not self.same_place(copy.work.move.source, copy.work.move.dest)
         }
 
@@ -77,7 +81,7 @@ class Room:
 
     def _is_to_be_overwritten(self, copy: Copy) -> bool:
         """Tell whether the plan lets content be replaced here; a probed plan says so of each move."""
-        if not self.overwrite or Location(copy.work.dest_store, copy.dest_key) in self.protected:
+        if not self.overwrite or Location(copy.work.dest_store, copy.dest_key) in self.staged:
             return False
         return self.run.record.header.summary.probed is None or copy.work.move.action == OVERWRITE
 
