@@ -171,7 +171,7 @@ def test_a_file_that_a_row_spells_in_another_way(lite: World, spelling: str, wha
             lite.plan(files, lite.config("dest", DB2), "q.json", scope=scope_of("policy_bundles")),
             leave_blocked=True,
         )
-    elif what == "overwrite" or what == "take over":
+    elif what in {"overwrite", "take over"}:
         with pytest.raises(StageFailedError, match="destination_occupied"):
             lite.apply(plan)
     else:
