@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import click
+from attrs import evolve
 
 from reconcile import verbs
 from reconcile.catalog import Catalog
 from reconcile.cli.bars import Bars
+from reconcile.cli.engines import engine_of, engine_option
 from reconcile.cli.events import events_option
 from reconcile.cli.hooks import hook_options
 from reconcile.cli.lines import show
@@ -41,6 +43,7 @@ from reconcile.wording import count, human_bytes
 @option("--dry-run", is_flag=True, help="Say what would be deleted and what would stay; change nothing, take no lock.")
 @option("--yes", is_flag=True, help="Do not ask.")
 @workers
+@engine_option
 @max_rate
 @lock_wait
 @events_option
@@ -79,8 +82,8 @@ def command(context: click.Context, /, run: str, **options: Any) -> None:  # noq
             show(_question(kept), err=True)
             confirm_by_name("Delete them?", run)
         run_options = RunOptions(**{name: options[name] for name in ("workers", "max_rate", "lock_wait")})
-        with controlled(quiet=context.obj) as control:
-            cleaned = clean(catalog, run, desired, run_options, control, options["older_than"])
+        with engine_of(options["engine"], database, desired) as engine, controlled(quiet=context.obj) as control:
+            cleaned = clean(catalog, run, desired, evolve(run_options, engine=engine), control, options["older_than"])
     show(_lines(cleaned, kept.record))
     context.exit(EXIT_INCOMPLETE if cleaned.not_intact else EXIT_DONE)
 

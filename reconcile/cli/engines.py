@@ -17,8 +17,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 engine_option = option(
     "--engine",
     metavar="ENGINE",
-    help="Have documents staged by workers: processes:N on this machine, dask:ADDRESS on many."
-    "  [default: this process]",
+    help="Have the work done by workers: processes:N on this machine, dask:ADDRESS on many.  [default: this process]",
 )
 
 

@@ -70,7 +70,7 @@ def apply(catalog: Catalog, plan: PlanFile, desired: DesiredState, options: RunO
             "--refresh includes all that is new, and this plan was made with --limit; nothing was done",
             hint="make a plan without --limit; what is staged is adopted, nothing is copied twice",
         )
-    refuse_engine(catalog, plan.header, options.engine)
+    refuse_engine(catalog, options.engine, plan.header)
     summary = plan.header.summary
     refuse_blocked(plan, leave_blocked=options.leave_blocked)
     if not summary.moves.documents:

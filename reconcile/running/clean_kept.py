@@ -19,6 +19,7 @@ from reconcile.planning.desired import DesiredState
 from reconcile.planning.model import Tally
 from reconcile.planning.rights import rights_of_plan
 from reconcile.running.phases.context import open_stores
+from reconcile.running.phases.elsewhere import refuse_engine
 from reconcile.running.phases.options import RunOptions
 from reconcile.running.phases.order import Phases
 from reconcile.running.record.details import why_kept
@@ -95,6 +96,7 @@ def clean(
     """Delete what a run kept, under R3. ``older_than`` leaves a run alone that ended less than so many days ago."""
     record = run_record(catalog, run_id)
     check_database(catalog, record)
+    refuse_engine(catalog, options.engine)
     refuse_lacking(catalog, rights_of_plan(desired, record.header, keep_source=False))
     with executing(catalog, options.lock_wait, control.check) as executor:
         kept = kept_sources(catalog, run_id)

@@ -50,7 +50,7 @@ def undo(
     """
     _refuse_parts_of_undo(plan, options)
     record = run_record(catalog, run_id)
-    refuse_engine(catalog, record.header, options.engine)
+    refuse_engine(catalog, options.engine, record.header)
     check_database(catalog, record)
     forward = DesiredState(desired.dest, desired.source)
     refuse_lacking(catalog, rights_of_plan(forward, record.header, keep_source=record.keep_source))

@@ -20,8 +20,8 @@ class Fence(Protocol):
     """What a store asks before it deletes. Every method raises `SupersededError` for an executor that was replaced."""
 
     @property
-    def token(self) -> str | None:
-        """The executor's own random token, hex; None where there is no run."""
+    def folder(self) -> str | None:
+        """The name, hex, of the directory that this process takes files aside to; None where there is no run."""
 
     def check(self) -> None:
         """Ask the database whether this executor is still the one."""
@@ -47,7 +47,7 @@ class Fence(Protocol):
 class Unfenced:
     """No run: nobody else deletes here, and nobody relies on what is deleted."""
 
-    token: str | None = None
+    folder: str | None = None
 
     def check(self) -> None:
         """Do nothing."""

@@ -123,9 +123,9 @@ class FileStore(DocumentStore):
             return self._folder.swap_mark(old, new)
 
     def ready_to_delete(self) -> None:
-        if self.fence.token is not None:
+        if self.fence.folder is not None:
             with self._errors():
-                self._folder.prepare(self.fence.token)
+                self._folder.prepare(self.fence.folder)
 
     def give_back(self, keys: Iterable[Key], tokens: Collection[str]) -> None:
         with self._errors():
@@ -157,7 +157,7 @@ class FileStore(DocumentStore):
 
     def delete(self, known: Sequence[Known]) -> dict[Key, DocumentError | None]:
         self.check_place()
-        answer = super().delete(known) if self.fence.token is None else self._delete_aside(known, self.fence.token)
+        answer = super().delete(known) if self.fence.folder is None else self._delete_aside(known, self.fence.folder)
         self._prune({os.path.dirname(self.data_dir.path(content.key)) for content in known})
         return answer
 

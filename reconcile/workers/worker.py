@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from copy import copy
 from typing import Any
@@ -33,14 +34,16 @@ from reconcile.errors import (
 from reconcile.logs import get_logger
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.model import PlanHeader
+from reconcile.running.phases.clean_part import CleanedPart, PartCleaner
 from reconcile.running.phases.context import RunContext, open_stores
 from reconcile.running.phases.look_part import Looked, PartLooker
 from reconcile.running.phases.options import RunOptions
+from reconcile.running.phases.place_check import PlaceCheck
 from reconcile.running.phases.stage_part import PartStager
 from reconcile.running.record.claims import claim
 from reconcile.running.record.configs import configs_of
 from reconcile.running.record.crew import note_work
-from reconcile.running.record.executor import executor_name, led_by
+from reconcile.running.record.executor import executor_name, led_by, note_folder
 from reconcile.running.record.identity import database_text
 from reconcile.running.record.parts import Part, PartResult
 from reconcile.running.record.place_record import is_same_place, place_text
@@ -71,6 +74,7 @@ class Worker:
         except BusyError as error:
             return {"worker": executor_name(), "busy": scrub(error.message)}
         except SupersededError as error:
+            self._let_go(message)
             return {"worker": executor_name(), "lost": scrub(error.message)}
         except ReconcileError as error:
             kind, hint = type(error).__name__, scrub(error.hint) if error.hint else None
@@ -94,6 +98,13 @@ class Worker:
     def check(self) -> None:
         """Raise unless the database is named and answers: a worker that cannot work is to end, not to take parts."""
         connect(self.setup.database, _config(self.setup)).close()
+
+    def _let_go(self, message: Message) -> None:
+        """Open all anew with the next part: the directory to take files aside to may have been taken away."""
+        with self._lock:
+            if self._task is not None and self._task.key == (message["run"], message["token"], message["epoch"]):
+                before, self._task = self._task, None
+                before.at_work.close()
 
     def _task_of(self, message: Message) -> Task:
         """Return what is open for the message's run; opened now, if that is another than the last one."""
@@ -121,6 +132,7 @@ class Task:
     at_work: AtWork
     largest: int
     _stager: PartStager | None = None
+    _places: PlaceCheck | None = None
     _lock: threading.Lock = field(factory=threading.Lock)
 
     @classmethod
@@ -146,24 +158,44 @@ class Task:
             raise
         return cls((run_id, token, epoch), catalog, context, at_work, message["largest"])
 
-    def do(self, task: str, parts: str, part: Part) -> PartResult | Looked:
+    def do(self, task: str, parts: str, part: Part) -> PartResult | Looked | CleanedPart:
         """Claim a part of a phase, do with it what the task says, give it back.
 
         Raises `BusyError` while another worker has it, `SupersededError` if the phase is over, or another claimed it.
         """
-        run = self.context.run
+        run, who = self.context.run, executor_name()
+        assert run.executor is not None  # noqa: S101 - opened so
         with self.at_work.part() as session:
             with run.writing() as connection:
-                mine = claim(connection, run.run_id, parts, part.first, executor_name(), session)
-                note_work(connection, run.run_id, executor_name(), 0, 0)
+                folder = run.executor.folder
+                mine = claim(connection, run.run_id, parts, part.first, worker=who, session=session, folder=folder)
+                note_work(connection, run.run_id, who, 0, 0)
             with self.at_work.showing(mine):
-                context = evolve(self.context, run=evolve(run, claim=mine))
-                result = PartLooker(context).look(part) if task == "look" else self._stage(context, part)
+                result = self._tasks[task](evolve(self.context, run=evolve(run, claim=mine)), part)
             with self.catalog.write() as connection:
                 mine.give_back(connection)
-                if task == "stage":
-                    note_work(connection, run.run_id, executor_name(), result.documents, result.size)
+                if isinstance(result, PartResult):
+                    note_work(connection, run.run_id, who, result.documents, result.size)
         return result
+
+    @property
+    def _tasks(self) -> dict[str, Callable[[RunContext, Part], PartResult | Looked | CleanedPart]]:
+        return {
+            "stage": self._stage,
+            "look": lambda context, part: PartLooker(context).look(part),
+            "clean": self._clean,
+        }
+
+    def _clean(self, context: RunContext, part: Part) -> CleanedPart:
+        """Clean a part with a claim on it; the places are checked once, and where files are taken aside recorded."""
+        run = self.context.run
+        assert run.executor is not None  # noqa: S101 - opened so
+        with self._lock:
+            if self._places is None:
+                found = PlaceCheck.on_record(run, self.context.stores)
+                note_folder(run.executor)
+                self._places = found
+        return PartCleaner(context, self._places).clean(part)
 
     def _stage(self, context: RunContext, part: Part) -> PartResult:
         """Stage a part with a claim on it; what holds for the whole run is learnt once."""
@@ -173,6 +205,10 @@ class Task:
         stager = copy(self._stager)
         stager.context = context
         return stager.stage(part)
+
+
+def _look(context: RunContext, part: Part) -> Looked:
+    return PartLooker(context).look(part)
 
 
 def _end() -> None:

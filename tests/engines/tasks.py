@@ -11,8 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from reconcile.engines import Message, Setup
+from reconcile.running.phases.clean_part import PartCleaner
 from reconcile.running.phases.stage_part import PartStager
 from reconcile.running.record.run import Run
+from reconcile.running.record.work_moves import WorkMove
+from reconcile.stores.addresses import Key
+from reconcile.stores.owner_folder import OwnerFolder
 from reconcile.workers.worker import Worker
 
 MARKER = "died"  # in the working directory, by whom it is to be done once
@@ -32,6 +36,25 @@ def dies_between_write_and_record(setup: Setup) -> Callable[[Message], Message]:
 
     PartStager._record = dying  # type: ignore[method-assign, assignment]
     return Worker(setup)
+
+
+def dies_after_the_mark(setup: Setup) -> Callable[[Message], Message]:
+    """The first worker process that has marked sources, to delete them, is killed."""
+    mark = PartCleaner._mark
+
+    def dying(self: PartCleaner, works: list[WorkMove]) -> None:
+        mark(self, works)
+        with suppress(FileExistsError):
+            Path(MARKER).touch(exist_ok=False)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    PartCleaner._mark = dying  # type: ignore[method-assign]
+    return Worker(setup)
+
+
+def dies_with_a_file_aside(setup: Setup) -> Callable[[Message], Message]:
+    """The first worker process that has taken a source aside, to delete it, is killed."""
+    return _ends_with_a_file_aside(setup, signal.SIGKILL)
 
 
 def stops_between_write_and_record(setup: Setup) -> Callable[[Message], Message]:
@@ -74,6 +97,32 @@ def _stops_inside_a_transaction(setup: Setup, before: Callable[[], object]) -> C
             os.kill(os.getpid(), signal.SIGSTOP)
 
     Run.update_moves = stopping  # type: ignore[method-assign]
+    return Worker(setup)
+
+
+def stops_with_a_file_aside(setup: Setup) -> Callable[[Message], Message]:
+    """The first worker process that has taken a source aside, to delete it, is stopped, as for good."""
+    return _ends_with_a_file_aside(setup, signal.SIGSTOP)
+
+
+def _ends_with_a_file_aside(setup: Setup, number: signal.Signals) -> Callable[[Message], Message]:
+    take_aside = OwnerFolder.take_aside
+
+    def ending(self: OwnerFolder, key: Key, token: str) -> str | None:
+        aside = take_aside(self, key, token)
+        with suppress(FileExistsError):
+            with Path(MARKER).open("x") as file:
+                file.write(str(os.getpid()))
+            os.kill(os.getpid(), number)
+        return aside
+
+    OwnerFolder.take_aside = ending  # type: ignore[method-assign]
+    return Worker(setup)
+
+
+def finds_no_mark(setup: Setup) -> Callable[[Message], Message]:
+    """Workers that see another directory at the path of a data dir, as far as its owner mark is concerned."""
+    OwnerFolder.mark = lambda _self: None  # type: ignore[method-assign]
     return Worker(setup)
 
 

@@ -13,12 +13,14 @@ import sqlalchemy as sa
 from attrs import define, field
 
 from reconcile.control import RateLimit
+from reconcile.engines import Engine
 from reconcile.errors import BackendError
 from reconcile.logs import get_logger
 from reconcile.running.phases.aliases import SamePlace
 from reconcile.running.phases.clean_part import CleanedPart, PartCleaner, to_be_cleaned
 from reconcile.running.phases.context import Phase
 from reconcile.running.phases.dispatch import Carrier, Dispatch, threaded
+from reconcile.running.phases.elsewhere import Job, elsewhere, refuse_crowding
 from reconcile.running.phases.owner_mark import Owner
 from reconcile.running.phases.references import (
     has_moved_on,
@@ -38,6 +40,7 @@ _BATCH_DOCUMENTS = 1000  # that are looked through at once where some may have t
 REFERRED, MOVED_ON = "a catalog row refers to it", "a later run has to do with it"
 OTHER_NAME, STAGED_BY_ANOTHER = "a catalog row refers to it under another name", "another run has staged it"
 ONE_PLACE = "source and destination are one place"
+_STATE = "the catalog is switched; sources that are left are deleted by the same command"
 
 log = get_logger()
 
@@ -48,6 +51,8 @@ class Cleaner(Phase):
 
     owner: Owner
     rate: RateLimit = field(factory=lambda: RateLimit(None))
+    engine: Engine | None = None
+    workers: int | None = None
     _refused: int = 0
     _first_refused: str = ""
 
@@ -67,8 +72,11 @@ class Cleaner(Phase):
         self.control.progress.phase("clean", documents, size)
         before = self._deleted()
         parts = map(Part.of, self.run.outlines(MoveState.STAGED, self.rate.batch(_PART_DOCUMENTS), *to_be_cleaned()))
-        with self._carrier() as carrier:
-            Dispatch(self.control, carrier, self._report, self.rate.hold).run(parts)
+        engine = self._engine()
+        with self._carrier(engine) as carrier:
+            Dispatch(self.control, carrier, self._report, self.rate.hold, state_now=_STATE).run(parts)
+        if engine is not None:
+            self.owner.put_back()  # empty directories of workers, and what one left whose part another has done
         log.info("cleaned", phase="clean", documents=documents, deleted=self._deleted() - before)
         if self._refused:
             raise BackendError(
@@ -77,7 +85,20 @@ class Cleaner(Phase):
                 hint="fix the cause and run the same command again, or with --keep-source to leave them",
             )
 
-    def _carrier(self) -> AbstractContextManager[Carrier[CleanedPart]]:
+    def _engine(self) -> Engine | None:
+        """Return the engine; None where it is not certain which place one is: workers do not know why."""
+        if self.engine is None:
+            return None
+        if self.owner.unclaimed:
+            self.control.progress.say("cleaned by this process alone: not every place is known by this run's mark")
+            return None
+        refuse_crowding(self.run.catalog, self.engine, _STATE)
+        return self.engine
+
+    def _carrier(self, engine: Engine | None) -> AbstractContextManager[Carrier[CleanedPart]]:
+        """Return who deletes: threads of this process, or workers elsewhere."""
+        if engine is not None:
+            return elsewhere(self.run, engine, Job("clean", CleanedPart, self.workers))
         return threaded(self.pipelines, PartCleaner(self.context, self.owner).clean)
 
     def _deleted(self) -> int:

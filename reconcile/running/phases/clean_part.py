@@ -17,8 +17,9 @@ from reconcile.errors import BackendError, SupersededError, UnconfirmedError
 from reconcile.logs import get_logger, printable
 from reconcile.running.phases.context import Phase
 from reconcile.running.phases.counterparts import look_at_copies
-from reconcile.running.phases.place_check import PlaceCheck
+from reconcile.running.phases.place_check import PlaceCheck, marked_keys
 from reconcile.running.phases.steps import Step, carries_out
+from reconcile.running.record import late_requests
 from reconcile.running.record.next_steps import undo_command
 from reconcile.running.record.parts import Part
 from reconcile.running.record.states import MoveState, Removal, RunState
@@ -103,6 +104,7 @@ class PartCleaner(Phase):
         batch = self.run.between(MoveState.STAGED, part.first, part.last, *to_be_cleaned())
         if not batch:
             return CleanedPart([])
+        self._take_over(part)
         back = self._pointing_back(batch)
         results = [_Result(w, Removal.KEPT, POINTS_BACK) for w in batch if w.move.before.content_url in back]
         doomed = [work for work in batch if work.move.before.content_url not in back]
@@ -119,6 +121,23 @@ class PartCleaner(Phase):
             rows = [{"seq": r.work.seq, "cleaned": r.state, "detail": r.why} for r in results if r.state is not None]
             self.run.update_moves(connection, rows)
         return _outcome(results, round(time.monotonic() - begun, 4))
+
+    def _take_over(self, part: Part) -> None:
+        """Undo what a worker left half done that had this part before, if there was one.
+
+        Files that it took aside get their names back, and it takes no more aside. What it has sent may arrive yet.
+        """
+        claim = self.run.claim
+        if claim is None or claim.taken_from is None:
+            return
+        keys: dict[str, list[Key]] = {}
+        for work in self.run.between(MoveState.STAGED, part.first, part.last, moves.c.cleaned == Removal.MARKED):
+            keys.setdefault(work.move.source, []).append(self._key(work))
+        for source in keys:
+            self.stores[source].give_back(marked_keys(self.run, self.stores[source]), {claim.taken_from})
+        with self.run.writing() as connection:
+            for source, sent in keys.items():
+                late_requests.note(connection, self.stores[source].address, sent, answered=False)
 
     def _key(self, work: WorkMove) -> Key:
         move = work.move

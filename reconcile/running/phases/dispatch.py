@@ -95,12 +95,16 @@ def threaded(width: int, work: Callable[[Part], R]) -> Iterator[Threaded[R]]:
 
 @define
 class Dispatch(Generic[R]):
-    """Gives parts to a carrier. ``hold`` may hold one back; what it is given is to be called meanwhile."""
+    """Gives parts to a carrier. ``hold`` may hold one back; what it is given is to be called meanwhile.
+
+    ``state_now`` is what state things are in where it ends early, for messages.
+    """
 
     control: Control
     carrier: Carrier[R]
     report: Callable[[Part, R], None]
     hold: Callable[[Part, Callable[[], None]], None] = lambda _part, _attend: None
+    state_now: str = "nothing was switched; what is staged stays so, and the same command resumes"
     _in_hand: dict[Future[R], Part] = field(factory=dict)
     _later: dict[int, tuple[float, Part]] = field(factory=dict)  # when to give them again, by first number
     _given: dict[int, float] = field(factory=dict)  # when, by first number
@@ -154,8 +158,8 @@ class Dispatch(Generic[R]):
             self._nobody_since = self._nobody_since or time.monotonic()
             if time.monotonic() - self._nobody_since > _NOBODY_SECONDS:
                 raise EngineError(
-                    f"there has been no worker for {_NOBODY_SECONDS:.0f} s; what is staged stays so",
-                    hint="start workers (reconcile worker), then run the same command again: it resumes",
+                    f"there has been no worker for {_NOBODY_SECONDS:.0f} s; {self.state_now}",
+                    hint="start workers (reconcile worker), then run the same command again",
                 )
         else:
             self._nobody_since = None
@@ -207,8 +211,8 @@ class Dispatch(Generic[R]):
         if self._lost[part.first] >= _ATTEMPTS:
             raise EngineError(
                 f"{_ATTEMPTS} workers in a row were lost with the same part, {self.carrier.name_of(part)}; the last:"
-                f" {why.message}. Nothing was switched",
-                hint="the log of the workers says more; what is staged stays so, and the same command resumes",
+                f" {why.message}; {self.state_now}",
+                hint="the log of the workers says more; then run the same command again",
             )
         log.warning("a part is given to another worker", documents=part.documents, reason=why.message)
         if not self._is_in_hand(part):
@@ -223,9 +227,9 @@ class Dispatch(Generic[R]):
             self._reminders[part.first] += 1
             if self._reminders[part.first] > _REMINDERS:
                 raise EngineError(
-                    f"{_REMINDERS} times nobody did a part that was given out, {self.carrier.name_of(part)}. Nothing"
-                    " was switched",
-                    hint="see whether the workers are stopped; what is staged stays so, and the same command resumes",
+                    f"{_REMINDERS} times nobody did a part that was given out, {self.carrier.name_of(part)};"
+                    f" {self.state_now}",
+                    hint="see whether the workers are stopped; then run the same command again",
                 )
             log.warning("a part is overdue: it is given to another worker", documents=part.documents)
             self._give(part)

@@ -27,7 +27,6 @@ from reconcile.planning.model import PlanHeader
 from reconcile.running.record.claims import begin_parts, claimed, end_parts
 from reconcile.running.record.parts import Part
 from reconcile.running.record.run import Run
-from reconcile.running.record.states import MoveState
 
 OVERDUE_SECONDS = 30.0  # after which it is asked whether anybody works on a part
 _PATIENCE_SECONDS = 20.0
@@ -105,9 +104,9 @@ class Elsewhere(Generic[R]):
 
     def name_of(self, part: Part) -> str:
         """Return its first documents."""
-        works = self.run.between(MoveState.PLANNED, part.first, part.last)
-        names = ", ".join(printable("/".join(work.document)) for work in works[:_NAMED])
-        return f"{len(works):,} documents from {names} on"
+        works = self.run.numbered(range(part.first, min(part.first + _NAMED, part.last + 1)))
+        names = ", ".join(printable("/".join(work.document)) for work in works)
+        return f"{part.documents:,} documents from {names} on"
 
 
 @contextmanager
@@ -129,8 +128,8 @@ def _lock_of(run: Run) -> RunLock:
     return lock
 
 
-def refuse_engine(catalog: Catalog, header: PlanHeader, engine: Engine | None) -> None:
-    """Raise `UsageError` for what cannot be done elsewhere."""
+def refuse_engine(catalog: Catalog, engine: Engine | None, header: PlanHeader | None = None) -> None:
+    """Raise `UsageError` for what cannot be done elsewhere. ``header`` is that of a plan to be staged."""
     if engine is None:
         return
     if not catalog.is_postgresql:
@@ -139,7 +138,7 @@ def refuse_engine(catalog: Catalog, header: PlanHeader, engine: Engine | None) -
             " nothing was done",
             hint="leave --engine out",
         )
-    if header.policy.overwrite:
+    if header is not None and header.policy.overwrite:
         raise UsageError(
             f"--engine {engine.name}: the plan overwrites what is at its destination, which only the process that leads"
             " the run may delete; nothing was done",
@@ -147,7 +146,7 @@ def refuse_engine(catalog: Catalog, header: PlanHeader, engine: Engine | None) -
         )
 
 
-def refuse_crowding(catalog: Catalog, engine: Engine) -> None:
+def refuse_crowding(catalog: Catalog, engine: Engine, state_now: str) -> None:
     """Raise `EngineError` where the database would not have connections for all workers; before they have any."""
     needed = engine.width() * 3
     with catalog.read() as connection:
@@ -155,8 +154,8 @@ def refuse_crowding(catalog: Catalog, engine: Engine) -> None:
     if needed > free:
         raise EngineError(
             f"{engine.name} takes about {needed} connections, and of max_connections the database has {free} free;"
-            " nothing was staged",
-            hint="use fewer workers, or raise max_connections; the same command resumes",
+            f" {state_now}",
+            hint="use fewer workers, or raise max_connections; then run the same command again",
         )
 
 

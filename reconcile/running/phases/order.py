@@ -149,7 +149,7 @@ class Phases:
         if self.options.refresh:
             self._refresh()
         if self.options.engine is not None:
-            refuse_crowding(self.catalog, self.options.engine)
+            refuse_crowding(self.catalog, self.options.engine, "nothing was staged; the same command resumes")
         with self._few_failures():
             self._stager().stage()
         self._refuse_unfinished()
@@ -329,7 +329,7 @@ class Phases:
             wait_for_standbys(self.catalog, self.control.progress.say, self.control.check)
             late_requests.wait(self.catalog, self.run.run_id, self._stores, self.control, self.options.takeover_wait)
         rate = RateLimit(self.options.max_rate)
-        Cleaner(self._context, self._owner, rate).clean()
+        Cleaner(self._context, self._owner, rate, self.options.engine, self.options.workers).clean()
 
     @carries_out(Step.END)
     def _finish(self) -> Outcome:

@@ -9,7 +9,6 @@ databases whose documents lie there although none of their runs wrote them: nobo
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -26,16 +25,14 @@ from reconcile.errors import (
 from reconcile.logs import get_logger
 from reconcile.planning.places import other_side
 from reconcile.running.phases.mark import Mark
-from reconcile.running.phases.place_check import PlaceCheck
+from reconcile.running.phases.place_check import PlaceCheck, marked_keys
 from reconcile.running.record.executor import executor_name
 from reconcile.running.record.identity import database_record, same_database
 from reconcile.running.record.next_steps import rebind_command
 from reconcile.running.record.place_record import is_same_place, place_text, rename_place
-from reconcile.running.record.states import MoveState, Origin, Removal, RunState
+from reconcile.running.record.states import MoveState, Origin, RunState
 from reconcile.running.record.tables import executors, marks, moves, places, runs
-from reconcile.running.record.work_moves import work_move
 from reconcile.stores import Store
-from reconcile.stores.addresses import Key
 
 log = get_logger()
 
@@ -52,14 +49,14 @@ class Owner(PlaceCheck):
 
         Raises `PlaceChangedError` for a place that is another, `ForeignOwnerError` for one that others have in hand.
         """
-        recorded, deletes_at, tokens = self._recorded(), self._places_of_deletes(), self._tokens()
+        recorded, deletes_at = self._recorded(), self._places_of_deletes()
         for name, store in self.stores.items():
             mark = Mark.decode(self._read(name, store))
             is_ours = mark.owner is not None and mark.owner.get("word") in self._words()
             before = recorded.get(name)
             self._check_identity(name, store, before, is_ours=is_ours)
             self._record(name, store, before)
-            store.give_back(self._marked_keys(store), tokens - {self._token})
+            store.give_back(marked_keys(self.run, store), self._tokens() - {self._token})
             if name in deletes_at and store.keeps_marks:
                 self._claim(name, store, mark, before, is_ours=is_ours)
 
@@ -153,6 +150,12 @@ class Owner(PlaceCheck):
             return
         self._write_mark(name, store, mark)
 
+    def put_back(self) -> None:
+        """Put back what others have taken aside and left, and remove their directories."""
+        tokens = self._tokens() - {self._token}
+        for store in self.stores.values():
+            store.give_back(marked_keys(self.run, store), tokens)
+
     def begin_phase(self, phase: str) -> None:
         """Put it on record that the run deletes from here on, and change its marks.
 
@@ -243,22 +246,6 @@ class Owner(PlaceCheck):
                 connection.execute(places.insert(), key | values | {"life": store.late_seconds, "mark": None})
             if before is not None and before.store != identity:
                 rename_place(connection, before.store, identity)
-
-    def _marked_keys(self, store: Store) -> Iterator[Key]:
-        """Yield the keys at a place that runs which are not finished have marked."""
-        is_clean = runs.c.switched_at.is_not(None)
-        name = sa.case((is_clean, moves.c.source), else_=moves.c.dest)
-        query = (
-            sa.select(moves, is_clean.label("is_clean"))
-            .join_from(moves, runs, runs.c.run_id == moves.c.run_id)
-            .join(places, sa.and_(places.c.run_id == moves.c.run_id, places.c.name == name))
-            .where(places.c.store == store.address.identity, moves.c.cleaned == Removal.MARKED)
-        )
-        with self.run.catalog.read(bulk=True) as connection:
-            for *row, of_source in connection.execute(query):
-                move = work_move(row).move
-                url = move.before.content_url if of_source else move.after.content_url
-                yield store.address.keys(url, move.document)[0]
 
     def _is_in_hand(self, store: Store) -> bool:
         others = (

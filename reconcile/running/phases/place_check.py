@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import sqlalchemy as sa
 from attrs import define, field
 
 from reconcile.errors import PlaceChangedError
@@ -12,7 +13,11 @@ from reconcile.running.phases.mark import Mark
 from reconcile.running.record.identity import database_text, same_database
 from reconcile.running.record.next_steps import rebind_command
 from reconcile.running.record.run import Run
+from reconcile.running.record.states import Removal
+from reconcile.running.record.tables import moves, places, runs
+from reconcile.running.record.work_moves import work_move
 from reconcile.stores import Store
+from reconcile.stores.addresses import Key
 
 
 @define
@@ -28,6 +33,30 @@ class PlaceCheck:
     marks: dict[str, bytes] = field(factory=dict, kw_only=True)
     unclaimed: dict[str, str] = field(factory=dict, kw_only=True)
     of_others: set[str] = field(factory=set, kw_only=True)
+
+    @classmethod
+    def on_record(cls, run: Run, stores: Mapping[str, Store]) -> PlaceCheck:
+        """Return the check for a worker: the marks that are there now are to have the words on record.
+
+        Raises `PlaceChangedError` for one that has another.
+        """
+        query = sa.select(places.c.name, places.c.mark).where(places.c.run_id == run.run_id)
+        with run.catalog.read() as connection:
+            words: dict[str, str | None] = {row.name: row.mark for row in connection.execute(query)}
+        found = cls(run, stores)
+        for name, store in stores.items():
+            word, text = words.get(name), None
+            if word is None:
+                continue
+            text = store.mark()
+            if text is None or (Mark.decode(text).owner or {}).get("word") != word:
+                raise PlaceChangedError(
+                    f"{store.address.identity}: this worker does not find the owner mark that the run wrote there;"
+                    " nothing was deleted by it",
+                    hint="is the same data dir mounted there, does the worker reach the same server?",
+                )
+            found.marks[name] = text
+        return found
 
     def check(self, name: str, *, deletes: bool = True) -> None:
         """Raise before a batch of deletes unless the place is the one on record and still this executor's.
@@ -74,3 +103,20 @@ class PlaceCheck:
     def _others(self, mark: Mark) -> list[dict[str, Any]]:
         me = self.run.catalog.identity
         return [other for other in mark.shared if not same_database(other.get("identity", {}), me)]
+
+
+def marked_keys(run: Run, store: Store) -> Iterator[Key]:
+    """Yield the keys at a place that runs which are not finished have marked, to delete them."""
+    is_clean = runs.c.switched_at.is_not(None)
+    name = sa.case((is_clean, moves.c.source), else_=moves.c.dest)
+    query = (
+        sa.select(moves, is_clean.label("is_clean"))
+        .join_from(moves, runs, runs.c.run_id == moves.c.run_id)
+        .join(places, sa.and_(places.c.run_id == moves.c.run_id, places.c.name == name))
+        .where(places.c.store == store.address.identity, moves.c.cleaned == Removal.MARKED)
+    )
+    with run.catalog.read(bulk=True) as connection:
+        for *row, of_source in connection.execute(query):
+            move = work_move(row).move
+            url = move.before.content_url if of_source else move.after.content_url
+            yield store.address.keys(url, move.document)[0]

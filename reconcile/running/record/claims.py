@@ -26,11 +26,12 @@ _POLL_SECONDS = 0.25
 
 @frozen
 class Claim:
-    """A worker's hold on a part of a run."""
+    """A worker's hold on a part of a run. ``taken_from``: the folder of a worker that had it before and gave it up."""
 
     run_id: str
     first: int
     token: str
+    taken_from: str | None = None
 
     def guard(self, connection: Connection) -> None:
         """Raise `SupersededError` unless the part is still this worker's; keeps it so until the transaction ends."""
@@ -46,9 +47,12 @@ class Claim:
         return (claims.c.run_id == self.run_id, claims.c.first == self.first, claims.c.token == self.token)
 
 
-def claim(connection: Connection, run_id: str, parts: str, first: int, worker: str, session: int) -> Claim:
-    """Claim a part of the phase ``parts`` for a worker, whose shared lock is of this database process.
+def claim(
+    connection: Connection, run_id: str, parts: str, first: int, *, worker: str, session: int, folder: str
+) -> Claim:
+    """Claim a part of the phase ``parts`` for a worker, whose shared lock is of the database process ``session``.
 
+    ``folder`` is the directory that it takes files aside to.
     Raises `BusyError` if another worker has it and gave a sign of life lately, `SupersededError` if the phase is over.
     """
     from sqlalchemy.dialects.postgresql import insert  # noqa: PLC0415 - there are no workers on SQLite
@@ -59,16 +63,16 @@ def claim(connection: Connection, run_id: str, parts: str, first: int, worker: s
     ):
         raise SupersededError("the phase that this part belongs to has ended")
     now = database_now(connection)
-    theirs = sa.select(claims.c.worker, claims.c.seen_at, claims.c.session).where(
+    theirs = sa.select(claims.c.worker, claims.c.seen_at, claims.c.session, claims.c.folder).where(
         claims.c.run_id == run_id, claims.c.first == first
     )
     found = connection.execute(theirs.with_for_update()).first()
     if found is not None and now - found.seen_at <= STALE_SECONDS and holds_workers_lock(connection, found.session):
         raise BusyError(f"worker {found.worker} has it in hand")
-    new = {"token": secrets.token_hex(16), "worker": worker, "session": session, "seen_at": now}
+    new = {"token": secrets.token_hex(16), "worker": worker, "session": session, "seen_at": now, "folder": folder}
     statement = insert(claims).values(run_id=run_id, first=first, **new)
     connection.execute(statement.on_conflict_do_update(index_elements=["run_id", "first"], set_=new))
-    return Claim(run_id, first, str(new["token"]))
+    return Claim(run_id, first, str(new["token"]), None if found is None else found.folder)
 
 
 def begin_parts(connection: Connection, run_id: str, engine: str) -> str:

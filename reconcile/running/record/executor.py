@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 import sqlalchemy as sa
-from attrs import define, field
+from attrs import Factory, define, field
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
@@ -54,6 +54,7 @@ class Executor:
     lock: RunLock | None  # None in a worker: the process that leads the run holds it
     token: str
     session: tuple[int, str] | None = None
+    folder: str = field(default=Factory(lambda self: self.token, takes_self=True))  # a worker has one of its own
     _unrecorded: int = field(init=False, default=0)  # requests without an answer that could not be put on record
     _asked: tuple[float, float] = field(init=False, factory=lambda: (0.0, 0.0))
 
@@ -215,7 +216,16 @@ def led_by(catalog: Catalog, token: str) -> Executor:
             " role's",
             hint=f"connect as the same role, or have a superuser run: GRANT pg_read_all_stats TO {role};",
         )
-    return Executor(catalog, None, token, (row.session, row.session_start))
+    return Executor(catalog, None, token, (row.session, row.session_start), folder=secrets.token_hex(16))
+
+
+def note_folder(executor: Executor) -> None:
+    """Put on record where a worker takes files aside to: whoever executes later puts back what it left there."""
+    with executor.catalog.write() as connection:
+        executor.guard(connection)
+        now = database_now(connection)
+        values = {"token": executor.folder, "who": executor_name(), "taken_at": now, "ended_at": now}
+        connection.execute(executors.insert(), values)
 
 
 def executor_name() -> str:

@@ -75,6 +75,7 @@ claims = sa.Table(
     sa.Column("token", sa.String, nullable=False),
     sa.Column("worker", sa.String, nullable=False),
     sa.Column("session", sa.Integer, nullable=False),  # database process that holds the lock which workers share
+    sa.Column("folder", sa.String),  # directory that the worker takes files aside to
     sa.Column("seen_at", sa.BigInteger, nullable=False),
 )
 
@@ -234,7 +235,7 @@ def create_work_tables(catalog: Catalog) -> None:
 
 def _missing_columns(catalog: Catalog) -> list[sa.Column[Any]]:
     found = []
-    for table in (runs, executors):
+    for table in (runs, executors, claims):
         known = catalog.columns_of(table)
         found += [column for column in table.columns if known and column.name not in known]
     return found
