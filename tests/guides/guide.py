@@ -4,6 +4,10 @@ A line must exit with 0, or as it says itself: ``... # exit 12: work remains``. 
 stand-in: the services behind ``docker-compose``, the operator's hand in ``$EDITOR``, the database's address, the id of
 the last run for ``RUN``, ``pip install``, ``make demo``; a command that is to exit with 137 is killed. A line that is a
 remark (``# days later``) may have an event.
+
+A ```text block that directly follows a ```sh block is what its commands show. Each of its lines must be among the lines
+that were shown, in this order. ``...`` stands for anything within a line, a line of only ``...`` for any lines. Any two
+numbers, sizes, durations, times, run ids or digests compare equal, and spaces between words do not count.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +31,19 @@ DATABASE = "postgresql://anchore@db:5432/anchore"  # as the guides write it
 KILLED = 137
 
 _EXIT = re.compile(r"#.*\bexit (\d+)")
+_PART = re.compile(
+    r"^#+ (?P<heading>[^\n]*)$"
+    r"|^ *```sh\n(?P<typed>.*?)^ *```$(?:\s*^ *```text\n(?P<shown>.*?)^ *```$)?"
+    r"|^ *```.*?^ *```$",  # a block of another kind
+    re.DOTALL | re.MULTILINE,
+)
+_DIFFERENT_EACH_TIME = (  # in this order: what one leaves, the next finds
+    (r"\b\d{8}-\d{6}-[0-9a-f]{8}\b", "RUN"),
+    (r"\b[0-9a-f]{32,}\b", "DIGEST"),
+    (r"\d+([.,]\d+)*", "0"),
+    (r"\b0 ([KMGT]i)?B\b", "SIZE"),
+    (r"\b0 (h 0 min|min 0 s|s|ms)\b", "DURATION"),
+)
 
 
 @frozen
@@ -37,18 +54,44 @@ class Line:
     code: int = 0
 
 
-def lines_of(guide: str, section: str | None = None) -> Iterator[Line]:
-    """Yield the lines of a guide's sh blocks, or of one section's."""
-    inside, here = False, section is None
-    for raw in (REPOSITORY / guide).read_text().splitlines():
-        text = raw.strip()
-        if text.startswith("```"):
-            inside = text == "```sh" and not inside
-        elif raw.startswith("#") and not inside:
-            here = section is None or raw.lstrip("# ") == section
-        elif inside and here and text:
-            code = _EXIT.search(text)
-            yield Line(text, int(code[1]) if code else 0)
+@frozen
+class Block:
+    """The lines of one sh block, and of the text block behind it."""
+
+    lines: list[Line]
+    output: list[str]
+
+
+def blocks_of(guide: str, section: str | None = None) -> Iterator[Block]:
+    """Yield the sh blocks of a guide, or of one section."""
+    here = section is None
+    for part in _PART.finditer((REPOSITORY / guide).read_text()):
+        if part["heading"] is not None:
+            here = section in (None, part["heading"])
+        elif part["typed"] is not None and here:
+            typed = filter(None, map(str.strip, part["typed"].splitlines()))
+            yield Block([_line(text) for text in typed], (part["shown"] or "").splitlines())
+
+
+def _line(text: str) -> Line:
+    code = _EXIT.search(text)
+    return Line(text, int(code[1]) if code else 0)
+
+
+def first_missing(output: Iterable[str], shown: str) -> str | None:
+    """Return the first line of an output that is not in its place among the lines that were shown."""
+    lines = map(_comparable, shown.splitlines())
+    for line in output:
+        pattern = re.compile(".*".join(map(re.escape, _comparable(line).split("..."))))
+        if line.strip() not in ("", "...") and not any(map(pattern.fullmatch, lines)):
+            return line
+    return None
+
+
+def _comparable(line: str) -> str:
+    for pattern, name in _DIFFERENT_EACH_TIME:
+        line = re.sub(pattern, name, line)
+    return " ".join(line.split())
 
 
 @define
@@ -73,12 +116,17 @@ class Operator:
 
     def follow(self, guide: str, section: str | None = None) -> str:
         """Type all of it; return what was shown."""
-        lines = list(lines_of(guide, section))
-        assert lines, f"{guide} {section}: nothing to type"
-        remarks = {line.text for line in lines if line.text.startswith("#")}
+        blocks = list(blocks_of(guide, section))
+        assert blocks, f"{guide} {section}: nothing to type"
+        remarks = {line.text for block in blocks for line in block.lines if line.text.startswith("#")}
         assert set(self.events) <= remarks, "the guide no longer has the remark of an event"
-        for line in lines:
-            self._type(line)
+        for block in blocks:
+            before = len(self.transcript)
+            for line in block.lines:
+                self._type(line)
+            shown = "\n".join(text for text in self.transcript[before:] if not text.startswith("$ "))
+            missing = first_missing(block.output, shown)
+            assert missing is None, f"{guide} {section}: not shown, or not in this order: {missing}\n{shown}"
         return "\n".join(self.transcript)
 
     def _type(self, line: Line) -> None:
