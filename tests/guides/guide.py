@@ -41,6 +41,7 @@ _DIFFERENT_EACH_TIME = (  # in this order: what one leaves, the next finds
     (r"\b\d{8}-\d{6}-[0-9a-f]{8}\b", "RUN"),
     (r"\b[0-9a-f]{32,}\b", "DIGEST"),
     (r"\d+([.,]\d+)*", "0"),
+    (r"\b0 documents?\b", "DOCUMENTS"),
     (r"\b0 ([KMGT]i)?B\b", "SIZE"),
     (r"\b0 (h 0 min|min 0 s|s|ms)\b", "DURATION"),
 )
@@ -115,11 +116,12 @@ class Operator:
         (self.world.folder / name).write_text(self.edits[name].read_text())
 
     def follow(self, guide: str, section: str | None = None) -> str:
-        """Type all of it; return what was shown."""
+        """Type all of it, beginning in the folder of the archive; return what was shown."""
         blocks = list(blocks_of(guide, section))
         assert blocks, f"{guide} {section}: nothing to type"
         remarks = {line.text for block in blocks for line in block.lines if line.text.startswith("#")}
         assert set(self.events) <= remarks, "the guide no longer has the remark of an event"
+        self._shell(f"cd {self.world.folder}")
         for block in blocks:
             before = len(self.transcript)
             for line in block.lines:

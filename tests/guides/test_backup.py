@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from pathlib import Path
 
@@ -10,10 +9,9 @@ import pytest
 
 from tests.cli.desk import last_run
 from tests.cli.runner import reconcile
+from tests.guides.guide import Block, blocks_of, first_missing
 from tests.servers.postgresql import PostgresServer
 from tests.world import DB, World, localfs
-
-PAGE = (Path(__file__).parents[2] / "docs" / "backup.md").read_text()
 
 
 @pytest.fixture
@@ -27,11 +25,15 @@ def production(folder: Path, database: str) -> World:
     return world
 
 
+def rehearsal() -> Block:
+    """Return the rehearsal's block, as the page has it."""
+    return list(blocks_of("docs/backup.md"))[-1]
+
+
 def commands(run: str) -> list[list[str]]:
-    """Return the commands of the rehearsal, as the page has them."""
-    block = re.findall(r"```sh\n(.*?)```", PAGE, flags=re.DOTALL)[-1]
-    lines = [line.split("#")[0].replace("RUN", run).split() for line in block.splitlines()]
-    return [line[1:] for line in lines if line and line[0] == "reconcile"]
+    """Return the commands of the rehearsal."""
+    lines = [line.text.split("#")[0].replace("RUN", run).split() for line in rehearsal().lines]
+    return [line[1:] for line in lines if line[0] == "reconcile"]
 
 
 def test_a_backup_from_before_the_clean_is_brought_up_to_date(production: World, postgresql: PostgresServer) -> None:
@@ -69,9 +71,12 @@ def test_an_undo_is_rehearsed_on_a_copy(
     for place in ("one", "two"):
         (folder / place).rename(folder / f"{place}.production")
         shutil.copytree(folder / f"{place}.production", folder / place)
+    shown = ""
     for arguments in commands(run):
         done = reconcile(*arguments, cwd=folder, RECONCILE_DB_CONNECT=copy)
         assert done.code == 0, done.all
+        shown += done.err + done.out
+    assert first_missing(rehearsal().output, shown) is None, shown
     assert any((folder / "one").iterdir())
 
     postgresql.run("postgres", f"ALTER DATABASE {name}_away RENAME TO {name}")
