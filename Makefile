@@ -11,7 +11,7 @@ SOAK_SECONDS ?= 0
 SOAK_EXAMPLES ?= 2000
 SOAK_ENGINE ?=
 
-.PHONY: demo test test-all soak mutate bench docs dist lint fmt clean
+.PHONY: demo test test-all soak mutate bench docs pictures dist lint fmt clean
 .DELETE_ON_ERROR:
 
 $(VENV)/installed: pyproject.toml
@@ -73,6 +73,10 @@ bench: $(VENV)/installed-dev
 # The command reference, from the help texts.
 docs: $(VENV)/installed
 	$(BIN)/python -m reconcile.cli.reference > docs/commands.md
+
+# The pictures of the docs, from what the program shows of the example archive; they need Chromium.
+pictures: $(VENV)/installed
+	$(BIN)/python -m docs.recording docs/pictures
 
 # What makes a release has an environment of its own: none of it is needed to run reconcile or its tests.
 $(VENV)/release/installed: release/requirements.txt
