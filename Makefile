@@ -11,7 +11,7 @@ SOAK_SECONDS ?= 0
 SOAK_EXAMPLES ?= 2000
 SOAK_ENGINE ?=
 
-.PHONY: demo test test-all soak mutate bench docs pictures dist lint fmt clean
+.PHONY: demo test test-all soak mutate bench docs pictures site dist lint fmt clean
 .DELETE_ON_ERROR:
 
 $(VENV)/installed: pyproject.toml
@@ -77,6 +77,24 @@ docs: $(VENV)/installed
 # The pictures of the docs, from what the program shows of the example archive; they need Chromium.
 pictures: $(VENV)/installed
 	$(BIN)/python -m docs.recording docs/pictures
+
+# What builds the site has an environment of its own: none of it is needed to run reconcile or its tests, but the API
+# reference is of what is installed. mermaid-cli draws diagrams; 11 is the last one for the Node.js of Debian.
+$(VENV)/site/installed: docs/requirements.txt pyproject.toml
+	@echo "installing what builds the site into $(VENV)/site: a few minutes, once"
+	$(PYTHON) -m venv $(VENV)/site
+	$(VENV)/site/bin/pip install --quiet --disable-pip-version-check --requirement docs/requirements.txt --editable .
+	if command -v npm > /dev/null; then \
+		PUPPETEER_SKIP_DOWNLOAD=1 npm install --silent --no-fund --no-audit --prefix $(VENV)/site/node \
+		@mermaid-js/mermaid-cli@11.17.0 puppeteer@24.43.1 \
+		|| echo "no mermaid-cli could be installed: the site shows the source of its diagrams"; fi
+	touch $@
+
+# The documentation site, in build/site: any warning fails it.
+site: $(VENV)/site/installed
+	rm -rf build/site
+	$(VENV)/site/bin/sphinx-build --fresh-env --fail-on-warning --keep-going --quiet --doctree-dir build/doctrees docs build/site
+	@echo "the site is in build/site: open build/site/index.html"
 
 # What makes a release has an environment of its own: none of it is needed to run reconcile or its tests.
 $(VENV)/release/installed: release/requirements.txt
