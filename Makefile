@@ -112,6 +112,7 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/vulture
+	$(BIN)/python -m docs.prose
 
 fmt: $(VENV)/installed-dev
 	$(BIN)/ruff check --fix .

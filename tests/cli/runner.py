@@ -19,6 +19,7 @@ from attrs import frozen
 from reconcile.cli.main import main
 from reconcile.logs import configure
 from tests.cli.commands import commands_in, parses
+from tests.cli.forks import forks
 
 
 @frozen
@@ -36,17 +37,8 @@ class Result:
 
 def reconcile(*arguments: str | Path, cwd: Path, **environment: str) -> Result:
     """Run ``reconcile`` with these arguments and additional environment variables."""
-    done = subprocess.run(
-        [sys.executable, "-m", "reconcile", *map(str, arguments)],
-        cwd=cwd,
-        env=os.environ | environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    return _read(Result(done.returncode, done.stdout, done.stderr), arguments, cwd)
+    done = forks().run("reconcile", [*map(str, arguments)], cwd, os.environ | environment, timeout=120)
+    return _read(Result(*done), arguments, cwd)
 
 
 def on_terminal(

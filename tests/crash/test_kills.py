@@ -5,8 +5,7 @@ Each test ends in the state of an undisturbed run, with no orphan on either side
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from reconcile.stores.documents import DocumentStore
 from reconcile.stores.localfs import FileStore
 from reconcile.stores.tables import TableStore
 from tests.archives import Place
+from tests.cli.forks import forks
 from tests.crash.killer import NOT_IN_UNDO, ONLY_ON, POINTS
 from tests.integration.test_equal_to_vendor import documents
 from tests.servers.moto import MotoServer
@@ -115,9 +115,8 @@ def cases(points: list[str]) -> list[object]:
 
 def killed(point: str, *arguments: str) -> None:
     """Run the command line and have it killed at the point."""
-    command = [sys.executable, "-m", "tests.crash.killer", point, *arguments]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == -9, f"not killed at {point!r}: {done.returncode}\n{done.stderr}"
+    code, _out, err = forks().run("tests.crash.killer", [point, *arguments], REPOSITORY, dict(os.environ), timeout=120)
+    assert code == -9, f"not killed at {point!r}: {code}\n{err}"
 
 
 def assert_readable(route: Route, wanted: dict[tuple[str, ...], object]) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.cli.forks import forks
 from tests.cli.runner import reconcile
 from tests.engines.test_processes import contents, is_moved, planned
 from tests.world import DB, World, localfs
@@ -37,15 +36,11 @@ def points(*, undone: bool) -> list[object]:
 
 
 def killed(world: World, point: str, *arguments: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.crash.killer", point, *arguments, "--yes"],
-        cwd=world.folder,
-        env=os.environ | ENGINE | {"PYTHONPATH": str(Path(__file__).parents[2])},
-        capture_output=True,
-        text=True,
-        check=False,
+    environment = os.environ | ENGINE | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    code, _out, err = forks().run(
+        "tests.crash.killer", [point, *arguments, "--yes"], world.folder, environment, timeout=300
     )
-    assert done.returncode == -9, done.stderr
+    assert code == -9, err
 
 
 @pytest.mark.parametrize("point", [p for p in points(undone=False) if p.values[0] != "taken aside"])  # type: ignore[attr-defined]
