@@ -335,7 +335,7 @@ def test_ctrl_c(small: World, moto: MotoServer, proxy: FaultProxy) -> None:
     while not place.objects() and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    _out, err = process.communicate(timeout=60)
+    _out, err = process.communicate(timeout=300)
     assert process.returncode == 130, err
     assert "what was tried is taken away again" in err
     assert place.objects() == {}

@@ -188,6 +188,6 @@ def test_a_signal_while_hooks_are_waited_for_changes_no_outcome(lite: World, num
         time.sleep(0.05)
     time.sleep(0.5)
     process.send_signal(number)
-    _out, err = process.communicate(timeout=60)
+    _out, err = process.communicate(timeout=300)
     assert (process.returncode, "Traceback" in err) == (0, False), err
     assert "reconcile_exit_code 0.0" in (lite.folder / "m.prom").read_text()

@@ -120,7 +120,7 @@ def test_a_watched_run_goes_on_and_the_watch_ends_with_it(world: World) -> None:
     assert "staging: 6 of 6 documents" in line
     assert "nobody is at work on it" in line
     assert world.apply(plan, lock_wait=0).documents == 6
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     assert "done: 6 of 6 documents" in out
     assert "next: nothing is left to do" in out
@@ -131,7 +131,7 @@ def test_a_watch_in_json_is_a_document_a_look(lite: World) -> None:
     process = watching(lite, "--format", "json")
     first = first_line(process)
     lite.apply("p.json")
-    out, _err = process.communicate(timeout=60)
+    out, _err = process.communicate(timeout=300)
     states = [json.loads(line)["run"]["state"] for line in (first + out).splitlines()]
     assert states[0] == "staging"
     assert states[-1] == "done"
@@ -146,7 +146,7 @@ def test_ctrl_c_ends_the_watching_not_the_run(lite: World) -> None:
     process = watching(lite)
     first_line(process)
     process.send_signal(signal.SIGINT)
-    _out, err = process.communicate(timeout=60)
+    _out, err = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "the watching has ended; it changed nothing" in err
     assert "error" not in err

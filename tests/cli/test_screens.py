@@ -473,7 +473,7 @@ def test_an_interrupted_plan_ends_soon_and_says_what_is_so(lite: World, moto: Mo
         connection, _peer = silent.accept()
         time.sleep(0.2)
         process.send_signal(signal.SIGINT)
-        _out, err = process.communicate(timeout=60)
+        _out, err = process.communicate(timeout=300)
         connection.close()
     assert process.returncode == 130
     assert "the plan was given up: nothing was changed, and no plan saved" in err
@@ -500,7 +500,7 @@ def test_ctrl_c_ends_a_statement_that_the_database_is_at(
     for _signal in range(signals):
         process.send_signal(signal.SIGINT)
         time.sleep(1)
-    _out, err = process.communicate(timeout=60)
+    _out, err = process.communicate(timeout=300)
     other.close()  # until here the table was locked, so nothing but the signal can have ended it
     assert process.returncode == 130, err
     assert "Traceback" not in err

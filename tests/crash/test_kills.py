@@ -115,7 +115,7 @@ def cases(points: list[str]) -> list[object]:
 
 def killed(point: str, *arguments: str) -> None:
     """Run the command line and have it killed at the point."""
-    code, _out, err = forks().run("tests.crash.killer", [point, *arguments], REPOSITORY, dict(os.environ), timeout=120)
+    code, _out, err = forks().run("tests.crash.killer", [point, *arguments], REPOSITORY, dict(os.environ), timeout=300)
     assert code == -9, f"not killed at {point!r}: {code}\n{err}"
 
 

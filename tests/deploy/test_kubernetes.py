@@ -245,7 +245,7 @@ def test_a_pod_that_is_ended_while_it_waits_scales_the_services_back(world: Worl
     while any(cluster.deployments.values()) and pod.poll() is None:
         time.sleep(0.02)
     pod.send_signal(signal.SIGTERM)
-    pod.communicate(timeout=120)
+    pod.communicate(timeout=300)
     assert pod.returncode == 143
     assert (schemes(world), cluster.deployments) == ({"db"}, FORMER)
 
@@ -302,7 +302,7 @@ def test_a_pod_that_is_ended_within_its_grace_leaves_a_run_to_resume(world: Worl
     while not (events.exists() and '"phase"' in events.read_text()):
         time.sleep(0.05)
     pod.send_signal(signal.SIGTERM)
-    pod.communicate(timeout=120)  # well within terminationGracePeriodSeconds
+    pod.communicate(timeout=300)  # well within terminationGracePeriodSeconds
     assert pod.returncode == 143
     assert cluster.run("stage").returncode == 0
     assert world.sql("SELECT count(*) FROM reconcile_moves WHERE state = 'staged'")[0][0] == 40

@@ -112,7 +112,7 @@ def test_a_part_that_ends_every_worker_is_named(archive: World) -> None:
     truth, engine = planned(archive), processes(archive, task="tests.engines.tasks:dies_of_the_document")
     with pytest.raises(EngineError, match=r"3 workers in a row .* 5 documents from .*sha256:") as caught:
         apply(archive, engine)
-    assert "Nothing was switched" in caught.value.message
+    assert "nothing was switched" in caught.value.message
     assert archive.read(archive.folder / "config.yaml") == truth
     apply(archive, processes(archive))
     is_moved(archive, truth)

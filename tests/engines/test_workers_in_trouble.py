@@ -116,15 +116,15 @@ def test_a_part_is_taken_from_nobody_who_is_at_it(archive: World, catalog: Catal
         parts = begin_parts(connection, run, "an engine")
     with at_work.part() as session:
         with catalog.write() as connection:
-            first = claim(connection, run, parts, 0, "one", session)
+            first = claim(connection, run, parts, 0, worker="one", session=session, folder="a")
         with pytest.raises(BusyError, match="worker one has it"), catalog.write() as connection:
-            claim(connection, run, parts, 0, "other", session)
+            claim(connection, run, parts, 0, worker="other", session=session, folder="b")
     with catalog.write() as connection:  # it has gone
-        claim(connection, run, parts, 0, "other", session)
+        assert claim(connection, run, parts, 0, worker="other", session=session, folder="b").taken_from == "a"
     with pytest.raises(LockedError, match="another worker has this part"), catalog.write() as connection:
         first.guard(connection)
     with pytest.raises(LockedError, match=r"the phase .* has ended"), catalog.write() as connection:
-        claim(connection, run, "another phase", 5, "other", session)
+        claim(connection, run, "another phase", 5, worker="other", session=session, folder="b")
 
 
 def test_two_workers_on_one_file_do_not_destroy_each_others_temporary_files(tmp_path: Path) -> None:

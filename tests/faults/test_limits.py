@@ -25,7 +25,7 @@ def limited(name: str, most: int, *arguments: str, cwd: Path) -> subprocess.Comp
     code = f"import resource, runpy; resource.setrlimit(resource.RLIMIT_{name}, ({most}, {most}));"
     code += "runpy.run_module('reconcile', run_name='__main__')"
     command = [sys.executable, "-c", code, *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
 
 
 def only(monkeypatch: pytest.MonkeyPatch, threads: int) -> None:

@@ -65,7 +65,7 @@ def test_a_reader_of_roff_finds_nothing_wrong(reader: str, tmp_path: Path) -> No
     for name, page in PAGES.items():
         (tmp_path / name).write_text(page)
         command = [program, *READERS[reader], tmp_path / name]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
         assert (done.returncode, done.stderr) == (0, ""), f"{name}\n{done.stdout}"
 
 
@@ -76,5 +76,5 @@ def test_a_shell_accepts_its_completion_script(shell: str, tmp_path: Path) -> No
     assert script.code == 0, script.all
     (tmp_path / "script").write_text(script.out)
     command = [program, *CHECKS[shell], tmp_path / "script"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout

@@ -82,10 +82,8 @@ def test_a_heartbeat_that_advances_refuses_at_once(world: World) -> None:
     plan = world.plan(world.config("config", DB), world.config("dest", DB2))
     heartbeat(world, 20)
     threading.Timer(2, heartbeat, (world, 0)).start()
-    before = time.monotonic()
-    with pytest.raises(ServicesRunningError):
-        world.apply(plan, wait_for_services=100)
-    assert time.monotonic() - before < 90
+    with pytest.raises(ServicesRunningError):  # else it would be waited out, and the catalog switched
+        world.apply(plan, wait_for_services=1000)
 
 
 def test_a_clean_stop_a_moment_ago_is_waited_out(world: World) -> None:
@@ -126,7 +124,7 @@ def test_a_signal_ends_the_batch_in_hand(
         assert time.monotonic() < deadline
         time.sleep(0.05)
     process.send_signal(number)
-    _out, messages = process.communicate(timeout=60)
+    _out, messages = process.communicate(timeout=300)
     assert process.returncode == code, messages
     assert "the same command resumes" in messages
     assert world.tables() == tables

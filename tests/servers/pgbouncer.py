@@ -59,7 +59,7 @@ def _program(folder: Path) -> tuple[str, str]:
         return installed, ""
     if not (shutil.which("apt-get") and shutil.which("dpkg")):
         raise FileNotFoundError("pgbouncer")
-    got = subprocess.run(["apt-get", "download", *PACKAGES], cwd=folder, check=False, capture_output=True, timeout=120)
+    got = subprocess.run(["apt-get", "download", *PACKAGES], cwd=folder, check=False, capture_output=True, timeout=300)
     if got.returncode:
         raise FileNotFoundError("pgbouncer")
     for package in folder.glob("*.deb"):

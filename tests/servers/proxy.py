@@ -91,7 +91,7 @@ class FaultProxy:
     def forward(self, request: Request) -> Response:
         """Send a request on to the server."""
         parts = urlsplit(self.upstream)
-        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
+        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=300)
         try:
             connection.putrequest(request.method, request.path, skip_host=True, skip_accept_encoding=True)
             for name, value in request.headers.items():

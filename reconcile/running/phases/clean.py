@@ -125,8 +125,11 @@ class Cleaner(Phase):
 
     def _keep(self, why: str, *conditions: sa.ColumnElement[bool]) -> None:
         """Keep the sources that one of the conditions holds for."""
-        mine = (moves.c.run_id == self.run.run_id, moves.c.state == MoveState.STAGED)
-        still_to_clean = sa.and_(*mine, *to_be_cleaned())
+        still_to_clean = sa.and_(
+            moves.c.run_id == self.run.run_id,
+            moves.c.state == MoveState.STAGED,
+            moves.c.cleaned.is_(None) | (moves.c.cleaned == Removal.MARKED),  # those to keep anyway get a reason
+        )
         with self.run.writing(bulk=True) as connection:
             self.run.catalog.favour_hash_joins(connection)
             for condition in conditions:
