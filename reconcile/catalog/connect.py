@@ -163,7 +163,7 @@ def connect(options: DatabaseOptions, config: Config | None = None) -> Catalog:
     if not catalog.has_archive():
         raise CatalogError(
             f"the database {target.shown} has no table archive_metadata: it is not the catalog of an Anchore archive",
-            hint="connect to the database of the catalog service: credentials.database of its config",
+            hint="connect to the database of the catalog service: its config names it under credentials.database",
         )
     if catalog.is_postgresql:
         with catalog.read() as connection:
@@ -232,7 +232,7 @@ def _identity(connection: Connection, target: Target) -> dict[str, Any]:
         return {"kind": "sqlite", "path": str(target.sqlite.resolve())}
     connection.exec_driver_sql(_NO_HURRY.format(0))
     if connection.exec_driver_sql("SELECT pg_is_in_recovery()").scalar_one():
-        raise StandbyError("the database is a standby: it cannot be written to", hint="connect to the primary")
+        raise StandbyError("the database is a read-only standby; nothing was done", hint="connect to the primary")
     name, oid = connection.exec_driver_sql(
         "SELECT datname, oid::bigint FROM pg_database WHERE datname = current_database()"
     ).one()

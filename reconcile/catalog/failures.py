@@ -34,30 +34,33 @@ _PASSING = (
 _HINTS = (  # part of what the server or the client library says, and what to do
     (
         ("password authentication failed", "no password supplied", "authentication failed for user"),
-        "check user and password: credentials.database of the config, RECONCILE_DB_CONNECT, or PGPASSFILE",
+        "check user and password in credentials.database of the config, RECONCILE_DB_CONNECT, or PGPASSFILE",
     ),
     (
         ("no encryption", "SSL off"),
-        "the server wants TLS: --db-use-ssl, or sslmode in db_connect_args of the config, or in the URL",
+        "the server requires TLS: give --db-use-ssl, or set sslmode in the URL or in db_connect_args of the config",
     ),
-    (("no pg_hba.conf entry",), "the server lets this user in from nowhere, or not from here: see its pg_hba.conf"),
-    (('role "',), "check the user: credentials.database of the config, or RECONCILE_DB_CONNECT"),
-    (('database "',), "check the name of the database: credentials.database of the config, or RECONCILE_DB_CONNECT"),
+    (("no pg_hba.conf entry",), "the server does not accept this user from this host: add an entry to its pg_hba.conf"),
+    (('role "',), "check the user in credentials.database of the config, or in RECONCILE_DB_CONNECT"),
+    (
+        ('database "',),
+        "check the name of the database in credentials.database of the config, or in RECONCILE_DB_CONNECT",
+    ),
     (
         ("does not match host name",),
-        "connect by a name that the server's certificate has, or have it made for this one",
+        "connect by a host name that is in the server's certificate, or have a certificate issued for this name",
     ),
     (
         ("certificate verify failed", "SSL error"),
-        "sslrootcert must name the certificate of the authority that signed the server's",
+        "set sslrootcert to the certificate of the authority that signed the server's certificate",
     ),
-    (("does not support SSL",), "the server offers no TLS, and the config, the URL or --db-use-ssl asks for it"),
-    (("client certificate",), "sslcert and sslkey must name a certificate that the server accepts for this user"),
+    (("does not support SSL",), "the server does not support TLS, but the config, the URL or --db-use-ssl requires it"),
+    (("client certificate",), "set sslcert and sslkey to a certificate that the server accepts for this user"),
 )
 
 
 def first_line(error: SQLAlchemyError) -> str:
-    """Return the first line of what the database said, without what is secret in it."""
+    """Return the first line of the database's message, without secrets."""
     original = getattr(error, "orig", None) or error
     return scrub(str(original).strip().splitlines()[0]) if str(original).strip() else type(original).__name__
 
@@ -74,7 +77,7 @@ def translated() -> Iterator[None]:
         ) from error
     except sa.exc.TimeoutError as error:
         raise CatalogError(
-            "no connection to the database became free: its clients wait for one another",
+            "no database connection became free in time",
             hint="run the same command again with fewer --workers",
         ) from error
     except DBAPIError as error:
@@ -111,7 +114,7 @@ def _role(error: DBAPIError) -> str:
 
 
 def may_pass(error: Exception) -> bool:
-    """Tell whether to try to connect again: not after an answer, such as one about user, password or certificate."""
+    """Tell whether to retry the connection: not after an answer, such as one about user, password or certificate."""
     if not isinstance(error, OperationalError):
         return False
     text = str(error.orig)
@@ -124,5 +127,5 @@ def not_connected(error: SQLAlchemyError, shown: str) -> CatalogError:
     hints = (hint for parts, hint in _HINTS if any(part in line for part in parts))
     return CatalogError(
         f"cannot connect to the database {scrub(shown)}: {line}",
-        hint=next(hints, "is it up, and are host and port right?"),
+        hint=next(hints, "check that the server is running and that host and port are right"),
     )

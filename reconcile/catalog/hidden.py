@@ -36,8 +36,8 @@ def refuse_hidden_rows(connection: Connection) -> None:
             for table, policies, _role in found
         )
         raise CatalogError(
-            f"row-level security hides rows of the catalog from the role {found[0][2]}: {tables};"
-            " content that a hidden row refers to could be deleted, so nothing was done",
+            f"row-level security hides rows of the catalog from the role {found[0][2]}: {tables}; content "
+            "that a hidden row refers to could be deleted; nothing was done",
             hint=_HINT.format(role=found[0][2]),
         )
 
@@ -48,7 +48,7 @@ def explain_hidden(line: str) -> CatalogError | None:
     if table is None:
         return None
     return CatalogError(
-        f"row-level security was put on {table[1]} meanwhile, and its policy would hide rows from this role;"
-        " the statement was not carried out",
+        f"row-level security was enabled on {table[1]} during this command, and its policy would hide rows "
+        "from this role; the statement was not executed",
         hint=_HINT.format(role="<the role you connect as>") + "; then run the same command again",
     )

@@ -66,7 +66,7 @@ class RunLock:
             raise _lost() from error
 
     def keep_workers_out(self) -> bool:
-        """Let no worker take a part from here on, on the session of this lock; False while one has a part in hand."""
+        """Let no worker take a part from now on, by the session of this lock; False while one is working on a part."""
         if self.catalog.is_postgresql and not self._keeps_workers_out:
             taken = sa.select(sa.func.pg_try_advisory_lock(*WORKERS))
             with self._asked() as connection:
@@ -81,13 +81,13 @@ class RunLock:
             self._keeps_workers_out = False
 
     def workers_at_work(self) -> list[str]:
-        """Return the sessions of workers with a part in hand, in words."""
+        """Describe the sessions of workers that are working on a part."""
         with self._asked() as connection:
             return _holders(connection, *WORKERS)
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """Open the switch's transaction on the connection that holds the lock, and take it there again.
+        """Open the switch's transaction on the connection that holds the lock, and take the lock in it again.
 
         Raises `LockedError` if the lock was lost meanwhile.
         """
@@ -121,8 +121,8 @@ class RunLock:
 
 def _lost() -> LockedError:
     return LockedError(
-        "the lock was lost: the database connection that held it is gone",
-        hint="the same command takes it again, and resumes",
+        "the lock was lost: the database connection that held it is closed",
+        hint="run the same command again: it takes the lock and resumes",
     )
 
 
@@ -130,7 +130,7 @@ def _lost() -> LockedError:
 def run_lock(catalog: Catalog, wait: float, check: Callable[[], None] = lambda: None) -> Iterator[RunLock]:
     """Hold the lock for the block. Waits up to ``wait`` seconds, then raises `LockedError` (exit 10).
 
-    ``check`` is called while it waits, and ends the waiting by raising.
+    ``check`` is called during the wait, and ends it by raising.
     """
     deadline = time.monotonic() + wait
     if catalog.is_postgresql:
@@ -141,7 +141,7 @@ def run_lock(catalog: Catalog, wait: float, check: Callable[[], None] = lambda: 
             while not _try_advisory(catalog, connection):
                 if time.monotonic() >= deadline:
                     with _begun(catalog, connection):
-                        holder = _holder(connection) or "it was given back just now"
+                        holder = _holder(connection) or "it was released just now"
                     raise LockedError(f"another run holds the lock: {holder}", hint=_HINT)
                 check()
                 time.sleep(_POLL_SECONDS)
@@ -157,7 +157,7 @@ def run_lock(catalog: Catalog, wait: float, check: Callable[[], None] = lambda: 
 def refuse_pooler(catalog: Catalog, connection: Connection) -> None:
     """Raise `CatalogError` behind a transaction pooler: a lock of the session would not be this run's there.
 
-    Two connections that are given one server process, or one that is given another while the first is in use, tell.
+    Two connections with the same server process prove it, as does one that changes its process while in use.
     """
     with _begun(catalog, connection):
         before = _server_process(connection)
@@ -167,14 +167,14 @@ def refuse_pooler(catalog: Catalog, connection: Connection) -> None:
             after = _server_process(connection)
     if before == other or before != after:
         raise CatalogError(
-            "the connection goes through a pooler that gives each transaction another session: the lock cannot be"
-            " held there; nothing was done",
+            "the connection goes through a pooler that gives each transaction a different session, so the "
+            "lock cannot be held; nothing was done",
             hint="connect to PostgreSQL itself, or to a pool with pool_mode=session",
         )
 
 
 def keep_session(catalog: Catalog, connection: Connection) -> None:
-    """Have the server not end the session that holds the lock for being idle, whatever the role's default."""
+    """Keep the server from ending the idle session that holds the lock, even if the role's default says so."""
     with _begun(catalog, connection):
         connection.exec_driver_sql(
             "SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'idle_session_timeout'"  # PostgreSQL 14
@@ -185,7 +185,7 @@ def _server_process(connection: Connection) -> int:
     return int(connection.execute(sa.select(sa.func.pg_backend_pid())).scalar_one())
 
 
-_HINT = "wait for it to end (reconcile status), or give --lock-wait SECONDS"
+_HINT = "wait until it ends (reconcile status shows it), or give --lock-wait SECONDS"
 
 
 @contextmanager
@@ -208,7 +208,7 @@ def _release(connection: Connection) -> None:
 
 
 def lock_holder(catalog: Catalog) -> str | None:
-    """Return who holds the lock, for people; None if nobody does. Takes no lock, and so stands in nobody's way."""
+    """Describe who holds the lock; None if it is free. Takes no lock and blocks nothing."""
     if catalog.is_postgresql:
         with catalog.read() as connection:
             return _holder(connection)
@@ -279,8 +279,8 @@ def _locked_file(catalog: Catalog, deadline: float, check: Callable[[], None]) -
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise CatalogError(
-            f"{path}: the lock file beside the database cannot be opened: {error.strerror}",
-            hint="run as a user who may write there",
+            f"{path}: the lock file beside the database cannot be opened: {error.strerror}; nothing was done",
+            hint="run as a user with write permission there",
         ) from None
     with os.fdopen(descriptor, "r+", encoding="utf-8") as file:
         while True:

@@ -51,7 +51,7 @@ _SINGLE: dict[str, Callable[[str], Any]] = {"listed_in": str, "created_before": 
 
 @frozen
 class Scope:
-    """Which rows a plan is about. Empty filters let all rows pass.
+    """Which rows a plan covers. An empty filter matches every row.
 
     ``documents`` are names ``user/bucket/archiveId``, of the list in the file ``listed_in``; ``created_before`` is in
     Unix seconds, ``larger_than`` in bytes, by the columns of the catalog.
@@ -135,7 +135,7 @@ def in_byte_order(connection: Connection, column: sa.ColumnElement[str]) -> sa.C
 
 
 def disagreeing_urls(connection: Connection) -> set[str]:
-    """Return URLs that several rows share while they differ on what is stored there."""
+    """Return URLs that several rows share although they disagree on the content."""
     columns = archive_metadata.c
     compressed = sa.case((columns.is_compressed.is_(True), 1), else_=0)
     query = (
@@ -157,7 +157,7 @@ def disagreeing_urls(connection: Connection) -> set[str]:
 
 
 def count_elsewhere(connection: Connection, archive_bucket: str, scheme: str, archive_scheme: str) -> int:
-    """Count the rows at another scheme than the driver in charge of their logical bucket reads.
+    """Count the rows whose URL has another scheme than the driver configured for their logical bucket.
 
     ``archive_scheme`` is the one of the logical bucket ``archive_bucket``, ``scheme`` that of all others.
     """

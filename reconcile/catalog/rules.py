@@ -67,7 +67,7 @@ class Rule:
 
 
 def rules_of(connection: Connection, table: str, *events: str) -> list[Rule]:
-    """Return what answers to one of the events on the table."""
+    """Return the rules that act on one of the events on the table."""
     read = _of_postgresql if connection.dialect.name == "postgresql" else _of_sqlite
     return [rule for rule in read(connection, table) if set(rule.events) & set(events)]
 
@@ -94,7 +94,7 @@ def _of_sqlite(connection: Connection, table_name: str) -> list[Rule]:
 
 
 def fire_deferred(connection: Connection) -> None:
-    """Have what waits for the commit happen now, so that its effect can be seen."""
+    """Run deferred constraints and triggers now, so that their effect can be seen."""
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")
 
@@ -127,12 +127,12 @@ def _quoted(table: sa.Table, names: Sequence[str]) -> sa.ColumnElement[str]:
 
 
 def meddled(rules: Sequence[Rule], what: str) -> CatalogError:
-    """Return the error for what the database did by itself: ``what`` says it, with the state now."""
-    names = "; ".join(rule.describe() for rule in rules) or "something that is neither a trigger nor a rule"
+    """Return the error for a change that the database made by itself: ``what`` describes it and the state now."""
+    names = "; ".join(rule.describe() for rule in rules) or "no trigger or rule that could be found"
     without = "; ".join(rule.without for rule in rules)
     return CatalogError(
-        f"{what}. The database has rules of its own there: {names}",
-        hint=f"{without}. Run the same command again, and enable it afterwards"
+        f"{what}. The database has rules on that table: {names}",
+        hint=f"{without}; then run the same command again, and enable it afterwards"
         if rules
-        else "find out with the database's administrator what changes these rows, then run the same command again",
+        else "ask the database's administrator what changes these rows, then run the same command again",
     )

@@ -18,7 +18,7 @@ GRACE_SECONDS = 0.5  # for a service between a document and its row
 
 @frozen
 class Heartbeat:
-    """One service's sign of life: ``heartbeat`` in Unix seconds, ``age`` in seconds."""
+    """One service's heartbeat: ``heartbeat`` in Unix seconds, ``age`` in seconds."""
 
     host: str
     service: str
@@ -37,7 +37,7 @@ class Heartbeat:
 
     def describe(self) -> str:
         """Return a line for people."""
-        return f"{self.service} on {self.host} (heartbeat {self.age} s ago)"
+        return f"{self.service} on {self.host} (heartbeat {self.age:,} s ago)"
 
 
 def database_now(connection: Connection) -> int:
@@ -50,7 +50,7 @@ def database_now(connection: Connection) -> int:
 
 
 def other_sessions(connection: Connection) -> list[str]:
-    """Return the programs that have the database open beside this tool, for people; none where it cannot be told."""
+    """Return the other programs connected to the database, for people; none where that is unknown."""
     if connection.dialect.name != "postgresql":
         return []
     query = (
@@ -63,7 +63,7 @@ def other_sessions(connection: Connection) -> list[str]:
 
 
 def heartbeats(connection: Connection) -> list[Heartbeat]:
-    """Return every service's last sign of life. The table must exist."""
+    """Return every service's last heartbeat. The table must exist."""
     now = database_now(connection)
     rows = connection.execute(
         sa.select(services.c.hostid, services.c.servicename, services.c.heartbeat).where(

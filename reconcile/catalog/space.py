@@ -1,4 +1,4 @@
-"""Space that documents left in the database, and the commands that give it back, with what each blocks.
+"""Space that documents left in the database, and the commands that reclaim it, with what each blocks.
 
 An estimate, made without an extension: what a table takes, against what the rows that are left in it take as they
 are stored (``pg_column_size`` looks at TOAST pointers, not at what they point to).
@@ -21,7 +21,7 @@ _OVERHEAD = 1.05  # of pages and TOAST chunks
 
 @frozen(slots=False)
 class Command:
-    """One way to give space back: what to type, what it does, what it blocks."""
+    """One way to reclaim space: what to type, what it does, what it blocks."""
 
     command: str
     effect: str
@@ -41,7 +41,7 @@ class Space:
 
 
 def space_left(catalog: Catalog, drivers: Iterable[str]) -> list[Space]:
-    """Return what the content tables of these drivers take and could give back; nothing for other drivers."""
+    """Return the size and the reclaimable space of these drivers' content tables; nothing for other drivers."""
     tables = [CONTENT_TABLES[driver] for driver in sorted(set(drivers)) if driver in CONTENT_TABLES]
     if not tables:
         return []
@@ -72,18 +72,18 @@ def _commands(table: str, database: str) -> list[Command]:
     return [
         Command(
             f"psql -d {name} -c 'VACUUM (ANALYZE) {table}'",
-            "lets the database use the space again; gives back only what is free at the table's end",
-            "neither readers nor writers",
+            "lets the database reuse the space; returns to the system only what is free at the table's end",
+            "nothing: reads and writes continue",
         ),
         Command(
             f"psql -d {name} -c 'VACUUM FULL {table}'",
-            "writes the table anew and gives all the rest back; needs room for what is left in it meanwhile",
-            "everybody, readers too, as long as it takes, so stop the services",
+            "rewrites the table and returns all free space; needs temporary space for the rows that are left",
+            "all access, reads too, until it ends, so stop the services",
         ),
         Command(
             f"pg_repack --dbname={name} --table={table}",
-            "does the same while services run; needs the extension pg_repack, and room for what is left in it",
-            "everybody for a moment at its beginning and at its end",
+            "does the same while services run; needs the extension pg_repack, and space for the rows that are left",
+            "all access, for a moment at its start and end",
         ),
     ]
 
@@ -95,7 +95,7 @@ def _file(connection: Connection, path: str) -> Space:
     )
     command = Command(
         f"sqlite3 {shlex.quote(path)} VACUUM",
-        "writes the file anew and gives the rest back; needs room for up to two copies of it meanwhile",
-        "everybody, as long as it takes, so stop the services",
+        "rewrites the file and returns the free space; needs temporary space for up to two copies of it",
+        "all access until it ends, so stop the services",
     )
     return Space(path, page * pages, 0, page * (pages - free), page * free, [command])

@@ -20,8 +20,8 @@ log = get_logger()
 def wait_for_standbys(catalog: Catalog, say: Callable[[str], None], check: Callable[[], None]) -> None:
     """Wait until every streaming standby has flushed all that is committed now.
 
-    Raises `CatalogError` that names those which have not after a minute, and what ``check`` raises. A role that may not
-    see their positions is told so, and does not wait.
+    Raises `CatalogError` that names those which have not after a minute, and what ``check`` raises. A role without the
+    privilege to see their positions does not wait; a warning says so.
     """
     if not catalog.is_postgresql:
         return
@@ -32,16 +32,19 @@ def wait_for_standbys(catalog: Catalog, say: Callable[[str], None], check: Calla
         names = printable(", ".join(sorted({name for name, known in behind if known})))
         if not names:
             hidden = len(behind)
-            log.warning("standbys whose position this role may not see", standbys=hidden)
-            say(f"{hidden} standbys are attached whose position this role may not see: let none be promoted before it"
-                " has caught up (GRANT pg_monitor TO the role, and this waits for them)")  # fmt: skip
+            log.warning("standby positions not visible to this role", standbys=hidden)
+            say(
+                f"this role lacks the privilege to see the position of {hidden:,} attached standbys, so this run does not "
+                "wait for them: promote none before it has caught up. To have runs wait: GRANT pg_monitor TO the role"
+            )
             return
         if time.monotonic() >= deadline:
             raise CatalogError(
-                f"the catalog is switched, but the standby {names} has not received it after {STANDBY_SECONDS} s; if it"
-                " were promoted now, its rows would lead to sources that are deleted. No source was deleted",
-                hint="services may run with the new config; once the standby has caught up, or is detached, the same"
-                " command deletes the sources",
+                f"the catalog is switched, but the standby {names} has not received the switch after "
+                f"{STANDBY_SECONDS} s. If it were promoted now, its rows would point at the sources, so no "
+                "source was deleted",
+                hint="services may run with the new config; once the standby has caught up or is detached, "
+                "run the same command again: it deletes the sources",
             )
         if not said:
             say(f"waiting for the standby {names} to receive the switch, before sources are deleted")

@@ -59,7 +59,7 @@ class Target:
     config: Path | None = None  # whose user and password these are
 
     def now(self) -> dict[str, Any]:
-        """Return the arguments for a new connection, with user and password as the config has them by now."""
+        """Return the arguments for a new connection, with the user and password that the config has now."""
         if self.config is None:
             return self.arguments
         try:
@@ -79,8 +79,8 @@ def target_of(options: DatabaseOptions, config: Config | None) -> Target:
         target = evolve(_given_by(settings), config=settings.path)
     else:
         raise ConfigError(
-            "no database is named: give --source CONFIG, a config of the services with credentials.database,"
-            " or RECONCILE_DB_CONNECT, or --db-connect"
+            "no database is given: give --source CONFIG (a config of the services with "
+            "credentials.database), RECONCILE_DB_CONNECT, or --db-connect"
             + (f" ({config.path} has no credentials.database)" if config else ""),
             hint="export RECONCILE_DB_CONNECT=postgresql://user@host:5432/database and keep the password in PGPASSFILE",
         )
@@ -137,7 +137,7 @@ def _strictest(asked: list[str], *, needs_tls: bool) -> str:
     if needs_tls:
         asked = [*(asked or [os.environ.get("PGSSLMODE") or _REQUIRED]), _REQUIRED]
     if any(mode not in MODES for mode in asked):
-        raise ConfigError(f"there is no sslmode of the name given for the database, expected one of {', '.join(MODES)}")
+        raise ConfigError(f"the sslmode given for the database is unknown, expected one of {', '.join(MODES)}")
     return max(asked, key=MODES.index, default="")
 
 
@@ -151,16 +151,17 @@ def _check_files(arguments: dict[str, Any]) -> None:
         is_engine = name == "sslkey" and ":" in path
         if path and path != "system" and not is_engine and not Path(path).is_file():
             raise ConfigError(
-                f"{path}: no such file; {name} of the database connection names it",
-                hint="put the file there, or name the database with the file's place on this machine: export"
-                f" RECONCILE_DB_CONNECT=postgresql://user@host:5432/database?{name}=FILE",
+                f"{path}: no such file, but {name} of the database connection names it",
+                hint="put the file there, or give the database URL with the file's path on this machine: "
+                f"export RECONCILE_DB_CONNECT=postgresql://user@host:5432/database?{name}=FILE",
             )
     if mode.startswith("verify") and not (arguments.get("sslrootcert") or os.environ.get("PGSSLROOTCERT")):
         root = Path(_ROOT).expanduser()
         if not root.is_file():
             raise ConfigError(
-                f"{root}: no such file; sslmode={mode} of the database connection needs the authority's certificate",
-                hint="name it by sslrootcert=FILE, or sslrootcert=system for those of this machine",
+                f"{root}: no such file, but sslmode={mode} of the database connection needs the authority's "
+                "certificate",
+                hint="give sslrootcert=FILE, or sslrootcert=system for the certificates of this machine",
             )
 
 
@@ -176,7 +177,7 @@ def _refuse_unknown(place: str, arguments: Iterable[str]) -> None:
             raise ConfigError(
                 f"{place}: PostgreSQL's client library knows no argument {name!r}; the services cannot connect with it"
                 " either",
-                hint="take it out, or name the database by RECONCILE_DB_CONNECT",
+                hint="remove it, or give the database URL in RECONCILE_DB_CONNECT",
             ) from None
 
 
@@ -187,7 +188,7 @@ def _given_by(settings: DatabaseSettings) -> Target:
         return _parsed(url)
     parts = settings.parts()
     if "@" in parts.get("host", ""):
-        raise ConfigError(f"{settings.path}: credentials.database.host: found an @ in it, expected a host name")
+        raise ConfigError(f"{settings.path}: credentials.database.host: found a value with @, expected a host name")
     return Target(_shown(parts), arguments=parts)
 
 
@@ -222,7 +223,7 @@ def _of_postgresql(text: str, url: URL) -> Target:
     if (several and not _AT_IN_USER.fullmatch(rest)) or ("@" in rest and url.username is None and "@" in _path(rest)):
         raise ConfigError(
             "the database URL holds an @ that does not end user and password (the URL is not shown)",
-            hint=f"{_ENCODE}; or leave the password out, and keep it in PGPASSFILE",
+            hint=f"{_ENCODE}; or omit the password there and keep it in PGPASSFILE",
         )
     remember(str(url.password or ""))
     plain = url.set(drivername="postgresql+psycopg2")

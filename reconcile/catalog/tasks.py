@@ -38,7 +38,7 @@ class Migration:
 
 
 def migrations(catalog: Catalog) -> list[Migration]:
-    """Return what the vendor's tables record, the newest first; nothing where they are missing."""
+    """Return the migrations in the vendor's tables, newest first; none where the tables are missing."""
     if not (catalog.has_table(tasks) and catalog.has_table(archive_migration_tasks)):
         return []
     columns = archive_migration_tasks.c
@@ -64,7 +64,7 @@ def migrations(catalog: Catalog) -> list[Migration]:
 def record_task(connection: Connection, from_driver: str, to_driver: str, documents: int, started: datetime) -> int:
     """Write the rows of one completed migration within the switch's transaction; return the task's id.
 
-    Times are UTC without zone, as the vendor writes them. Raises `CatalogError` if the database takes in no such row.
+    Times are UTC without zone, as the vendor writes them. Raises `CatalogError` if the database does not keep the row.
     """
     now = datetime.now(UTC).replace(tzinfo=None)
     result = connection.execute(
@@ -82,7 +82,10 @@ def record_task(connection: Connection, from_driver: str, to_driver: str, docume
     )
     task_id = result.scalar_one_or_none()
     if task_id is None:
-        raise meddled(rules_of(connection, tasks.name, "INSERT"), "the migration's row in tasks was not taken in")
+        raise meddled(
+            rules_of(connection, tasks.name, "INSERT"),
+            "the database did not keep the migration's row in the table tasks",
+        )
     connection.execute(
         archive_migration_tasks.insert(),
         {

@@ -234,7 +234,7 @@ def test_databases_that_cannot_be_used(small: World, postgresql: PostgresServer)
     config = yaml.safe_load((folder / "config.yaml").read_text())
     del config["credentials"]
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    refused(small, plan(small), 78, "no database is named", "RECONCILE_DB_CONNECT")
+    refused(small, plan(small), 78, "no database is given", "RECONCILE_DB_CONNECT")
 
 
 def test_rights_that_lack_are_named(folder: Path, database: str, postgresql: PostgresServer) -> None:

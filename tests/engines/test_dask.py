@@ -208,7 +208,7 @@ def test_a_worker_that_is_not_let_into_its_database_any_more_stages_nothing(
 def test_a_worker_without_a_database_ends_at_once(archive: World, cluster: DaskCluster) -> None:
     for environment, code in (({}, 78), ({"RECONCILE_DB_CONNECT": "postgresql://anchore@127.0.0.1:9/no"}, 1)):
         assert cluster.work(archive.folder, **environment, RECONCILE_DB_RETRIES="1").wait(60) == code
-    assert "no database is named" in cluster.log("worker-0")
+    assert "no database is given" in cluster.log("worker-0")
     assert "127.0.0.1:9" in cluster.log("worker-1")
 
 

@@ -70,7 +70,9 @@ def test_a_policy_that_comes_after_the_switch_deletes_nothing(
         postgresql.run(world.url.rpartition("/")[2], _POLICY.format("archive_metadata"))
 
     monkeypatch.setattr(Switcher, "switch", switch)
-    with pytest.raises(CatalogError, match="row-level security was put on archive_metadata meanwhile") as failed:
+    with pytest.raises(
+        CatalogError, match="row-level security was enabled on archive_metadata during this command"
+    ) as failed:
         world.apply("p.json")
     assert "BYPASSRLS" in (failed.value.hint or "")
     assert world.sql("SELECT count(*) FROM archive_document") == [(6,)]

@@ -49,9 +49,9 @@ def test_clean_waits_for_the_standby(folder: Path, database: str, standby: Postg
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(waiting, "STANDBY_SECONDS", 1)
-            with pytest.raises(CatalogError, match="has not received it") as error:
+            with pytest.raises(CatalogError, match="has not received the switch") as error:
                 world.apply(plan)
-        assert "No source was deleted" in error.value.message
+        assert "no source was deleted" in error.value.message
         assert world.sql("SELECT count(*) FROM archive_document") == [(6,)]
         assert len(world.read(dest)) == 6
         timer = threading.Timer(1, os.kill, (pid, signal.SIGCONT))
