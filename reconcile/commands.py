@@ -35,7 +35,7 @@ def naming_database(hint: str | None, config: Path) -> str | None:
 
 
 def undo_run(run: str, source: object, dest: object, **options: bool) -> str:
-    """Return the command that takes a run back, from one config to another. ``run`` is its id, or its undo plan."""
+    """Return the command that undoes a run, from one config to another. ``run`` is its id, or its undo plan."""
     return command_line("undo", run, source=source, dest=dest, **options)
 
 

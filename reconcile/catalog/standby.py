@@ -34,8 +34,9 @@ def wait_for_standbys(catalog: Catalog, say: Callable[[str], None], check: Calla
             hidden = len(behind)
             log.warning("standby positions not visible to this role", standbys=hidden)
             say(
-                f"this role lacks the privilege to see the position of {hidden:,} attached standbys, so this run "
-                "does not wait for them: promote none before it has caught up. To have runs wait: GRANT pg_monitor TO the role"
+                f"this role lacks the privilege to see the position of {hidden:,} attached standbys, so this "
+                "run does not wait for them: promote none before it has caught up. GRANT pg_monitor TO the "
+                "role lets runs wait"
             )
             return
         if time.monotonic() >= deadline:

@@ -31,30 +31,44 @@ from reconcile.running.record.status import Status
 from reconcile.wording import count
 
 
-@verb("apply", "do what a plan says, or resume it")
+@verb("apply", "carry out a plan, or resume it")
 @click.argument("plan", type=PATH)
 @config_options
 @option("--undo-out", type=PATH, help="File of the undo plan.  [default: beside the plan, p.json gives p.undo.json]")
 @option(
     "--expect-digest",
     type=DIGEST,
-    help="Apply the plan of this digest and no other, such as the one that was approved (exit 64).",
+    help="Apply the plan only if it has this digest, such as the digest that was approved (else exit 64).",
 )
 @option(
     "--require-approval",
     type=PATH,
     metavar="ALLOWED_SIGNERS",
-    help="Apply no plan but one that somebody in this file has approved (exit 64): reconcile approve.",
+    help="Apply the plan only if a signer in this file has approved it (else exit 64); see reconcile approve.",
 )
 @option("--approval", type=PATH, help="File of the approval.  [default: beside the plan, p.json.sig]")
 @option("--keep-source", is_flag=True, help="Delete no source after the switch.")
-@option("--leave-blocked", is_flag=True, help="Apply a plan with blockers; those documents stay where they are.")
-@option("--leave-failed", is_flag=True, help="Switch although documents could not be staged; those stay (exit 3).")
+@option(
+    "--leave-blocked", is_flag=True, help="Apply a plan that has blockers; the blocked documents stay where they are."
+)
+@option(
+    "--leave-failed",
+    is_flag=True,
+    help="Switch even if some documents could not be staged; those stay where they are (exit 3).",
+)
 @option("--share-destination", is_flag=True, help="Adopt documents at a destination that another installation owns.")
-@option("--stage-only", is_flag=True, help="Copy and confirm, and stop before the switch: services may run.")
-@option("--clean-later", is_flag=True, help="Stop after the switch; reconcile clean RUN deletes the sources later.")
-@option("--show-config", is_flag=True, help="Print at the end what the services' config must say, credentials masked.")
-@option("--refresh", is_flag=True, help="Include what services added, changed or removed since the plan was made.")
+@option("--stage-only", is_flag=True, help="Copy and confirm, then stop before the switch. Services may run.")
+@option("--clean-later", is_flag=True, help="Stop after the switch. reconcile clean RUN deletes the sources later.")
+@option(
+    "--show-config",
+    is_flag=True,
+    help="Print at the end what the services' config must contain, with credentials masked.",
+)
+@option(
+    "--refresh",
+    is_flag=True,
+    help="Include the documents that services added, changed or removed since the plan was made.",
+)
 @run_options
 @option("--format", "form", type=click.Choice(("text", "json")), default="text", show_default=True)
 @events_option
@@ -64,10 +78,10 @@ from reconcile.wording import count
 @database_options
 @click.pass_context
 def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
-    """Do what PLAN says: copy and confirm every document, repoint the catalog in one transaction, delete the sources.
+    """Carry out PLAN: copy and confirm every document, switch the catalog in one transaction, delete the sources.
 
-    The same command resumes an interrupted one. Services must be stopped for the switch; with
-    --stage-only beforehand and --refresh then, that is short.
+    The same command resumes an interrupted run. Services must be stopped for the switch. To keep that downtime
+    short, stage with --stage-only while services run; then stop them and apply with --refresh.
 
     \b
       reconcile apply plans/to-s3.json
@@ -146,7 +160,7 @@ def _said(plan: PlanFile, prepared: verbs.Prepared, status: Status | None, optio
         documents = plan.header.summary.moves.documents
         yield f"{count(documents, 'document moves', 'documents move')}."
     else:
-        done = "staged" if status.record.switched_at is None else "sources dealt with"
+        done = "staged" if status.record.switched_at is None else "sources processed"
         yield f"resuming run {status.record.run_id}: {status.achieved.documents:,} of {status.total.documents:,} {done}"
     if options["stage_only"]:
         yield "They are copied and confirmed; nothing is switched or deleted, and services may run."

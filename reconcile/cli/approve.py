@@ -13,15 +13,20 @@ from reconcile.planning.approval import sign, signature_file
 from reconcile.planning.planfile import open_whole_plan
 
 
-@verb("approve", "sign a plan, so that others can insist on it")
+@verb("approve", "sign a plan, so that apply can require the approval")
 @click.argument("plan", type=PATH)
-@option("--key", type=PATH, required=True, help="An SSH key: the private one, or the public one of a key in the agent.")
+@option(
+    "--key",
+    type=PATH,
+    required=True,
+    help="An SSH key: the file of the private key, or of the public key if the agent holds the private one.",
+)
 @option("--out", type=PATH, help="File of the signature.  [default: beside the plan, p.json gives p.json.sig]")
 def command(plan: Path, key: Path, out: Path | None) -> None:
-    """Sign the digest of PLAN, by ssh-keygen, which asks for the key's passphrase if it has one.
+    """Sign the digest of PLAN with ssh-keygen, which asks for the key's passphrase if it has one.
 
-    Nothing else is read or changed: no database, no config. apply --require-approval takes no plan but one that an
-    allowed signer has approved. The signature is of OpenSSH's format: ssh-keygen -Y verify -n reconcile-plan reads it.
+    Reads the plan's file only: no database, no config. With --require-approval, apply accepts only a plan that an
+    allowed signer has approved. The signature has OpenSSH's format: ssh-keygen -Y verify -n reconcile-plan checks it.
 
     \b
       reconcile approve plans/to-s3.json --key ~/.ssh/id_ed25519
@@ -33,7 +38,7 @@ def command(plan: Path, key: Path, out: Path | None) -> None:
     approval = None if out is None else out
     show(
         [
-            f"{plan} is approved, by {key}: {digest}",
+            f"{plan} is approved with {key}: {digest}",
             f"saved as {file}",
             f"next: {command_line('apply', plan, require_approval='ALLOWED_SIGNERS', approval=approval)}",
         ]

@@ -127,7 +127,7 @@ class Bars:
         self._begin_bar(name, documents, size, before)
 
     def step(self, name: str) -> None:
-        """Begin a bar that shows no more than that something goes on."""
+        """Begin a bar without counts."""
         log.debug("step", step=name)
         self._begin_bar(name, None, 0)
 
@@ -169,30 +169,30 @@ class Bars:
         self._progress.update(self._task, advance=documents, rate=text)
 
     def left(self) -> str:
-        """Return how long the phase still takes; where nothing was done for a while, for how long."""
+        """Return how long the phase will still take; if nothing was done for a while, for how long that has been."""
         silent, rate = self._clock() - self._moved, self._pace.rate()
         if not self._is_counted or self._documents[0] >= self._documents[1]:
             return ""
         if silent >= _SILENT_SECONDS:
-            return f"nothing done for {duration_text(silent)}"
+            return f"no progress for {duration_text(silent)}"
         left = rate.seconds_for(self._documents[1] - self._documents[0]) if rate else None
         return "" if left is None else f"{duration_text(left)} left"
 
     def tell_silence(self) -> None:
-        """Say once that nothing has been done for long, and again where that goes on."""
+        """Report once that nothing was done for long, and again if that continues."""
         silent = self._clock() - self._moved
         if self._task is None or not self._is_counted or self._told == len(_SILENCES):
             return
         if silent >= _SILENCES[self._told] and self._documents[0] < self._documents[1]:
             self._told += 1
             self.say(
-                f"{self._name}: no document was done for {duration_text(silent)}; a store or the database does not"
-                " answer, or is slow. What was asked is asked again until its time-out; Ctrl-C stops the run, nothing"
-                " is lost"
+                f"{self._name}: no document was finished for {duration_text(silent)}: a store or the database "
+                "is slow or does not answer. Requests are retried until their time-out. Ctrl-C stops the "
+                "command; nothing is lost"
             )
 
     def say(self, text: str, *, strong: bool = False) -> None:
-        """Print a line above the bar, or log it; what is ``strong`` stands in bold type, below what was done before."""
+        """Print a line above the bar, or log it; a ``strong`` line is bold and comes after the finished bar."""
         if strong:
             self._end_bar()
         if self._shown:
@@ -205,7 +205,7 @@ class Bars:
             self._progress.console.print(printable(text), markup=False, highlight=False, style=style)
 
     def log_progress(self) -> None:
-        """Log how far the phase is, unless it is through."""
+        """Log how far the phase is, unless it has ended."""
         done, total = self._documents
         if done >= total if self._is_counted else not done:
             return

@@ -21,17 +21,17 @@ from reconcile.planning.render import backend_text
 from reconcile.wording import count, human_bytes, noted
 
 
-@verb("check", "try the backends of a config")
+@verb("check", "test the backends of a config")
 @click.argument("config", type=PATH)
-@option("--analysis-archive", is_flag=True, help="Check the analysis archive's backend alone.")
+@option("--analysis-archive", is_flag=True, help="Check only the backend of the analysis archive.")
 @option("--format", "form", type=click.Choice(("text", "json")), default="text", show_default=True)
 @database_options
 @click.pass_context
 def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
-    """Try the backends of CONFIG: write a test object, read it back, list and delete it; and look at the catalog.
+    """Test the backends of CONFIG: write a test object, read it back, list it, delete it. Then inspect the catalog.
 
-    A bucket, container or data dir is made where the config asks for it; nothing else is left behind. Says what each
-    backend can do and how fast it is. Can run while services are up. Exit 1 if a step fails.
+    Creates the bucket, container or data dir if the config asks for it, and leaves nothing else behind. Reports what
+    each backend can do and how fast it is. Services may run. Exit 1 if a step fails.
 
     \b
       reconcile check dest-config.yaml
@@ -45,7 +45,7 @@ def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
     if not report.ok:
         raise ReconcileError(
             f"the check of {report.config.path} failed: {', '.join(_failures(report))}",
-            hint="fix what is said above; the same command checks again",
+            hint="fix the failures listed above; the same command checks again",
         )
 
 
@@ -76,12 +76,12 @@ def _backend(report: BackendReport) -> Iterator[str]:
         detail = f"  {printable(step.detail)}" if step.detail else ""
         yield f"  {step.name:<8} {'ok' if step.ok else 'FAILED':<6} {step.seconds * 1000:>8.1f} ms{detail}"
         if step.right:
-            yield f"           next: check the credentials, and that they may: {step.right}"
+            yield f"           next: check the credentials, and that they have the privilege for: {step.right}"
     can = report.capabilities
     if can.conditional_put is not None:
         yield (
-            f"  can      refuse a taken key: {_yes(can.conditional_put)}, copy documents by itself:"
-            f" {_yes(report.server_side_copy)}, delete in bulk: {_yes(can.bulk_delete)}"
+            f"  can      refuse an occupied key: {_yes(can.conditional_put)}, copy documents by itself: "
+            f"{_yes(report.server_side_copy)}, delete in bulk: {_yes(can.bulk_delete)}"
         )
     rates = report.rates
     if rates is not None:
@@ -105,7 +105,7 @@ def _catalog(report: CatalogReport) -> Iterator[str]:
     for version in report.versions or []:
         yield "  version  " + ", ".join(f"{name} {printable(str(value))}" for name, value in version.items())
     if report.versions is None:
-        yield "  version  the database does not tell"
+        yield "  version  not recorded in the database"
     for name, table in report.tables.items():
         if table.missing:
             yield f"  FAILED   table {name} lacks the columns {', '.join(table.missing)}"
@@ -114,13 +114,13 @@ def _catalog(report: CatalogReport) -> Iterator[str]:
         yield f"           next: have the owner of the tables run: {report.grants}"
     absent = [name for name, table in report.tables.items() if not table.there]
     known = f"{len(report.tables) - len(absent)} of {len(report.tables)}"
-    yield f"  tables   {known} of the vendor's are there" + (f"; not {', '.join(absent)}" if absent else "")
+    yield f"  tables   {known} of the vendor's tables are there" + (f"; not {', '.join(absent)}" if absent else "")
     yield f"  rows     {count(report.documents)}, {human_bytes(report.bytes)}"
     yield from (f"    {_group(group)}" for group in report.groups)
     if report.without_content_url:
-        yield f"    {report.without_content_url} without a content_url: no service can read them"
+        yield f"    {report.without_content_url:,} without a content_url: no service can read them"
     if report.without_digest:
-        yield f"    {report.without_digest} without a digest: only their size can be compared"
+        yield f"    {report.without_digest:,} without a digest: only their size can be compared"
 
 
 def _group(group: Group) -> str:

@@ -39,9 +39,16 @@ from reconcile.wording import count, human_bytes
 @verb("clean", "delete the sources that a run kept")
 @click.argument("run")
 @config_options
-@option("--older-than", type=click.IntRange(0), metavar="DAYS", help="Only if the run ended so many days ago or more.")
-@option("--dry-run", is_flag=True, help="Say what would be deleted and what would stay; change nothing, take no lock.")
-@option("--yes", is_flag=True, help="Do not ask.")
+@option(
+    "--older-than",
+    type=click.IntRange(0),
+    metavar="DAYS",
+    help="Delete only if the run ended at least this many days ago; else do nothing.",
+)
+@option(
+    "--dry-run", is_flag=True, help="Show what would be deleted and what would stay. Changes nothing and takes no lock."
+)
+@option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @workers
 @engine_option
 @max_rate
@@ -53,12 +60,17 @@ from reconcile.wording import count, human_bytes
 @database_options
 @click.pass_context
 def command(context: click.Context, /, run: str, **options: Any) -> None:  # noqa: ANN401
-    """Delete the sources that RUN kept (--keep-source), or kept for a reason that no longer holds.
+    """Delete the sources that RUN kept (--keep-source, --clean-later), and those whose reason to stay no longer holds.
 
-    Deleted is only what no catalog row refers to, what no later or unfinished run has to do with, and what still is
-    the content that was copied. What only the source itself could give back stays, so that an undo works as before: it
-    copies from where the documents are now. Services may run. Asks for the run's id to be typed; the same command
-    resumes an interrupted one.
+    A source is deleted only if all of this is true: no catalog row refers to it; no later run and no unfinished run
+    concerns it; it still holds the content that was copied; its copy is intact. Every other source stays, and the
+    command prints how many stay and why (exit 3 if copies are not intact). Catalog rows and copies do not change.
+
+    RUN must have switched, and must not be an undo, nor undone. You can undo it afterwards: the undo copies the
+    documents back from where they are now. So a source that no copy can restore byte for byte stays, too.
+
+    Services may run. You type the run's id to confirm. --dry-run shows beforehand what would be deleted. The same
+    command resumes an interrupted clean.
 
     \b
       reconcile clean 20260801-101500-a1b2c3d4 --source config.old.yaml --dest config.yaml --older-than 30
@@ -74,7 +86,7 @@ def command(context: click.Context, /, run: str, **options: Any) -> None:  # noq
         if options["dry_run"]:
             looking = RunOptions(workers=options["workers"])
             with Bars(quiet=context.obj) as bars:
-                bars.step("looking at what would be deleted")
+                bars.step("checking what would be deleted")
                 preview = preview_clean(catalog, run, desired, looking, options["older_than"])
             show(_preview_lines(preview))
             return
@@ -99,7 +111,7 @@ def _refuse_older(catalog: Catalog, run: str, source: Path | None, dest: Path | 
 
 
 def _question(kept: Kept) -> Iterator[str]:
-    yield f"run {kept.record.run_id} kept sources that may be deleted now, as far as no row refers to them:"
+    yield f"run {kept.record.run_id} kept sources. These will be deleted, unless a row refers to them:"
     for place, tally in kept.deletable.items():
         yield f"  {place}: {count(tally.documents)}, {human_bytes(tally.bytes)}"
     yield from _stays(kept.stays)
@@ -107,7 +119,7 @@ def _question(kept: Kept) -> Iterator[str]:
 
 def _stays(stays: dict[str, int]) -> Iterator[str]:
     for reason, documents in stays.items():
-        yield f"  {documents} stay: {reason}"
+        yield f"  {documents:,} stay: {reason}"
 
 
 def _preview_lines(preview: CleanPreview) -> Iterator[str]:
@@ -117,7 +129,7 @@ def _preview_lines(preview: CleanPreview) -> Iterator[str]:
         yield f"run {preview.run_id}: {count(preview.deleted, 'source')} would be deleted; nothing was changed"
     yield from _stays(preview.stays)
     for source, dest in preview.same_place:
-        yield f"  none of {source}, if it is {dest} under another name: clean finds that out by a marker"
+        yield f"  but no source of {source} if it is the same place as {dest}: clean writes a marker to find out"
 
 
 def _lines(cleaned: Cleaned, record: RunRecord) -> Iterator[str]:
@@ -125,7 +137,7 @@ def _lines(cleaned: Cleaned, record: RunRecord) -> Iterator[str]:
         yield f"nothing to do: {cleaned.already}"
     else:
         yield f"run {cleaned.run_id}: {count(cleaned.deleted, 'source')} deleted"
-        yield f"  an undo still works, from where the documents are now: {undo_command(record)}"
+        yield f"  the run can still be undone, from where the documents are now: {undo_command(record)}"
     yield from _stays(cleaned.stays)
     yield from not_intact_lines(cleaned.not_intact)
     if cleaned.remark:

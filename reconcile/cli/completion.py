@@ -12,11 +12,11 @@ PROGRAM = "reconcile"
 VARIABLE = "_RECONCILE_COMPLETE"
 
 
-@verb("completion", "complete verbs and options in the shell")
+@verb("completion", "complete commands and options in the shell")
 @click.argument("shell", type=click.Choice(_SHELLS))
 @click.pass_context
 def command(context: click.Context, /, shell: str) -> None:
-    """Print what makes SHELL complete the verbs, options and files of reconcile.
+    """Print the script that makes SHELL complete the commands, options and files of reconcile.
 
     Put it where the shell looks for completions, and open a new shell:
 

@@ -46,11 +46,11 @@ _MARKS = {ADDED: "+", REMOVED: "-", CHANGED: "~", BLOCKED: "!", UNBLOCKED: "*"}
 @database_options
 @click.pass_context
 def command(context: click.Context, /, plan: Path, plan2: Path | None, form: str, **options: Any) -> None:  # noqa: ANN401
-    """Show what changed since PLAN was made: against the catalog of today, or against PLAN2, from the files alone.
+    """Show what changed since PLAN was made: compare it with the catalog of now, or with PLAN2, file against file.
 
-    Against the catalog it plans again just as PLAN was made (configs, scope, limit, probe), and keeps nothing of it.
-    Lines begin with + for a move that came, - for one that went, ~ for one that changed, ! for a document that is
-    blocked now, * for one that is no longer.
+    To compare with the catalog, it plans again as PLAN was made (configs, scope, limit, probe) and saves nothing.
+    A line begins with + for a move that was added, - for one that was removed, ~ for one that changed, ! for a
+    document that is blocked now, * for one that is no longer blocked.
 
     \b
       reconcile diff plans/to-s3.json
@@ -115,7 +115,7 @@ def _what(change: Change) -> str:
     if change.kind == CHANGED:
         return "; ".join(f"{name} was {was}, is {now}" for name, (was, now) in change.columns.items())
     if isinstance(row, Blocker):
-        gone = "it was blocked, and is no longer planned: " if change.kind == UNBLOCKED else ""
+        gone = "it was blocked, and is no longer in the plan: " if change.kind == UNBLOCKED else ""
         return f"{gone}{row.reason}: {row.detail}"
     return _move(row)
 

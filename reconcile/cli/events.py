@@ -1,4 +1,4 @@
-"""``--events``: open the stream as the options are read, so that a command that is refused has its two lines, too."""
+"""``--events``: the stream is opened as the options are read, so that a refused command has its two events, too."""
 
 from __future__ import annotations
 
@@ -39,5 +39,5 @@ events_option = option(
     expose_value=False,
     is_eager=True,
     callback=_open,
-    help="Append what happens to FILE as JSON lines, for programs; - is standard output.",
+    help="Append the command's events to FILE as JSON lines, for programs; - is standard output.",
 )

@@ -17,21 +17,22 @@ from reconcile.config import load_config
 from reconcile.logs import printable
 from reconcile.running.forget import Forgettable, forget, forgettable, refuse_same_url
 from reconcile.running.record.next_steps import clean_command
+from reconcile.wording import count
 
 
 @verb("forget", "remove the records of a run")
 @click.argument("run")
 @option("--source", type=PATH, help="A config of the services, for its credentials.database.")
-@option("--force", is_flag=True, help="Even where only the records tell which of two endpoints holds a document.")
-@option("--dry-run", is_flag=True, help="Say what would be forgotten; change nothing, take no lock.")
-@option("--yes", is_flag=True, help="Do not ask.")
+@option("--force", is_flag=True, help="Forget even if only these records show which of two endpoints holds a document.")
+@option("--dry-run", is_flag=True, help="Show what would be forgotten. Changes nothing and takes no lock.")
+@option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @lock_wait
 @database_options
 def command(run: str, **options: Any) -> None:  # noqa: ANN401
-    """Remove the records of RUN, which is finished, and those of its undo; with the last ones, the work tables.
+    """Remove the records of the finished RUN and of its undo. With the last records, the work tables are removed.
 
-    Nothing else is touched: no document, no catalog row. A run cannot be taken back once it is forgotten, and sources
-    that it kept become orphans: reconcile clean deletes them first. Asks for the run's id to be typed.
+    Documents and catalog rows do not change. A forgotten run cannot be undone, and the sources that it kept become
+    orphans; to delete those, run reconcile clean first. You type the run's id to confirm.
 
     \b
       reconcile forget 20260801-101500-a1b2c3d4 --source config.yaml
@@ -54,18 +55,22 @@ def _consequences(found: Forgettable) -> Iterator[str]:
     yield from _lost(found)
     if found.ownerless:
         undoable = (record for record in found.records if record.run_id in found.undoable)
-        yield from (f"    {clean_command(record)}    deletes those it kept, before" for record in undoable)
+        yield from (
+            f"    {clean_command(record)}    deletes the sources that it kept; do this first" for record in undoable
+        )
 
 
 def _lost(found: Forgettable) -> Iterator[str]:
     for run_id in found.undoable:
-        yield f"  it can no longer be undone: its undo plan is checked against the records of run {run_id}"
+        yield f"  run {run_id} can no longer be undone: its undo plan needs these records"
     if found.ownerless:
-        yield f"  {found.ownerless} sources or copies that no catalog row refers to are orphans from then on"
+        yield (
+            f"  {count(found.ownerless, 'source or copy', 'sources or copies')} without a catalog row will be orphans"
+        )
     if found.same_url:
-        yield f"  of {found.same_url} documents nothing tells any more which endpoint holds them"
+        yield f"  nothing else records which endpoint holds these documents: {found.same_url:,}"
     if found.last:
-        yield "  these are the last records: the work tables go too"
+        yield "  these are the last records: the work tables are removed too"
 
 
 def _done(found: Forgettable) -> Iterator[str]:

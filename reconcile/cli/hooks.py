@@ -1,4 +1,4 @@
-"""``--on`` and ``--notify``: who is told of a command as it goes."""
+"""``--on`` and ``--notify``: whom a command notifies."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _on(context: click.Context, _parameter: click.Parameter, given: tuple[tuple[
         try:
             words = shlex.split(command)
         except ValueError as error:
-            raise click.BadParameter(f"{event}: the command cannot be taken apart: {error}") from None
+            raise click.BadParameter(f"{event}: the command cannot be parsed: {error}") from None
         if not words or shutil.which(words[0]) is None:
             raise click.BadParameter(f"{event}: there is no program {words[0] if words else ''!r}")
         _of(context).add((event,), words[0], program(words))
@@ -54,18 +54,18 @@ def _notify(context: click.Context, _parameter: click.Parameter, urls: tuple[str
         try:
             hook = address(url)
         except ValueError:
-            raise click.BadParameter("what was given is no URL such as https://hooks.example.com/reconcile") from None
+            raise click.BadParameter("the value is not a URL such as https://hooks.example.com/reconcile") from None
         _of(context).add(FOR_HOOKS, f"--notify {number}" if len(urls) > 1 else "--notify", hook)
 
 
 def begun() -> None:
-    """Tell that the command begins, its options read."""
+    """Report that the command begins, after its options were read."""
     for hooks in _hooks:
         hooks.begin()
 
 
 def ended(code: int, message: str | None, hint: str | None) -> None:
-    """Tell that it ended, and wait until everybody has been told."""
+    """Report that it ended, and wait until every hook has run."""
     while _hooks:
         _hooks.pop().end(code, message, hint)
 
@@ -78,7 +78,8 @@ def hook_options(command: F) -> F:
         multiple=True,
         expose_value=False,
         callback=_notify,
-        help="Post each of these events to this address, as JSON. May be repeated; prefer the environment.",
+        help="Post each of these events to this URL, as JSON. May be repeated. The URL may hold a token: "
+        "prefer the environment.",
     )(command)
     return option(
         "--on",
@@ -88,5 +89,6 @@ def hook_options(command: F) -> F:
         metavar="EVENT COMMAND",
         expose_value=False,
         callback=_on,
-        help=f"Run a program at an event, which is on its standard input: {', '.join(FOR_HOOKS)}. May be repeated.",
+        help=f"Run COMMAND at EVENT; it gets the event on its standard input. Events: {', '.join(FOR_HOOKS)}. "
+        "May be repeated.",
     )(command)

@@ -41,14 +41,14 @@ _ELSEWHERE = {
     "history": "reconcile runs",
     "rollback": "reconcile undo RUN",
     "revert": "reconcile undo RUN",
-    "resume": "reconcile apply PLAN    resumes the run of it, as often as it takes",
+    "resume": "reconcile apply PLAN    resumes the plan's run",
     "continue": "reconcile apply PLAN: the same command resumes",
     "run": "reconcile apply PLAN",
     "validate": "reconcile check CONFIG",
     "audit": "reconcile verify CONFIG",
     "delete": "reconcile clean RUN",
     "serve": "reconcile status --watch",
-    "objectstorage": "reconcile --help    lists the verbs; docs/coming-from-anchore-manager.md has a table",
+    "objectstorage": "reconcile --help    lists the commands; docs/coming-from-anchore-manager.md has a table",
     "migrate": "reconcile plan SOURCE DEST    then reconcile apply PLAN",
     "list-migrations": "reconcile runs",
     "list-drivers": "reconcile drivers",
@@ -59,11 +59,14 @@ _THE_SAME = re.compile(r"\bsame command\b(?! with --)")
 _CREDENTIALS = re.compile(r"://|--serve-token")  # a password may stand anywhere in a URL, its query included
 _DRY_RUN = ("--dry-run", "--dryrun", "--check", "--what-if", "--noop")
 
-_EPILOG = "Every option can be given by environment: RECONCILE_DB_CONNECT, or for one verb RECONCILE_APPLY_DB_CONNECT."
+_EPILOG = (
+    "Every option can be set in the environment: RECONCILE_DB_CONNECT for all commands, "
+    "RECONCILE_APPLY_DB_CONNECT for one."
+)
 
 
 class Verbs(click.Group):
-    """The verbs, each loaded from its own module when it is asked for."""
+    """The commands, each loaded from its own module on first use."""
 
     def list_commands(self, _context: click.Context) -> list[str]:
         return list(_VERBS)
@@ -71,13 +74,13 @@ class Verbs(click.Group):
     def resolve_command(
         self, context: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the verb; those who come from other tools are told what it is called here."""
+        """Find the command; for the name that another tool uses, the error names ours."""
         if args[0] not in _VERBS and not args[0].startswith("-"):
             alike = difflib.get_close_matches(args[0], _VERBS, 1)
             known = "reconcile --help    lists the verbs"
             if alike:
                 known = f"did you mean {alike[0]}?\nreconcile {alike[0]} --help    shows how it is used"
-            raise UsageError(f"there is no verb {printable(args[0])} here", hint=_ELSEWHERE.get(args[0], known))
+            raise UsageError(f"unknown command {printable(args[0])}", hint=_ELSEWHERE.get(args[0], known))
         return super().resolve_command(context, args)
 
     def get_command(self, _context: click.Context, name: str) -> click.Command | None:
@@ -100,8 +103,8 @@ class Verbs(click.Group):
 @option("--log-level", type=click.Choice(LEVELS), help="[default: warning on a terminal, else info]")
 @option("--log-format", type=click.Choice(("json", "console")), help="[default: console on a terminal, else json]")
 @option("--log-file", type=PATH, help="Append the log to this file instead of stderr.")
-@option("--quiet", is_flag=True, help="No progress; the log shows errors only, unless --log-level says otherwise.")
-@option("--verbose", is_flag=True, help="The log tells of every document, unless --log-level says otherwise.")
+@option("--quiet", is_flag=True, help="Show no progress, and log errors only, unless --log-level is given.")
+@option("--verbose", is_flag=True, help="Log every document, unless --log-level is given.")
 @click.pass_context
 def cli(
     context: click.Context,
@@ -114,8 +117,7 @@ def cli(
 ) -> None:
     """Move the documents of an Anchore archive between storage drivers.
 
-    Write down where documents should live (the services' own config file, as it will be), plan, review, apply;
-    undo takes it back.
+    Write the services' config file as it should be, make a plan, review it, apply it. Undo reverts an applied plan.
 
     \b
       reconcile plan config.yaml dest-config.yaml
@@ -142,7 +144,7 @@ def main() -> None:
         click.echo(error.format_message(), err=True)
         code = _EXIT_USAGE
     except (click.exceptions.Abort, KeyboardInterrupt):
-        code = _report("interrupted at once", "reconcile status    shows what became of a run", _EXIT_INTERRUPTED)
+        code = _report("interrupted", "reconcile status    shows the state of the run", _EXIT_INTERRUPTED)
     except click.UsageError as error:
         if error.ctx is not None:
             click.echo(error.ctx.get_usage(), err=True)
@@ -175,7 +177,7 @@ def _tell_hooks(code: int) -> None:
     try:
         hooks.ended(code, *_said)
     except KeyboardInterrupt:
-        get_logger().warning("the hooks were not waited for")
+        get_logger().warning("stopped without waiting for the hooks")
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -191,7 +193,7 @@ def _leave(code: int) -> None:
 
 def _usage_hint(error: click.UsageError) -> str:
     if isinstance(error, click.NoSuchOption) and error.option_name in _DRY_RUN:
-        return "reconcile show PLAN    says what a plan would do; undo and clean have --dry-run"
+        return "reconcile show PLAN    shows what a plan would do; undo and clean have --dry-run"
     verb = error.ctx.info_name if error.ctx is not None and error.ctx.parent is not None else "VERB"
     return f"reconcile {verb} --help"
 
@@ -202,7 +204,9 @@ def _lost_output(error: OSError) -> int:
         return _defect(error)
     if not isinstance(error, BrokenPipeError):
         _report(
-            f"the results could not be written: {error.strerror}", "reconcile status    shows what became of the run", 1
+            f"the results could not be written: {error.strerror}",
+            "reconcile status    shows the state of the run",
+            1,
         )
     sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - for the flush at exit
     return 1
@@ -213,7 +217,7 @@ def _defect(error: BaseException) -> int:
     if limit is not None:
         return _report(limit.message, limit.hint, limit.exit_code)
     get_logger().error("unexpected error", exc_info=error)
-    hint = "this is a bug in reconcile; the log has the traceback. A run can be resumed by the same command"
+    hint = "this is a bug in reconcile; the log has the traceback. The same command resumes a run"
     return _report(f"unexpected {type(error).__name__}: {error}", hint, 1)
 
 

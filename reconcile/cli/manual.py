@@ -22,15 +22,15 @@ EXIT_CODES = {
     "0": "Done, or nothing to do.",
     "1": "Error. Also: documents could not be staged, or a step of check failed.",
     "2": "With --detailed-exitcode: the plan has changes; plans differ.",
-    "3": "Done, but some documents or sources were left where they are.",
+    "3": "Done, but some documents or sources stay where they are.",
     "4": "The plan is stale: rows changed, were deleted or were added since it was made.",
-    "5": "A store, a place or the database is not what is on record; documents are missing or wrong.",
-    "10": "Another run holds the lock, or this run lost it.",
+    "5": "A store, a place or the database is not the one on record; or documents are missing or wrong.",
+    "10": "Another run holds the lock, or this run lost the lock.",
     "11": "Services are running.",
-    "12": "A limit ended the staging; work remains.",
+    "12": "A limit ended the staging; documents remain to be staged.",
     "13": "Declined at the prompt.",
-    "14": "With status --watch: no process works on the run any more, and it has not ended.",
-    "15": "With plan --fail-on: the plan has what was named.",
+    "14": "With status --watch: the run is unfinished, and no process is working on it.",
+    "15": "With plan --fail-on: the plan has one of the named conditions.",
     "64": "Usage.",
     "78": "Configuration.",
     "130, 143": "Interrupted by SIGINT, SIGTERM.",
@@ -60,12 +60,12 @@ def _page(title: str, date: datetime, lines: Iterable[str]) -> str:
 def _program(context: click.Context) -> Iterator[str]:
     about = cli.get_short_help_str(limit=_WIDTH).rstrip(".")
     yield from (".SH NAME", rf"reconcile \- {_escaped(about[0].lower() + about[1:])}")
-    yield from (".SH SYNOPSIS", ".B reconcile", "[OPTIONS] VERB [OPTIONS] [ARGUMENTS]")
+    yield from (".SH SYNOPSIS", ".B reconcile", "[OPTIONS] COMMAND [OPTIONS] [ARGUMENTS]")
     yield from _description(cli)
     yield ".SH OPTIONS"
-    yield "These stand before the verb."
+    yield "Give these before the command."
     yield from _options(_records(cli, context))
-    yield ".SH VERBS"
+    yield ".SH COMMANDS"
     for name in cli.list_commands(context):
         command = cli.get_command(context, name)
         assert command is not None  # noqa: S101 - it is in the list
@@ -112,11 +112,11 @@ def _environment(command: Verb) -> Iterator[str]:
     if options:
         prefix = f"RECONCILE_{str(command.name).upper()}_"
         text = (
-            f"An option can be given by environment, too: as {prefix} and its name in capitals, with _ for -, or for"
-            " all verbs as RECONCILE_ and the name. The first wins."
+            f"An option can also be set in the environment: {prefix} and its name in capitals, with _ for -. "
+            "RECONCILE_ and the name sets it for all commands. The first form wins."
         )
         by_verb = [option.opts[0] for option in options if isinstance(option.envvar, str)]  # else a pair of names
-        only = f" {' and '.join(by_verb)} can be given in the first form only." if by_verb else ""
+        only = f" {' and '.join(by_verb)} can be set in the first form only." if by_verb else ""
         yield from (".SH ENVIRONMENT", *_text(text + only))
 
 

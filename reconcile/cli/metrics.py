@@ -51,7 +51,7 @@ def _to_gateway(context: click.Context, _parameter: click.Parameter, url: str | 
     try:
         sink = gateway(url)
     except ValueError:
-        raise click.BadParameter("what was given is no URL such as http://pushgateway:9091") from None
+        raise click.BadParameter("the value is not a URL such as http://pushgateway:9091") from None
     _publisher(context).add(sink)
 
 
@@ -69,7 +69,7 @@ def metrics_options(command: F) -> F:
         expose_value=False,
         is_eager=True,
         callback=_to_gateway,
-        help="Push metrics to this Prometheus Pushgateway. A password belongs into the environment.",
+        help="Push metrics to this Prometheus Pushgateway. If the URL holds a password, set it in the environment.",
     )(command)
     return option(
         "--metrics-file",
@@ -77,5 +77,5 @@ def metrics_options(command: F) -> F:
         expose_value=False,
         is_eager=True,
         callback=_to_file,
-        help="Keep metrics in this file, X.prom, for a collector of text files to read.",
+        help="Keep metrics in this file, X.prom, for node_exporter's textfile collector.",
     )(command)

@@ -1,4 +1,4 @@
-"""What every verb and option is made with: help in groups, and a variable of the environment for each option."""
+"""How every command and option is built: help in groups, and an environment variable for each option."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ONLY_BY_VERB = {"--limit", "--format", "--out"}
 
 
 class Verb(click.Command):
-    """A verb. Its options stand in groups, and each can be given as ``RECONCILE_<VERB>_<OPTION>``, too, which wins."""
+    """A command. Its options are in groups; each can also be set as ``RECONCILE_<VERB>_<OPTION>``, which wins."""
 
     def __init__(self, *args: Any, **settings: Any) -> None:  # noqa: ANN401 - click's own
         super().__init__(*args, **settings)
@@ -37,7 +37,7 @@ class Verb(click.Command):
                 parameter.envvar = own if by_verb else (own, parameter.envvar)
 
     def invoke(self, context: click.Context) -> Any:  # noqa: ANN401 - what the verb's function returns
-        """Call the verb's function; who asked for it is told that it begins."""
+        """Call the command's function; hooks, events and metrics learn that it begins."""
         from reconcile.cli import hooks  # noqa: PLC0415 - whose options are made here
 
         hooks.begun()

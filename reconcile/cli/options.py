@@ -25,16 +25,16 @@ workers = option(
     "--workers",
     type=click.IntRange(1, 256),
     metavar="N",
-    help="Requests to a store at once.  [default: what it does best with]",
+    help="Concurrent requests to a store.  [default: chosen for its driver]",
 )
-max_rate = option("--max-rate", type=RATE, help="Documents a second at most.")
+max_rate = option("--max-rate", type=RATE, help="At most this many documents a second.")
 lock_wait = option(
     "--lock-wait",
     type=click.FloatRange(0),
     metavar="SECONDS",
     default=15,
     show_default=True,
-    help="Seconds to wait for another run to end.",
+    help="Seconds to wait for another run's lock.",
 )
 
 
@@ -45,15 +45,15 @@ def database_options(command: F) -> F:
             option(
                 "--db-connect",
                 metavar="URL",
-                help="Database of the catalog. A URL here shows its password in the process list: prefer the"
-                " environment, and PGPASSFILE.  [default: credentials.database of the source config]",
+                help="URL of the catalog's database. A password in it shows in the process list: prefer the "
+                "environment and PGPASSFILE.  [default: credentials.database of the source config]",
             ),
             option(
                 "--db-connect-file",
                 type=PATH,
-                help="A file that holds the URL instead, such as a secret that is mounted.",
+                help="File that holds the URL instead, such as a mounted secret.",
             ),
-            option("--db-password-file", type=PATH, help="A file that holds the database's password."),
+            option("--db-password-file", type=PATH, help="File that holds the database's password."),
             option("--db-use-ssl", is_flag=True, help="Require TLS to the database."),
             option(
                 "--db-retries",
@@ -61,7 +61,7 @@ def database_options(command: F) -> F:
                 metavar="N",
                 default=3,
                 show_default=True,
-                help="Attempts to connect.",
+                help="How often to try to connect.",
             ),
             option(
                 "--db-timeout",
@@ -69,13 +69,13 @@ def database_options(command: F) -> F:
                 metavar="SECONDS",
                 default=30,
                 show_default=True,
-                help="Seconds a short statement may take; bulk ones have no limit.",
+                help="Time limit of a short statement, in seconds; bulk statements have none.",
             ),
             option(
                 "--db-connect-timeout",
                 type=click.IntRange(1),
                 metavar="SECONDS",
-                help="Seconds a connection may take.  [default: timeout of the config's db_connect_args, or 30]",
+                help="Time limit of connecting, in seconds.  [default: timeout of the config's db_connect_args, or 30]",
             ),
         )
     ):
@@ -87,7 +87,7 @@ def database_of(options: dict[str, Any]) -> DatabaseOptions:
     """Take the database options out of a verb's keyword arguments."""
     url, file, password = (options.pop(name) for name in ("db_connect", "db_connect_file", "db_password_file"))
     if url and file:
-        raise UsageError("--db-connect and --db-connect-file are both given: which of them names the database?")
+        raise UsageError("--db-connect and --db-connect-file are mutually exclusive")
     url = read_secret(file) if file else url
     return DatabaseOptions(
         url=Secret(url, remembered=False) if url else None,
@@ -102,10 +102,12 @@ def database_of(options: dict[str, Any]) -> DatabaseOptions:
 def config_options(command: F) -> F:
     """Add ``--source`` and ``--dest`` for the configs of a plan."""
     command = option(
-        "--dest", type=PATH, help="The config that documents are to be moved to, if not where the plan recorded it."
+        "--dest", type=PATH, help="The config that documents move to, if it is not at the path that the plan recorded."
     )(command)
     return option(
-        "--source", type=PATH, help="The config that documents are moved from, if not where the plan recorded it."
+        "--source",
+        type=PATH,
+        help="The config that documents move from, if it is not at the path that the plan recorded.",
     )(command)
 
 
@@ -129,7 +131,7 @@ def run_options(command: F) -> F:
     """Add what `apply` and `undo` share."""
     for add in reversed(
         (
-            option("--yes", is_flag=True, help="Do not ask."),
+            option("--yes", is_flag=True, help="Do not ask for confirmation."),
             workers,
             lock_wait,
             option(
@@ -138,59 +140,70 @@ def run_options(command: F) -> F:
                 metavar="SECONDS",
                 default=150,
                 show_default=True,
-                help="Seconds to watch recent heartbeats before the switch; 0 refuses one at once.",
+                help="Seconds to wait for recent heartbeats to expire before the switch. 0 refuses a recent "
+                "heartbeat at once.",
             ),
-            option("--ignore-services", is_flag=True, help="Switch although services may be running."),
+            option("--ignore-services", is_flag=True, help="Switch even if services may be running."),
             option(
                 "--takeover-wait",
                 type=click.FloatRange(0),
                 metavar="SECONDS",
-                help="Wait at most this long for deletes of a killed run that may still arrive; 0 ends at once"
-                " (exit 10).  [default: as long as they live]",
+                help="Wait at most this many seconds until delete requests of a killed run have expired; 0 "
+                "does not wait (exit 10).  [default: until they have expired]",
             ),
             option(
                 "--max-failures",
                 type=SHARE,
-                help="Stop staging once more documents than this failed.  [default: none is too many]",
+                help="Stop staging when more documents than this have failed.  [default: no limit]",
             ),
             option(
                 "--max-document-size",
                 type=SIZE,
                 default="5GiB",
                 show_default=True,
-                help="Decompress no document to more than this.",
+                help="Do not decompress a document to more than this.",
             ),
             option(
                 "--memory",
                 type=SIZE,
                 default="256MiB",
                 show_default=True,
-                help="Hold documents of no more than this at once.",
+                help="Hold at most this many bytes of documents at once.",
             ),
             max_rate,
             option(
                 "--max-bandwidth",
                 type=BANDWIDTH,
-                help="Bytes a second at most, read and written: 50MiB, or by the time of day: '08:00=20MiB 19:00=off'.",
+                help="At most this many bytes a second, read and written: 50MiB, or by time of day: "
+                "'08:00=20MiB 19:00=off'.",
             ),
             option(
                 "--limits-file",
                 type=PATH,
                 callback=_readable,
-                help="Read max_rate, max_bandwidth and workers from this file, and again whenever it changes.",
+                help="Read max_rate, max_bandwidth and workers from this file, and read it again when it changes.",
             ),
             engine_option,
-            option("--limit", type=click.IntRange(1), metavar="N", help="Stage at most N documents now (exit 12)."),
-            option("--max-bytes", type=SIZE, help="Stage at most this much now (exit 12)."),
+            option(
+                "--limit",
+                type=click.IntRange(1),
+                metavar="N",
+                help="Stage at most N documents with this command (exit 12 if more remain).",
+            ),
+            option(
+                "--max-bytes",
+                type=SIZE,
+                help="Stage at most this many bytes with this command (exit 12 if more remain).",
+            ),
             option(
                 "--max-duration",
                 type=DURATION,
-                help="Begin no more documents after this time, such as 2h30m (exit 12).",
+                help="Begin no further documents after this duration, such as 2h30m (exit 12 if more remain).",
             ),
             option(
                 "--until",
                 type=TIME_OF_DAY,
-                help="Begin no more documents after this time of day (exit 12).",
+                help="Begin no further documents after this time of day (exit 12 if more remain).",
             ),
         )
     ):

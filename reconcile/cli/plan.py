@@ -51,53 +51,71 @@ def _conditions(_context: click.Context, _parameter: click.Parameter, value: str
     names = [name.strip() for name in (value or "").split(",") if name.strip()]
     for name in names:
         if name not in FAIL_ON:
-            raise click.BadParameter(f"{name!r} is none of {', '.join(FAIL_ON)}")
+            raise click.BadParameter(f"{name!r} is not one of {', '.join(FAIL_ON)}")
     return names
 
 
-@verb("plan", "work out what has to move, and save it as a plan")
+@verb("plan", "find out what has to move, and save it as a plan")
 @click.argument("source", type=PATH)
 @click.argument("dest", type=PATH)
 @option("--out", type=PATH, help="File of the plan; .gz or .zst compresses it.  [default: plans/<plan id>.json]")
 @option("--bucket", multiple=True, metavar="B", help="Only this logical bucket. May be repeated.")
-@option("--exclude-bucket", multiple=True, metavar="B", help="Not this logical bucket. May be repeated.")
+@option("--exclude-bucket", multiple=True, metavar="B", help="All but this logical bucket. May be repeated.")
 @option("--user", multiple=True, metavar="U", help="Only this account. May be repeated.")
 @option(
     "--from-file",
     type=PATH,
     metavar="LIST",
-    help="Only the documents that this file names: user/bucket/archiveId, one a line, or a JSON array.",
+    help="Only the documents named in this file: user/bucket/archiveId, one a line, or a JSON array.",
 )
-@option("--older-than", type=INSTANT, help="Only what was created before: 90d for days ago, or a date.")
-@option("--larger-than", type=SIZE, help="Only documents of more bytes than this, by the catalog.")
+@option("--older-than", type=INSTANT, help="Only documents created before this: 90d for days ago, or a date.")
+@option("--larger-than", type=SIZE, help="Only documents that are larger than this in the catalog.")
 @option("--limit", type=click.IntRange(1), metavar="N", help="Plan at most N moves.")
 @option("--keep-source", is_flag=True, help="Delete no source after the switch.")
 @option(
     "--clean-elsewhere",
     is_flag=True,
-    help="Delete after the switch what lies in a bucket, prefix or data dir, too, that SOURCE does not name any more.",
+    help="After the switch, delete also the sources in a bucket, prefix or data dir that SOURCE no longer "
+    "names; without this option they are kept.",
 )
 @option(
     "--s3-put",
     multiple=True,
     metavar="KEY=VALUE",
-    help=f"Write objects to S3 with this: {', '.join(KEYS)}, as its PutObject has them. May be repeated.",
+    help=f"Write objects to S3 with this PutObject parameter: {', '.join(KEYS)}. May be repeated.",
 )
-@option("--allow-unreadable", is_flag=True, help="Move documents even where the services could not read them back.")
-@option("--overwrite", is_flag=True, help="Content at a destination that no catalog row refers to is replaced.")
+@option(
+    "--allow-unreadable",
+    is_flag=True,
+    help="Move documents even if the services could not read them from the destination.",
+)
+@option(
+    "--overwrite",
+    is_flag=True,
+    help="Replace other content that is already at a document's destination. Without this "
+    "option such a document is not moved (destination_occupied). This option never "
+    "replaces content that a catalog row refers to or that another unfinished run has "
+    "staged. A plan with --probe replaces only the content that the probe found. An undo "
+    "does not bring replaced content back. Content that equals the document is adopted, "
+    "with or without this option.",
+)
 @option(
     "--probe",
     type=click.Choice(("exists", "digest")),
-    help="Ask the stores too: is every source there (or: and what the catalog says), is every destination free?",
+    help="Check the stores too. exists: is every source there with the catalog's size, and is every "
+    "destination free? digest: does every source also have the catalog's digest? A missing or wrong "
+    "source becomes a blocker, and so does other content at a destination, unless --overwrite is given; "
+    "equal content is planned as adopted. Writes nothing to a store. Without --probe only the catalog "
+    "is read, and staging finds the same problems.",
 )
 @option(
     "--rates",
     type=PATH,
     multiple=True,
     metavar="FILE",
-    help="What reconcile check CONFIG --format json printed: forecasts how long it takes. May be repeated.",
+    help="Output of reconcile check CONFIG --format json, to forecast how long the plan takes. May be repeated.",
 )
-@option("--note", metavar="TEXT", help="Put this into the plan, for whoever reviews it: a ticket, say.")
+@option("--note", metavar="TEXT", help="Put this text into the plan for its reviewers, such as a ticket number.")
 @option(
     "--fail-on",
     metavar="WHAT,...",
@@ -113,16 +131,19 @@ def _conditions(_context: click.Context, _parameter: click.Parameter, value: str
 @database_options
 @click.pass_context
 def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
-    """Plan what leads from SOURCE, the services' config until now, to DEST, their config from now on.
+    """Plan the moves from SOURCE, the config that the services have now, to DEST, the config that they will have.
 
-    Reads the catalog, writes nothing but the plan's file, and can run while services are up. With --probe it also
-    asks the stores, and what is missing or wrong there is in the plan before any downtime is booked.
+    Reads the catalog and writes only the plan's file. Services may run. With --probe it also checks the stores, so
+    that the plan shows what is missing or wrong there before you book downtime.
 
     \b
       reconcile plan config.yaml dest-config.yaml --out plans/to-s3.json
     """
     with (
-        ended_at_once("the plan was given up: nothing was changed, and no plan saved", "the same command begins anew"),
+        ended_at_once(
+            "planning was interrupted: no plan was saved, and nothing was changed",
+            "the same command starts again from the beginning",
+        ),
         Bars(quiet=context.obj) as bars,
     ):
         plan = _planned(options, bars)
@@ -134,7 +155,10 @@ def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
         show([summary_text(plan), f"saved as {plan.path}", _next(plan.path, plan.header.summary)])
     found = [name for name in options["fail_on"] if FAIL_ON[name](plan.header.summary)]
     if found:
-        show([f"error: the plan has what --fail-on names: {', '.join(found)}; it is saved as {plan.path}"], err=True)
+        show(
+            [f"error: the plan has what --fail-on names: {', '.join(found)}; the plan is saved as {plan.path}"],
+            err=True,
+        )
         context.exit(EXIT_FAILED_ON)
     if options["detailed_exitcode"] and plan.header.summary.moves.documents:
         context.exit(EXIT_CHANGES)
@@ -179,9 +203,9 @@ def _how_they_came(catalog: Catalog, config: Config) -> str | None:
 
 def _next(path: Path, summary: Summary) -> str:
     if not summary.moves.documents:
-        return "next: nothing, no document has to move"
+        return "next: nothing to do, no document has to move"
     show, apply = (
         command_line("show", path, moves=True),
         command_line("apply", path, leave_blocked=bool(summary.blocked.documents)),
     )
-    return f"next: {show}    to review it\n      {apply}    to do it"
+    return f"next: {show}    to review it\n      {apply}    to apply it"

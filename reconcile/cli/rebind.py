@@ -19,19 +19,19 @@ from reconcile.running.record.configs import configs_of
 from reconcile.running.record.records import run_record
 
 
-@verb("rebind", "say that this database owns a run from now on")
+@verb("rebind", "make this database the owner of a run")
 @click.argument("run")
 @config_options
-@option("--yes", is_flag=True, help="Do not ask, where the former database is known to be out of use.")
-@option("--confirm", metavar="RUN", help="The run's id once more, instead of typing it at the prompt.")
+@option("--yes", is_flag=True, help="Do not ask if the former database is known to be out of use.")
+@option("--confirm", metavar="RUN", help="The run's id again, instead of typing it at the prompt.")
 @lock_wait
 @database_options
 @click.pass_context
 def command(context: click.Context, /, run: str, **options: Any) -> None:  # noqa: ANN401
-    """Say that this database owns RUN from now on: after a restore, an upgrade with pg_upgrade, or a move.
+    """Make this database the owner of RUN: after a restore, an upgrade with pg_upgrade, or a move to another server.
 
-    Shows what is on record and what is here now. Refuses while the former database still answers with the run. If it
-    cannot be reached, the run's id has to be typed, since nobody else can know that no copy is in use beside this one.
+    Shows what is on record and what is here now. Refuses while the former database still answers and has the run. If
+    that database cannot be reached, you type the run's id to confirm that no other copy of the database is in use.
     Moves, deletes and switches nothing.
 
     \b
@@ -47,10 +47,10 @@ def command(context: click.Context, /, run: str, **options: Any) -> None:  # noq
         binding = binding_of(catalog, run, desired)
         _show(binding)
         if options["confirm"] is not None and options["confirm"] != run:
-            raise UsageError(f"--confirm says {options['confirm']}, the run is {run}: nothing was changed")
+            raise UsageError(f"--confirm has {options['confirm']}, but the run is {run}: nothing was changed")
         if options["confirm"] is None and not (options["yes"] and binding.certain):
             confirm_by_name(
-                "No other copy of this database may be in use. Shall this one own the run?",
+                "No other copy of this database may be in use. Make this database the owner of the run?",
                 run,
                 instead="--confirm RUN",
             )

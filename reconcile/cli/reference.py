@@ -13,8 +13,8 @@ _SHARED = "--db-"  # the options of this kind are the same everywhere: described
 _PREFACE = """\
 # Commands
 
-Made from the help texts by `make docs`; `reconcile VERB --help` shows the same. Every option can also be given by an
-environment variable: [configuration.md](configuration.md#options-by-environment). What commands print and where:
+Made from the help texts by `make docs`; `reconcile VERB --help` shows the same. Every option can also be set in the
+environment: [configuration.md](configuration.md#options-by-environment). What commands print and where:
 [scripting.md](scripting.md); exit codes: [exit-codes.md](exit-codes.md).
 """
 

@@ -21,20 +21,20 @@ from reconcile.rendering.output import FORMS, rendered_report
 @click.argument("run", required=False)
 @option("--source", type=PATH, help="A config of the services, for its credentials.database.")
 @option("--format", "form", type=click.Choice(FORMS), default="text", show_default=True)
-@option("--out", type=PATH, help="Write to this new file instead of stdout.")
+@option("--out", type=PATH, help="Write to this file, which must not exist yet, instead of stdout.")
 @database_options
 def command(run: str | None, **options: Any) -> None:  # noqa: ANN401
-    """Report what the last run, or RUN, did: who, when, how long, how much, what was left, how to take it back.
+    """Report what the last run, or RUN, did: who, when, how long, how much, what was left, how to undo it.
 
-    From the run's record in the database, for unfinished and undone runs too. After documents left the database it
-    also tells what space is reclaimable, by which command, and what that blocks.
+    Reads the run's record in the database; works for unfinished and undone runs, too. If documents left the database,
+    it also shows how much space is reclaimable, by which command, and what that command blocks.
 
     \b
       reconcile report --source config.yaml --format html --out migration.html
     """
     if options["form"] == "html" and options["out"] is None and sys.stdout.isatty():
         raise UsageError(
-            "a page is for a browser, not for a terminal; nothing was written",
+            "an HTML page cannot be shown on a terminal; nothing was written",
             hint=command_line("report", *([run] if run else []), source=options["source"], format="html")
             + " --out report.html",
         )

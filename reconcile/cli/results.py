@@ -80,8 +80,12 @@ def outcome_data(outcome: Outcome, prepared: Prepared) -> dict[str, Any]:
 def _lines(outcome: Outcome, prepared: Prepared) -> Iterator[str]:
     is_undo = prepared.undo_of is not None
     if is_undo and prepared.plan is None and not outcome.already:
-        how = "but for the last copies of documents" if outcome.last_copies else "the catalog is as it was"
-        yield f"run {outcome.run_id} never switched; its copies are dropped, {how}"
+        how = (
+            "except copies that may be the last of their documents"
+            if outcome.last_copies
+            else "the catalog is unchanged"
+        )
+        yield f"run {outcome.run_id} never switched; its copies are deleted, {how}"
         yield from _not_dropped(outcome)
         return
     if outcome.staged:
@@ -90,10 +94,10 @@ def _lines(outcome: Outcome, prepared: Prepared) -> Iterator[str]:
     verb = "moved back" if is_undo else "moved"
     yield f"run {outcome.run_id}: {count(outcome.documents)} {verb}"
     if outcome.left:
-        left = count(outcome.left, "document left where it was", "documents left where they were")
+        left = count(outcome.left, "document stays where it was", "documents stay where they were")
         yield f"  {left}: {_look(outcome, prepared)}"
     if outcome.kept:
-        yield f"  {count(outcome.kept, 'source')} kept, each for a reason: {_look(outcome, prepared)}"
+        yield f"  {count(outcome.kept, 'source')} kept; reasons: {_look(outcome, prepared)}"
     yield from not_intact_lines(outcome.not_intact)
     if outcome.remark:
         yield f"  {outcome.remark}"
@@ -101,8 +105,9 @@ def _lines(outcome: Outcome, prepared: Prepared) -> Iterator[str]:
         return
     if outcome.unreadable:
         yield (
-            f"  NOT YET: services with {prepared.desired.dest.path} could not read {count(outcome.unreadable)},"
-            " at another driver still. Move the rest too before you start the services with it."
+            f"  NOT YET: services with {prepared.desired.dest.path} could not read "
+            f"{count(outcome.unreadable)}, which are still at another driver. Move those too before you start "
+            "the services with it."
         )
         yield from _way_back(outcome, prepared)
         return
@@ -110,7 +115,7 @@ def _lines(outcome: Outcome, prepared: Prepared) -> Iterator[str]:
     if outcome.clean_later or (outcome.keep_source and not is_undo):
         new, old = _sides(prepared)
         clean = command_line("clean", outcome.run_id, source=old, dest=new)
-        yield f"all sources are kept; to delete them, at any time: {clean}"
+        yield f"all sources are kept; to delete them: {clean}"
     yield from _way_back(outcome, prepared)
 
 
@@ -118,7 +123,10 @@ def _copy_lines(prepared: Prepared) -> Iterator[str]:
     """Yield how the new config gets its place, as lines for a shell; the services' own file is the one left behind."""
     old, new = prepared.desired.source.path, prepared.desired.dest.path
     if prepared.desired.dest.is_from_plan:
-        yield f"NOT YET: {new} does not say any more what it said, and no other file does. Services need this in it:"
+        yield (
+            f"NOT YET: {new} has changed since the plan, and no other file has its former content. Services "
+            "need this in it:"
+        )
         yield from (f"    {line}" for line in config_text(prepared.desired.dest).splitlines())
         return
     if prepared.undo_of is not None:
@@ -133,7 +141,7 @@ def _copy_lines(prepared: Prepared) -> Iterator[str]:
         return
     in_place = _in_place(prepared)
     if in_place is not None:
-        yield f"next: start the services with {shlex.quote(str(in_place))}, which has the new config already"
+        yield f"next: start the services with {shlex.quote(str(in_place))}, which already has the new config"
         return
     yield "next:"
     yield f"  {copy_line(old, old_name(old))}"
@@ -142,8 +150,8 @@ def _copy_lines(prepared: Prepared) -> Iterator[str]:
     second = _second_file(prepared)
     if second:
         yield (
-            f"  first give {second}, the component catalog's own file, the same object_store: it stands at the file's"
-            " root, the driver's keys beside its name"
+            f"  first put the same object_store into {second}, the component catalog's own file: at the "
+            "file's root, the driver's keys beside its name"
         )
 
 
@@ -169,18 +177,20 @@ def _sides(prepared: Prepared) -> tuple[Path, Path]:
 def not_intact_lines(names: Sequence[str]) -> Iterator[str]:
     """Yield lines that name documents whose sources stay since their copies are gone or damaged."""
     if names:
-        yield "  NOT INTACT at the destination, so their sources were kept; find out why, then reconcile verify:"
+        yield (
+            "  NOT INTACT at the destination, so their sources were kept. Find the cause, then run reconcile verify:"
+        )
         yield from (f"    {printable(name)}" for name in names)
 
 
 def _not_dropped(outcome: Outcome) -> Iterator[str]:
     if outcome.left > outcome.last_copies:
         left = count(outcome.left - outcome.last_copies, "copy was", "copies were")
-        yield f"  {left} left alone: not, or not verifiably, what this run wrote"
+        yield f"  {left} kept: not, or not verifiably, what this run wrote"
     if outcome.last_copies:
         left = count(outcome.last_copies, "copy was", "copies were")
-        yield f"  {left} left alone: the source is not intact, so each may be the last one of its document"
-        yield "  the run stays staged: applying its plan again moves these documents, and copies the others anew"
+        yield f"  {left} kept: the source is not intact, so the copy may be the last one of its document"
+        yield "  the run stays staged: apply its plan again to move these documents; it copies the others again"
     yield from (f"    {printable(name)}" for name in outcome.not_dropped)
 
 
@@ -189,15 +199,15 @@ def _staged(outcome: Outcome, prepared: Prepared) -> Iterator[str]:
     path = prepared.plan.path
     yield f"run {outcome.run_id}: {count(outcome.documents)} staged and confirmed; nothing was switched"
     if outcome.left:
-        yield f"  {count(outcome.left)} not among them: {_look(outcome, prepared)}"
+        yield f"  {count(outcome.left)} not staged: {_look(outcome, prepared)}"
     if outcome.changed:
         yield f"  {count(outcome.changed, 'row')} changed since the plan was made: --refresh includes that"
-    yield "  the catalog is untouched, and the services go on as they are"
+    yield "  the catalog is unchanged; the services continue with their present config"
     source, dest = prepared.desired.source.path, prepared.desired.dest.path
     refresh = prepared.undo_of is None and not prepared.plan.header.policy.limited
     yield f"next: stop the services, then: {command_line('apply', path, refresh=refresh)}"
-    yield f"to check the copies before: {command_line('verify', dest, run=outcome.run_id)}"
-    yield f"to drop them: {undo_run(outcome.run_id, dest, source)}"
+    yield f"to check the copies first: {command_line('verify', dest, run=outcome.run_id)}"
+    yield f"to delete the copies: {undo_run(outcome.run_id, dest, source)}"
 
 
 def _look(outcome: Outcome, prepared: Prepared) -> str:

@@ -27,7 +27,7 @@ from reconcile.wording import count, human_bytes, time_text
 @option("--format", "form", type=click.Choice(("text", "json")), default="text", show_default=True)
 @database_options
 def command(form: str, **options: Any) -> None:  # noqa: ANN401
-    """List all runs, the newest first, and all migrations in the vendor's own tables, where each run has its rows too.
+    """List all runs, newest first, and all migrations in the vendor's own tables, where each run is recorded too.
 
     \b
       reconcile runs --source config.yaml
@@ -49,7 +49,7 @@ def _lines(runs: list[RunRecord], migrations: list[Migration], *, at_work: bool)
         sources, dests = drivers_of(record.header)
         moved = record.header.summary.moves
         yield f"{record.run_id}  {record.state:<8}  {_drivers(sources, dests)}" + (
-            f"  takes back {record.undo_of}" if record.undo_of else ""
+            f"  undoes {record.undo_of}" if record.undo_of else ""
         )
         yield f"    {count(moved.documents)}, {human_bytes(moved.bytes)}, by {printable(record.plan_path)}"
         times = (("begun", record.created_at), ("switched", record.switched_at), ("ended", record.finished_at))

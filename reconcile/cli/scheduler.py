@@ -5,13 +5,13 @@ from __future__ import annotations
 from reconcile.cli.option import option, verb
 
 
-@verb("scheduler", "bring parts of runs to workers on many machines")
-@option("--listen", required=True, metavar="ADDRESS", help="Where to listen: tls://HOST:PORT.")
+@verb("scheduler", "distribute parts of runs to workers on many machines")
+@option("--listen", required=True, metavar="ADDRESS", help="Address to listen on: tls://HOST:PORT.")
 def command(listen: str) -> None:
-    """Be Dask's scheduler for `reconcile apply --engine dask:ADDRESS`, until a signal comes.
+    """Run the Dask scheduler for `reconcile apply --engine dask:ADDRESS`, until it gets a signal.
 
-    It opens no other port. Off this machine it takes TLS with client certificates alone; it knows nothing of documents,
-    and nothing is lost with it.
+    It opens no other port. From other machines it accepts only TLS with client certificates. It holds no documents:
+    if it stops, nothing is lost.
 
     \b
       reconcile scheduler --listen tls://0.0.0.0:8786

@@ -18,25 +18,28 @@ from reconcile.cli.lines import show
 from reconcile.control import Control
 from reconcile.errors import CatalogError, DeclinedError, Interrupted, UsageError
 
-_AT_ONCE = "interrupted at once: the batches in hand were given up; what is on record stands"
+_AT_ONCE = "interrupted: the current batches were abandoned; everything on record stays valid"
 
 
 @contextmanager
 def controlled(*, quiet: bool, only_reads: bool = False) -> Iterator[Control]:
-    """Give a run its progress, and let SIGINT and SIGTERM end it after the batches in hand.
+    """Give a run its progress, and let SIGINT and SIGTERM end it after the current batches.
 
-    ``only_reads``: nothing of it is on record, so that it begins anew.
+    ``only_reads``: nothing of it is on record, so the next command starts again.
     """
     with Bars(quiet=quiet) as bars:
         control = Control(progress=bars)
         if only_reads:
-            control.interrupted, control.then = "interrupted: nothing was changed", "the same command begins anew"
+            control.interrupted, control.then = (
+                "interrupted: nothing was changed",
+                "the same command starts again from the beginning",
+            )
 
         def stop(number: int, _frame: FrameType | None) -> None:
             if control.signal is not None:
                 raise KeyboardInterrupt
             control.signal = number
-            bars.say("stopping after the batches in hand; a second signal stops at once")
+            bars.say("stopping after the current batches; a second signal stops at once")
 
         came: list[int] = []
         try:
@@ -50,7 +53,7 @@ def controlled(*, quiet: bool, only_reads: bool = False) -> Iterator[Control]:
 
 @contextmanager
 def ended_at_once(said: str, hint: str) -> Iterator[None]:
-    """Let SIGINT and SIGTERM end what only reads, at once: as `Interrupted`, in the verb's own words."""
+    """Let SIGINT and SIGTERM end a read-only command at once, as `Interrupted` with the command's own text."""
     signals: list[int] = []
 
     def stop(number: int, _frame: FrameType | None) -> None:
@@ -100,21 +103,21 @@ def _handled(stop: Callable[[int, FrameType | None], None], came: list[int], *, 
 
 
 def confirm(said: Iterable[str], *, yes: bool) -> None:
-    """Say what is going to be done and have ``yes`` typed, unless told not to ask.
+    """Show what will be done and have ``yes`` typed, unless asking is switched off.
 
-    Raises `UsageError` where nobody can be asked, `DeclinedError` on anything else.
+    Raises `UsageError` where stdin is not a terminal, `DeclinedError` on any other answer.
     """
     if yes:
         return
     show(said, err=True)
     if not sys.stdin.isatty():
         raise UsageError("cannot prompt: standard input is not a terminal", hint="give --yes to confirm")
-    if _typed("Type yes to do it").lower() != "yes":
+    if _typed("Type yes to confirm").lower() != "yes":
         raise DeclinedError("declined: nothing was changed")
 
 
 def confirm_by_name(question: str, name: str, instead: str = "--yes") -> None:
-    """Ask for a name to be typed. Raises `UsageError` where nobody can be asked, `DeclinedError` on anything else."""
+    """Have a name typed. Raises `UsageError` where stdin is not a terminal, `DeclinedError` on any other answer."""
     if not sys.stdin.isatty():
         raise UsageError("cannot prompt: standard input is not a terminal", hint=f"give {instead} to confirm")
     if _typed(f"{question} Type {name} to confirm") != name:

@@ -1,4 +1,4 @@
-"""``reconcile status --serve``: the same as one live page, by the standard library's server.
+"""``reconcile status --serve``: the status as one live page, by the standard library's server.
 
 One page, one JSON document, read-only: a framework would bring more code than the forty lines here. Loopback unless
 another address is named, and that only with a token. The page alone needs none: there is nothing in it.
@@ -27,22 +27,22 @@ Look = Callable[[], dict[str, Any]]
 
 
 def serve(address: str, look: Look, token: str | None, told: Callable[[str], None]) -> None:
-    """Serve the page until Ctrl-C. Raises `UsageError` for an address that cannot be had, or needs a token."""
+    """Serve the page until Ctrl-C. Raises `UsageError` for an address that is not available, or needs a token."""
     host, port = _parsed(address)
     if not _is_loopback(host) and not token:
         raise UsageError(
-            f"--serve {address}: others than this machine get in only with a token",
-            hint="export RECONCILE_STATUS_SERVE_TOKEN=$(openssl rand -hex 16)\nor --serve PORT, for this machine alone",
+            f"--serve {address}: other machines need a token, and none is set",
+            hint="export RECONCILE_STATUS_SERVE_TOKEN=$(openssl rand -hex 16)\nor --serve PORT, for this machine only",
         )
     if token is not None and len(token) < _TOKEN_CHARACTERS:
         raise UsageError(
-            f"--serve-token: {len(token)} characters can be guessed; {_TOKEN_CHARACTERS} or more are needed",
+            f"--serve-token: {len(token)} characters are too few, expected {_TOKEN_CHARACTERS} or more",
             hint="export RECONCILE_STATUS_SERVE_TOKEN=$(openssl rand -hex 16)",
         )
     try:
         server = ThreadingHTTPServer((host, port), _handler(_Answers(look), token))
     except OSError as error:
-        raise UsageError(f"--serve {address}: {error.strerror}", hint="name another port") from None
+        raise UsageError(f"--serve {address}: {error.strerror}", hint="choose another port") from None
     with server:
         shown = f"[{host}]" if ":" in host else host
         told(f"http://{shown}:{server.server_port}/" + ("#token=<the token>" if token else ""))
@@ -84,7 +84,7 @@ class _Handler(BaseHTTPRequestHandler):
     server_version, sys_version, timeout = "reconcile", "", 30
 
     def do_GET(self) -> None:
-        """Give the page, or its data."""
+        """Send the page, or its data."""
         if not self._is_meant():
             self._answer(403, "text/plain", b"not here\n")
         elif self.path == "/":
@@ -120,7 +120,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002, ANN401 - the library's name
-        """Say nothing of requests."""
+        """Log no requests."""
 
 
 def _parsed(address: str) -> tuple[str, int]:

@@ -34,31 +34,33 @@ _INTERRUPTED = 130
 @verb("status", "show how far a run is, and what to type next")
 @click.argument("run", required=False)
 @option("--source", type=PATH, help="A config of the services, for its credentials.database.")
-@option("--watch", is_flag=True, help="Go on showing it until the run ends (exit 14: nobody is at work), or Ctrl-C.")
-@option("--wait", is_flag=True, help="With --watch: wait for a run to begin, if none is under way.")
+@option("--watch", is_flag=True, help="Follow the run until it ends, no process is working on it (exit 14), or Ctrl-C.")
+@option("--wait", is_flag=True, help="With --watch: if no run is in progress, wait for one to begin.")
 @option(
     "--interval",
     type=click.FloatRange(0.1),
     metavar="SECONDS",
     default=5,
     show_default=True,
-    help="Seconds between two looks with --watch; more where a look takes long.",
+    help="Seconds between two updates with --watch; longer if an update is slow.",
 )
 @option(
     "--serve",
     metavar="[HOST:]PORT",
-    help="Serve it as a live page until Ctrl-C, to this machine unless HOST says else.",
+    help="Serve the status as a live page until Ctrl-C; only to this machine unless HOST is given.",
 )
-@option("--serve-token", metavar="TOKEN", help="What others need to see the page; give it by environment.")
+@option(
+    "--serve-token", metavar="TOKEN", help="Token that other machines need to see the page; set it in the environment."
+)
 @option("--format", "form", type=click.Choice(("text", "json")), default="text", show_default=True)
 @database_options
 @click.pass_context
 def command(context: click.Context, /, run: str | None, form: str, **options: Any) -> None:  # noqa: ANN401
     """Show the last run, or RUN: its phase, counts, what failed and why, and what to type next.
 
-    May be asked while the run goes, from another terminal or machine: it reads for a moment and takes no lock. --watch
-    shows the run as it goes, in place on a terminal, else a line each interval; it ends with the run, or with exit 14
-    once nobody is at work on it. Ctrl-C ends the watching (exit 130), not the run.
+    Works during a run, from another terminal or machine: it reads for a moment and takes no lock. --watch follows the
+    run, in place on a terminal, else with a line each interval. It ends when the run ends, or with exit 14 when no
+    process is working on the run. Ctrl-C ends the watching (exit 130), not the run.
 
     \b
       reconcile status --source config.yaml --watch
@@ -73,7 +75,7 @@ def command(context: click.Context, /, run: str | None, form: str, **options: An
             try:
                 status = _begun(catalog, options["interval"])
             except KeyboardInterrupt:
-                click.echo("the waiting has ended; no run had begun", err=True)
+                click.echo("stopped waiting; no run has begun", err=True)
                 context.exit(_INTERRUPTED)
         if status is None:
             click.echo(
@@ -84,7 +86,7 @@ def command(context: click.Context, /, run: str | None, form: str, **options: An
             try:
                 status = _watch(catalog, status.record.run_id, form, options["interval"])
             except KeyboardInterrupt:
-                click.echo("the watching has ended; it changed nothing in the run", err=True)
+                click.echo("stopped watching; the run is not affected", err=True)
                 context.exit(_INTERRUPTED)
         if form == "text":
             show(screen(catalog, status))
@@ -126,12 +128,14 @@ def _serve(catalog: Catalog, run: str | None, address: str, token: str | None) -
         return live_data(status, pace.rate(), troubles(catalog, run_id, _SHOWN_ON_PAGE), speeds(catalog, run_id))
 
     with suppress(KeyboardInterrupt):
-        serve(address, look, token, lambda url: show([f"serving {url}    Ctrl-C ends it, not the run"], err=True))
+        serve(
+            address, look, token, lambda url: show([f"serving {url}    Ctrl-C stops the page, not the run"], err=True)
+        )
 
 
 def _begun(catalog: Catalog, interval: float) -> Status | None:
     """Wait for a run that is under way; return its status."""
-    click.echo("waiting for a run to begin; Ctrl-C ends the waiting", err=True)
+    click.echo("waiting for a run to begin; Ctrl-C stops waiting", err=True)
     while True:
         status = verbs.status(catalog)
         if status is not None and not status.is_finished and status.holder is not None:

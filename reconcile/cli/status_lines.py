@@ -22,8 +22,8 @@ _SILENT_SECONDS = 15  # without a document done: a sample is taken every five
 _AT = ", at "  # before how fast it is, which stands in a line of its own where it is shown in place
 _DONE: dict[str, str] = {
     RunState.STAGING: "documents are staged",
-    RunState.SWITCHED: "sources are dealt with",
-    RunState.UNDOING: "copies are dropped",
+    RunState.SWITCHED: "sources are processed",
+    RunState.UNDOING: "copies are deleted",
 }
 _REMOVALS: dict[str, str] = {Removal.MARKED: "being deleted"}
 
@@ -43,7 +43,7 @@ def _pace(status: Status, rate: Rate | None) -> Iterator[str]:
         if left is not None:
             yield f", {duration_text(left)} left"
     if not status.is_finished and status.holder is None:
-        yield "; nobody is at work on it"
+        yield "; no process is working on it"
 
 
 def lines_in_place(status: Status, rate: Rate | None) -> Iterator[str]:
@@ -60,9 +60,9 @@ def _head(status: Status) -> Iterator[str]:
     record = status.record
     yield from _rest(status)
     given_up = record.undo_of is not None and record.state == RunState.UNDONE
-    phase = "given up; that run is as it was" if given_up else PHASES[record.state]
+    phase = "abandoned; the run it was to undo is unchanged" if given_up else PHASES[record.state]
     if record.state == RunState.UNDOING and record.switched_at is None:
-        phase += "; the catalog is untouched"
+        phase += "; the catalog is unchanged"
     yield f"run {record.run_id}: {phase}" + (f" (undoes run {record.undo_of})" if record.undo_of else "")
     yield f"  plan     {record.plan_path}"
     yield from _times(record)
@@ -95,9 +95,9 @@ def _workers(status: Status) -> Iterator[str]:
     yield f"  engine   {printable(status.record.engine)}, {count(len(status.workers), 'worker')} so far"
     for worker in status.workers[:_SHOWN_ON_SCREEN]:
         pace = f"{count(worker.documents)}, {worker.documents_per_second:.0f}/s"
-        yield f"    {printable(worker.worker)}: {pace}, heard of {duration_text(status.at - worker.seen_at)} ago"
+        yield f"    {printable(worker.worker)}: {pace}, last seen {duration_text(status.at - worker.seen_at)} ago"
     if len(status.workers) > _SHOWN_ON_SCREEN:
-        yield "    and more: --format json names them"
+        yield "    and more: --format json lists them"
 
 
 def _rest(status: Status) -> Iterator[str]:
@@ -107,7 +107,7 @@ def _rest(status: Status) -> Iterator[str]:
         return
     what = _DONE.get(record.state, "documents are done")
     if record.undo_of is not None and record.state == RunState.SWITCHED:
-        what = "copies are dealt with"
+        what = "copies are processed"
     yield f"{status.rest}; {status.achieved.documents:,} of {status.total.documents:,} {what}"
 
 
@@ -119,7 +119,7 @@ def screen(catalog: Catalog, status: Status) -> Iterator[str]:
     if status.average is not None and not status.is_at_rest:
         left = status.average.seconds_for(status.total.documents - status.done.documents)
         about = "" if left is None else f", about {duration_text(left)} of staging left"
-        yield f"  rate     {status.average.documents_per_second:.0f} documents/s since it was begun{about}"
+        yield f"  rate     {status.average.documents_per_second:,.0f} documents/s since the run began{about}"
     yield from _troubles(catalog, status.record)
     older = older_than_stores(catalog, status.record) if status.holder is None else None
     if older is not None:
@@ -128,7 +128,7 @@ def screen(catalog: Catalog, status: Status) -> Iterator[str]:
     yield from _next(steps)
     for other in status.others:
         if other.switched_at is None:
-            yield f"also unfinished: run {other.run_id}: {undo_command(other)}    drops its copies"
+            yield f"also unfinished: run {other.run_id}: {undo_command(other)}    deletes its copies"
         else:
             yield f"also unfinished: run {other.run_id}: {resume_command(other)}    deletes the sources that are left"
 
@@ -137,7 +137,10 @@ def _silence(catalog: Catalog, status: Status) -> Iterator[str]:
     """Say that nothing was done for long."""
     last = last_progress(catalog, status.record.run_id, status.doing or "")
     if last is not None and status.at - last >= _SILENT_SECONDS:
-        yield f"  WAITING  no document was done for {duration_text(status.at - last)}: a store or the database is slow"
+        yield (
+            f"  WAITING  no document was finished for {duration_text(status.at - last)}: a store or the "
+            "database is slow"
+        )
 
 
 def _next(steps: str) -> Iterator[str]:
@@ -146,9 +149,9 @@ def _next(steps: str) -> Iterator[str]:
 
 def _at_work(status: Status) -> str:
     if status.holder is None:
-        return "not at work: nobody holds the lock"
+        return "not running: no process holds the lock"
     other = " (or another run is)" if status.others else ""
-    return f"at work{other}: the lock is held by {printable(status.holder)}"
+    return f"running{other}: the lock is held by {printable(status.holder)}"
 
 
 def _times(record: RunRecord) -> Iterator[str]:
@@ -165,6 +168,6 @@ def _times(record: RunRecord) -> Iterator[str]:
 def _troubles(catalog: Catalog, record: RunRecord) -> Iterator[str]:
     for number, (name, why) in enumerate(troubles(catalog, record.run_id, _SHOWN_ON_SCREEN + 1)):
         if number == _SHOWN_ON_SCREEN:
-            yield "    and more: --format json names them"
+            yield "    and more: --format json lists them"
             break
         yield f"    {printable(name)}: {printable(why)}"

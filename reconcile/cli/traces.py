@@ -23,7 +23,7 @@ def _begin(context: click.Context, _parameter: click.Parameter, url: str | None)
         return
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
-        raise click.BadParameter("what was given is no URL such as http://collector:4318")
+        raise click.BadParameter("the value is not a URL such as http://collector:4318")
     try:
         from reconcile.traces import Traces  # noqa: PLC0415 - an extra
     except ImportError:

@@ -38,9 +38,13 @@ from reconcile.wording import count
 @verb("undo", "undo a run")
 @click.argument("what", metavar="UNDO_PLAN|RUN_ID")
 @config_options
-@option("--with-changes", is_flag=True, help="Include, as it is now, what services wrote since the run.")
-@option("--leave-failed", is_flag=True, help="Undo the others where documents cannot be restored; those stay (exit 3).")
-@option("--dry-run", is_flag=True, help="Say what would be moved back; change nothing, take no lock.")
+@option("--with-changes", is_flag=True, help="Include what services wrote since the run, as it is now.")
+@option(
+    "--leave-failed",
+    is_flag=True,
+    help="If some documents cannot be restored, undo the others; those stay where they are (exit 3).",
+)
+@option("--dry-run", is_flag=True, help="Show what would be moved back. Changes nothing and takes no lock.")
 @run_options
 @option("--format", "form", type=click.Choice(("text", "json")), default="text", show_default=True)
 @events_option
@@ -50,10 +54,10 @@ from reconcile.wording import count
 @database_options
 @click.pass_context
 def command(context: click.Context, /, what: str, **options: Any) -> None:  # noqa: ANN401
-    """Take a run back: every document and every catalog row as it was.
+    """Undo a run: move every document back and restore every catalog row as it was.
 
-    SOURCE is the config that documents are moved from now, DEST the one they go back to. A run that never
-    switched has its staged copies dropped.
+    SOURCE is the config that documents move from now, DEST the config that they move back to. For a run that never
+    switched, undo deletes the copies that it staged.
 
     \b
       reconcile undo plans/to-s3.undo.json
@@ -105,7 +109,7 @@ def _said(prepared: verbs.Prepared, begun: Status | None) -> Iterator[str]:
     assert plan is not None  # noqa: S101 - a run that never switched has its copies dropped, which is asked otherwise
     if begun is not None and begun.record.switched_at is None and plan.header.policy.with_changes:
         copies = count(begun.achieved.documents, "document that it staged is", "documents that it staged are")
-        yield f"run {begun.record.run_id}, an undo that was begun, is given up for this one: {copies} copied anew"
+        yield f"run {begun.record.run_id}, an unfinished undo, is replaced by this one: {copies} copied again"
     if begun is None or (begun.record.switched_at is None and plan.header.policy.with_changes):
         yield summary_text(plan, prepared.desired)
         yield f"{count(plan.header.summary.moves.documents, 'document moves', 'documents move')} back."
@@ -134,11 +138,14 @@ def _preview(catalog: Catalog, run_id: str, options: dict[str, Any]) -> None:
         if preview.already:
             click.echo(f"nothing to do: {preview.already}")
         elif prepared.plan is None:
-            click.echo(f"run {run_id} never switched: {count(preview.copies, 'copy', 'copies')} would be dropped")
-            click.echo("  as far as each still is what this run wrote, and no catalog row refers to it")
+            click.echo(f"run {run_id} never switched: {count(preview.copies, 'copy', 'copies')} would be deleted")
+            click.echo("  unless a copy is no longer what this run wrote, or a catalog row refers to it")
         else:
             show([summary_text(prepared.plan, prepared.desired)])
             click.echo(f"run {run_id}: {count(preview.documents)} would be moved back; nothing was changed")
         if preview.changed and not options["with_changes"]:
             rows = count(preview.changed, "row is", "rows are")
-            click.echo(f"  {rows} no longer as the run left them: refused (exit 4), unless --with-changes is given")
+            click.echo(
+                f"  {rows} no longer as the run left them: an undo refuses this (exit 4), unless "
+                "--with-changes is given"
+            )

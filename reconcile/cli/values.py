@@ -40,14 +40,14 @@ class Value(click.ParamType):  # type: ignore[type-arg]  # generic in its stubs 
 def _share(text: str) -> Share:
     found = re.fullmatch(r"(\d+)|(\d+(?:\.\d+)?)%", text)
     if not found or float(found[2] or 0) > 100:  # noqa: PLR2004
-        raise ValueError(f"{text!r} is neither a number of documents nor a percentage of them")
+        raise ValueError(f"{text!r} is not a number of documents or a percentage")
     return Share(float(found[1] or found[2]), percent=found[2] is not None)
 
 
 def _percentage(text: str) -> float:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)%?", text)
     if not found or not 0 < float(found[1]) <= 100:  # noqa: PLR2004
-        raise ValueError(f"{text!r} is no percentage above 0%, up to 100%")
+        raise ValueError(f"{text!r} is not a percentage above 0% and up to 100%")
     return float(found[1])
 
 
@@ -57,14 +57,14 @@ def _rate(text: str) -> float:
     except ValueError:
         rate = 0
     if not 0 < rate < math.inf:
-        raise ValueError(f"{text!r} is no number above 0")
+        raise ValueError(f"{text!r} is not a number above 0")
     return rate
 
 
 def _duration(text: str) -> int:
     found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text.lower())
     if not found or not any(found.groups()):
-        raise ValueError(f"{text!r} is no duration; 45s, 90m and 2h30m are")
+        raise ValueError(f"{text!r} is not a duration, such as 45s, 90m or 2h30m")
     hours, minutes, seconds = (int(part or 0) for part in found.groups())
     return hours * 3600 + minutes * 60 + seconds
 
@@ -73,7 +73,7 @@ def _seconds_until(text: str) -> int:
     try:
         wanted = datetime.strptime(text, "%H:%M").time()  # noqa: DTZ007 - local, as people mean it
     except ValueError:
-        raise ValueError(f"{text!r} is no time of day; 04:30 is") from None
+        raise ValueError(f"{text!r} is not a time of day, such as 04:30") from None
     now = datetime.now().astimezone()
     then = now.replace(hour=wanted.hour, minute=wanted.minute, second=0, microsecond=0)
     return int((then - now).total_seconds()) % _DAY_SECONDS
@@ -86,13 +86,13 @@ def _instant(text: str) -> int:
     try:
         then = datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError(f"{text!r} is neither days, as 90d is, nor a date, as 2026-01-31 is") from None
+        raise ValueError(f"{text!r} is not a number of days, such as 90d, or a date, such as 2026-01-31") from None
     return int((then if then.tzinfo else then.replace(tzinfo=UTC)).timestamp())
 
 
 def _digest(text: str) -> str:
     if not re.fullmatch(r"sha256:[0-9a-f]{64}", text):
-        raise ValueError(f"{text!r} is no digest of a plan; sha256: and 64 hex digits are")
+        raise ValueError(f"{text!r} is not the digest of a plan, expected sha256: and 64 hex digits")
     return text
 
 

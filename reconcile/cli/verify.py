@@ -33,9 +33,9 @@ _SHOWN = 20
 @verb("verify", "audit the archive, or the copies of a run")
 @click.argument("config", type=PATH)
 @option("--bucket", multiple=True, metavar="B", help="Only this logical bucket. May be repeated.")
-@option("--sample", type=PERCENTAGE, help="A random share of the documents, another each time.")
-@option("--orphans", is_flag=True, help="Find content too that no catalog row refers to.")
-@option("--run", metavar="RUN", help="Audit the copies that this run has staged, before its switch.")
+@option("--sample", type=PERCENTAGE, help="Check a random share of the documents, a different one each time.")
+@option("--orphans", is_flag=True, help="Also find content that no catalog row refers to.")
+@option("--run", metavar="RUN", help="Audit the copies that this run has staged, before the switch.")
 @option("--format", "form", type=click.Choice(("text", "json")), default="text", show_default=True)
 @events_option
 @metrics_options
@@ -44,10 +44,10 @@ _SHOWN = 20
 @database_options
 @click.pass_context
 def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
-    """Audit the archive of CONFIG: every catalog row leads to content of its digest and size that services can read.
+    """Audit the archive of CONFIG: services can read the content of every row, with its digest and size.
 
-    Changes nothing, and can run while services are up. With --run CONFIG is the run's destination config. Exit 5 if
-    documents are missing or wrong; orphans alone are listed with exit 0.
+    Changes nothing. Services may run. With --run, CONFIG is the run's destination config. Exit 5 if documents are
+    missing or wrong; orphans alone give exit 0.
 
     \b
       reconcile verify config.yaml
@@ -67,9 +67,9 @@ def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
         wrong = f"{len(audited.problems):,} of {count(audited.documents)} missing or wrong"
         is_all = len(audited.problems) == audited.documents
         listed = command_line("verify", options["config"], run=options["run"], format="json")
-        hint = f"{listed}    lists them all; their content is not where services with this config look for it"
+        hint = f"{listed}    lists them all; services with this config cannot read their content"
         raise VerificationError(
-            wrong, hint=f"is {options['config']} the config that the services have now?" if is_all else hint
+            wrong, hint=f"check that {options['config']} is the config that the services have now" if is_all else hint
         )
 
 
@@ -79,16 +79,16 @@ def _lines(audited: Audited) -> Iterator[str]:
     if run is not None and run.remark:
         yield f"  PARTIAL: {run.remark}"
     for name, tally in sorted(audited.by_backend.items()):
-        bad = f", {tally.problems} missing or wrong" if tally.problems else ""
-        where = "at no place that services with this config read" if name == NOWHERE else name
+        bad = f", {tally.problems:,} missing or wrong" if tally.problems else ""
+        where = "at no place that services with this config can read" if name == NOWHERE else name
         yield f"  {where}: {count(tally.documents)}, {human_bytes(tally.bytes)}{bad}"
     if audited.gone:
-        yield f"  {count(audited.gone)} went while this ran"
+        yield f"  {count(audited.gone)} removed by services during the audit"
     if audited.unverifiable:
         without = count(audited.unverifiable, "document has", "documents have")
         yield f"  {without} no digest in the catalog: only the size was compared"
     if audited.ok:
-        yield "  nothing is missing or wrong"
+        yield "  no document is missing or wrong"
     else:
         yield f"  {count(len(audited.problems), 'document is', 'documents are')} missing or wrong:"
         yield from _first(
@@ -105,15 +105,15 @@ def _title(audited: Audited) -> str:
     if audited.run is not None:
         copies = count(audited.documents, "copy", "copies")
         return f"verified {copies} that run {audited.run.run_id} has staged; it has not switched"
-    of = f" of {audited.total}, a random sample of {audited.request.sample:g}%" if audited.request.sample else ""
+    of = f" of {audited.total:,}, a random sample of {audited.request.sample:g}%" if audited.request.sample else ""
     only = f", only {printable(', '.join(audited.request.buckets))}" if audited.request.buckets else ""
     return f"verified {count(audited.documents)}{of}, {human_bytes(audited.bytes)}, of {audited.config.path}{only}"
 
 
 def _orphans(orphans: Orphans) -> Iterator[str]:
     count = len(orphans.listed)
-    yield f"  orphans: {count}, {human_bytes(orphans.bytes)}" + (
-        f", {orphans.temporary} of them temporary files that a kill left" if orphans.temporary else ""
+    yield f"  orphans: {count:,}, {human_bytes(orphans.bytes)}" + (
+        f", {orphans.temporary:,} of them temporary files of killed processes" if orphans.temporary else ""
     )
     yield from _first(
         (orphan.url + (" (temporary)" if orphan.kind == "temporary" else "") for orphan in orphans.listed), count
@@ -124,10 +124,10 @@ def _orphans(orphans: Orphans) -> Iterator[str]:
         ("self checks of services", orphans.self_checks),
     ):
         if number:
-            yield f"  beside them, {what}: {number}"
+            yield f"  not counted as orphans, {what}: {number:,}"
 
 
 def _first(texts: Iterable[str], count: int) -> Iterator[str]:
     yield from (f"    {printable(text)}" for text in islice(texts, _SHOWN))
     if count > _SHOWN:
-        yield f"    and {count - _SHOWN} more: --format json lists them all"
+        yield f"    and {count - _SHOWN:,} more: --format json lists them all"

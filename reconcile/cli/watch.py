@@ -1,4 +1,4 @@
-"""Look at something again and again: in place on a terminal, line by line elsewhere."""
+"""Show something repeatedly: in place on a terminal, line by line elsewhere."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _REST = 10  # a look that took long is followed by a rest that many times as lon
 
 
 def follow(look: Callable[[], Status], show: Show, interval: float) -> Status:
-    """Show a run every so many seconds until it has ended, or nobody is at work on it; return its last status."""
+    """Show a run every so many seconds until it ends or no process is working on it; return its last status."""
     pace, phase, idle = Pace(), "", 0
     while True:
         begun = time.monotonic()

@@ -12,7 +12,7 @@ from reconcile.control import PIPELINES
 from reconcile.engines import Setup
 
 
-@verb("worker", "stage parts of runs that are led elsewhere")
+@verb("worker", "stage parts of a run that another machine leads")
 @option("--scheduler", required=True, metavar="ADDRESS", help="The scheduler: tls://HOST:PORT.")
 @option(
     "--threads",
@@ -20,15 +20,15 @@ from reconcile.engines import Setup
     metavar="N",
     default=PIPELINES,
     show_default=True,
-    help="Parts in hand at once.",
+    help="How many parts to work on at once.",
 )
 @config_options
 @database_options
 def command(**options: Any) -> None:  # noqa: ANN401
-    """Work for `reconcile apply --engine dask:ADDRESS`, until the scheduler goes or a signal comes.
+    """Work for `reconcile apply --engine dask:ADDRESS`, until the scheduler stops or the worker gets a signal.
 
-    It has the configs, credentials and database of its own environment. A run with another config, place, database or
-    version is refused before anything is staged. At SIGTERM it ends what it has in hand, and leaves.
+    It uses the configs, credentials and database of its own environment. It refuses a run with another config, place,
+    database or version before anything is staged. At SIGTERM it finishes the parts it works on, then ends.
 
     \b
       reconcile worker --scheduler tls://scheduler:8786 --source config.yaml --dest dest-config.yaml

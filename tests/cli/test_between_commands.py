@@ -136,7 +136,7 @@ def test_an_undo_that_was_begun_can_be_given_up(lite: World) -> None:
     assert run(lite, *command.split(), "--yes").code == 0
     assert lite.tables() == tables
     given_up = last_run(lite)
-    assert "given up; that run is as it was" in status(lite)
+    assert "abandoned; the run it was to undo is unchanged" in status(lite)
     assert "to stage" not in status(lite)
     assert f"reconcile undo {run_id} " in status(lite)
     report = "".join(rendered_report(verbs.report(run_id=given_up, source=lite.folder / "config.yaml"), "markdown"))
@@ -269,7 +269,7 @@ def test_an_undo_with_changes_says_that_it_gives_another_up(lite: World) -> None
     assert run(lite, "apply", "p.json", "--yes").code == 0
     killed(lite, "recorded", "undo", "p.undo.json", "--yes")
     result = on_terminal("undo", "p.undo.json", "--with-changes", cwd=lite.folder, typed="no\n")
-    assert "an undo that was begun, is given up for this one" in result.all
+    assert "an unfinished undo, is replaced by this one" in result.all
     assert "resuming" not in result.all
 
 
@@ -301,7 +301,7 @@ def test_the_end_of_a_run_that_keeps_its_sources_says_how_they_go(lite: World) -
     assert len(lines) == 2
     for line in lines:
         subprocess.run(line, shell=True, check=True, cwd=lite.folder)
-    command = re.search(r"all sources are kept; to delete them, at any time: reconcile (.*)", said)
+    command = re.search(r"all sources are kept; to delete them: reconcile (.*)", said)
     assert command is not None, said
     assert run(lite, *shlex.split(command[1]), "--max-rate", "1000", "--yes").out.startswith("run ")
     assert "deleted" in status(lite)

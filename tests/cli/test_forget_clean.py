@@ -196,8 +196,8 @@ def test_a_forgotten_run_is_gone_with_its_undo_and_nothing_else(world: World) ->
     assert world.sql("SELECT DISTINCT run_id FROM reconcile_moves") == [(second,)]
     assert world.sql("SELECT run_id FROM reconcile_runs") == [(second,)]
     result = run(world, "forget", second, "--yes")
-    assert f"it can no longer be undone: its undo plan is checked against the records of run {second}" in result.out
-    assert "the work tables go too" in result.out
+    assert f"run {second} can no longer be undone: its undo plan needs these records" in result.out
+    assert "the work tables are removed too" in result.out
     assert "no run is recorded" in run(world, "status").out
     assert world.tables() == tables
     gone = here("undo", "q.undo.json", "--yes", cwd=world.folder)
@@ -212,7 +212,7 @@ def test_kept_sources_that_become_nobodys_are_counted(lite: World) -> None:
     lite.row("sha256:0001", b"x", user="team-a", bucket="analysis_data", documentName="another row")
     for way in ("--dry-run", "--yes"):
         result = run(lite, "forget", run_id, way)
-        assert "5 sources or copies that no catalog row refers to are orphans" in result.out
+        assert "5 sources or copies without a catalog row will be orphans" in result.out
         assert (f"reconcile clean {run_id}" in result.out) == (way == "--dry-run")
 
 

@@ -134,7 +134,7 @@ def test_no_secret_reaches_a_program(lite: World) -> None:
     [
         (("--on", "finished", "true"), "'finished' is not one of"),
         (("--on", "ended", "no-such-program --at-all"), "there is no program 'no-such-program'"),
-        (("--on", "ended", "'unbalanced"), "cannot be taken apart"),
+        (("--on", "ended", "'unbalanced"), "cannot be parsed"),
         (("--on", "ended", ""), "there is no program"),
         (("--notify", "hooks.example.com"), "is no URL"),
     ],

@@ -149,7 +149,7 @@ def test_others_need_a_token(lite: World) -> None:
     nowhere = here("status", "--serve", "nonsense", "--source", "config.yaml", cwd=lite.folder)
     assert (nowhere.code, "expected PORT or HOST:PORT" in nowhere.err) == (64, True)
     short = here("status", "--serve", "0", "--serve-token", "guess", "--source", "config.yaml", cwd=lite.folder)
-    assert (short.code, "5 characters can be guessed" in short.err) == (64, True)
+    assert (short.code, "5 characters are too few" in short.err) == (64, True)
     with serving(lite, "0.0.0.0:0", RECONCILE_STATUS_SERVE_TOKEN="a-secret-that-is-long-enough") as url:
         assert "a-secret-that-is-long-enough" not in url
         assert get(url, "/data")[0] == 401
@@ -215,5 +215,5 @@ def test_ctrl_c_ends_the_wait_for_a_run(lite: World) -> None:
     assert process.stderr is not None
     assert "waiting for a run to begin" in process.stderr.readline()
     process.send_signal(signal.SIGINT)
-    assert process.communicate(timeout=_PATIENCE_SECONDS)[1] == "the waiting has ended; no run had begun\n"
+    assert process.communicate(timeout=_PATIENCE_SECONDS)[1] == "stopped waiting; no run has begun\n"
     assert process.returncode == 130

@@ -127,7 +127,7 @@ def test_the_undo_of_a_run_that_never_switched(lite: World) -> None:
     filled(lite)
     lite.config("dest", localfs(lite.folder / "archive"))
     run_id = stage_only(lite, planned(lite))
-    assert f"run {run_id} never switched: 6 copies would be dropped" in previewed(lite, "undo", run_id).out
+    assert f"run {run_id} never switched: 6 copies would be deleted" in previewed(lite, "undo", run_id).out
     assert len(list((lite.folder / "archive").rglob("*.json"))) == 6
     assert here("undo", run_id, "--yes", "--source", "config.yaml", cwd=lite.folder).code == 0
     assert not list((lite.folder / "archive").rglob("*.json"))
@@ -176,5 +176,5 @@ def test_a_preview_of_a_clean_says_that_it_is_at_work(lite: World) -> None:
     filled(lite)
     lite.apply(planned(lite, keep_source=True))
     shown = on_terminal("clean", last_run(lite), "--dry-run", "--source", "config.yaml", cwd=lite.folder)
-    assert "looking at what would be deleted" in shown.err
+    assert "checking what would be deleted" in shown.err
     assert "6 sources would be deleted" in shown.out

@@ -71,7 +71,7 @@ def test_status_tells_whether_anybody_is_at_work(world: World) -> None:
         6,
         6,
     )
-    assert "not at work: nobody holds the lock" in run(world, "status").out
+    assert "not running: no process holds the lock" in run(world, "status").out
     with opened(world) as catalog, run_lock(catalog, 0):
         busy = data_of(run(world, "status", "--format", "json"), "status")
         assert busy["at_work"]
@@ -89,7 +89,7 @@ def test_a_killed_run_is_not_taken_for_one_at_work(lite: World) -> None:
     dead.wait()
     lock = lite.folder / "anchore.db.reconcile-lock"
     lock.write_text(f"process {dead.pid} on {socket.gethostname()}, since long ago\n")
-    assert "not at work" in run(lite, "status").out
+    assert "not running" in run(lite, "status").out
     lock.write_text("process 1 on another-host, since long ago\n")
     assert "held by process 1 on another-host" in run(lite, "status").out
 
@@ -148,7 +148,7 @@ def test_ctrl_c_ends_the_watching_not_the_run(lite: World) -> None:
     process.send_signal(signal.SIGINT)
     _out, err = process.communicate(timeout=300)
     assert process.returncode == 130
-    assert "the watching has ended; it changed nothing" in err
+    assert "stopped watching; the run is not affected" in err
     assert "error" not in err
     assert lite.tables() == tables
     assert lite.apply(plan).documents == 6

@@ -202,7 +202,7 @@ def test_the_end_of_apply_knows_that_the_new_config_is_in_place(lite: World) -> 
         shutil.copy(lite.folder / source, lite.folder / dest)
     result = here("apply", "p.json", "--yes", cwd=lite.folder)
     assert re.search(
-        r"next: start the services with \S*'?.*config\.yaml'?, which has the new config already", result.out
+        r"next: start the services with \S*'?.*config\.yaml'?, which already has the new config", result.out
     )
     assert "config.old.old.yaml" not in result.out
     (undo,) = commands_in(result.out)
@@ -224,7 +224,7 @@ def test_an_undo_to_a_config_that_no_file_holds_any_more_says_what_it_has_to_say
     command = commands_in(here("status", "--source", "config.yaml", cwd=lite.folder).out)[-1]
     result = here(*shlex.split(command)[1:], "--yes", cwd=lite.folder)
     assert result.code == 0
-    assert f"NOT YET: {lite.folder / 'config.yaml'} does not say any more what it said" in result.out
+    assert f"NOT YET: {lite.folder / 'config.yaml'} has changed since the plan" in result.out
     assert "name: db\n" in result.out
     assert "started with a config that says what" in result.err
     assert "start the services with" not in result.out
@@ -476,7 +476,7 @@ def test_an_interrupted_plan_ends_soon_and_says_what_is_so(lite: World, moto: Mo
         _out, err = process.communicate(timeout=300)
         connection.close()
     assert process.returncode == 130
-    assert "the plan was given up: nothing was changed, and no plan saved" in err
+    assert "planning was interrupted: no plan was saved, and nothing was changed" in err
     assert not (lite.folder / "p.json").exists()
 
 
@@ -534,7 +534,7 @@ def test_a_status_of_many_failures_fits_a_screen_and_json_has_them_all(lite: Wor
     assert "and 35 more: reconcile status" in failed.err
     said = here("status", "--source", "config.yaml", cwd=lite.folder).out
     assert len(said.splitlines()) <= 24
-    assert "and more: --format json names them" in said
+    assert "and more: --format json lists them" in said
     told = here("status", "--source", "config.yaml", "--format", "json", cwd=lite.folder).out
     assert len(json.loads(told)["troubles"]) == 40
 

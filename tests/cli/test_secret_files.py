@@ -83,7 +83,7 @@ def test_the_url_of_the_database(lite: World) -> None:
     seen = here("status", cwd=lite.folder, RECONCILE_DB_CONNECT_FILE=str(file))
     assert (seen.code, "done; the catalog is switched" in seen.out) == (0, True)
     both = here("status", "--db-connect", lite.url, "--db-connect-file", file, cwd=lite.folder)
-    assert (both.code, "--db-connect and --db-connect-file are both given" in both.err) == (64, True)
+    assert (both.code, "--db-connect and --db-connect-file are mutually exclusive" in both.err) == (64, True)
     gone = here("status", "--db-connect-file", "nowhere", cwd=lite.folder)
     assert (gone.code, "nowhere: the file of a secret cannot be read" in gone.err) == (78, True)
 

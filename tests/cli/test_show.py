@@ -103,7 +103,7 @@ def test_a_gate_in_a_pipeline(folder: Path, moto: MotoServer) -> None:
     world.row("tape", b"x", content_url="tape://x")
     bad = here(*plan, "bad.json", cwd=folder)
     assert bad.code == 15
-    assert "the plan has what --fail-on names: blockers, unreadable; it is saved as bad.json" in bad.err
+    assert "the plan has what --fail-on names: blockers, unreadable; the plan is saved as bad.json" in bad.err
     shown = json.loads(here("show", "bad.json", "--format", "json", cwd=folder).out)
     assert shown["digest"] == open_plan(folder / "bad.json").verify()
     paths = {"/".join(map(str, error.absolute_path)) for error in policy.iter_errors(shown)}

@@ -135,7 +135,7 @@ def planned_list(world: World):
         ("", ("--from-file", "nowhere"), "nowhere: the list cannot be read: No such file"),
         ("", ("--larger-than", "1G"), "leave no document"),
         ("", ("--older-than", "1970-01-02"), "leave no document"),
-        ("", ("--older-than", "yesterday"), "neither days"),
+        ("", ("--older-than", "yesterday"), "not a number of days"),
         ("", ("--larger-than", "big"), "is no size"),
     ],
 )

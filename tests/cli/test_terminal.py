@@ -144,14 +144,16 @@ def test_it_is_said_that_nothing_is_done(at_info: object) -> None:
         bars.advance(10, 100)
     assert bars.left() == "8 s left"
     now[0] = 14.0
-    assert bars.left() == "nothing done for 12 s"
+    assert bars.left() == "no progress for 12 s"
     bars.tell_silence()
     assert "answer" not in out.getvalue()
     now[0] = 33.0
     bars.tell_silence()
     bars.tell_silence()
     said = ESCAPE.sub("", out.getvalue()).replace("\n", " ")
-    assert said.count("stage: no document was done for 31 s; a store or the database does not answer, or is slow") == 1
+    assert (
+        said.count("stage: no document was finished for 31 s: a store or the database is slow or does not answer") == 1
+    )
     bars.advance(80, 800)
     assert bars.left() == ""
 
@@ -264,7 +266,7 @@ def _watched_in_a_small_terminal(lite: World) -> None:
     frames = read_until(screen, "6 of …")
     assert max(map(len, lines(frames))) <= 24
     process.send_signal(signal.SIGINT)
-    rest = read_until(screen, "it changed nothing")
+    rest = read_until(screen, "the run is not affected")
     assert "\x1b[?1049l" in rest
     assert process.wait(60) == 130
     os.close(screen)

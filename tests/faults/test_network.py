@@ -416,4 +416,4 @@ def test_a_store_that_refuses_every_document_stops_the_run(to_s3: Scene) -> None
 def test_a_bound_that_is_none(to_s3: Scene, bound: str) -> None:
     result = to_s3.apply(None, f"--max-failures={bound}")
     assert result.code == 64
-    assert "neither a number of documents nor a percentage" in result.err
+    assert "not a number of documents or a percentage" in result.err

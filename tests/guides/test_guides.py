@@ -170,7 +170,7 @@ def test_another_s3_provider(operator: Operator, moto: MotoServer, section: str)
 def test_going_on_after_a_crash(operator: Operator) -> None:
     operator.edit("dest-config.yaml")
     shown = operator.follow("docs/resume.md")
-    assert "not at work: nobody holds the lock" in shown
+    assert "not running: no process holds the lock" in shown
     assert "orphans: 0" in shown
     all_is_well(operator, "s3")
 
