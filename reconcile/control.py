@@ -1,4 +1,4 @@
-"""What a run is given from outside: when to stop, whom to tell, and how many batches are in hand at once."""
+"""What controls a run from outside: when to stop, whom to notify, and how many batches to work on at once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PIPELINES = 4  # batches in hand at once: enough for each to wait for something 
 
 
 class RateLimit:
-    """Lets so many a second begin, documents or bytes, and no more. ``rate`` says how many; None: as many as come."""
+    """Limits how many documents or bytes begin a second. ``rate`` says how many; None: no limit."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class RateLimit:
         self._next = clock()
 
     def batch(self, most: int) -> int:
-        """Return how many a batch may have, so that it stands for a second at most."""
+        """Return how many a batch may have, so that it takes a second at most."""
         rate = self._rate()
         return most if rate is None else max(1, min(most, int(rate)))
 
@@ -60,26 +60,26 @@ class RateLimit:
                 return
 
     def spend(self, amount: int) -> None:
-        """Count what began without having been waited for: who waits next waits longer."""
+        """Count what began without waiting: the next wait is longer."""
         rate = self._rate()
         if rate is not None:
             self._next = max(self._next, self._clock()) + amount / rate
 
 
 class Progress(Protocol):
-    """Who is told how a run goes, on a terminal for instance."""
+    """Receives the progress of a run, to show it on a terminal for instance."""
 
     def phase(self, name: str, documents: int, size: int, before: tuple[int, int] = (0, 0)) -> None:
-        """Tell that a phase begins with so many documents and bytes to do, of which some were done ``before``."""
+        """Report that a phase begins, with so many documents and bytes to do, some of them done ``before``."""
 
     def advance(self, documents: int, size: int) -> None:
-        """Tell that so many documents and bytes more are done."""
+        """Report that so many more documents and bytes are done."""
 
     def step(self, name: str) -> None:
-        """Tell that something begins that has no count."""
+        """Report that a step without a count begins."""
 
     def say(self, text: str, *, strong: bool = False) -> None:
-        """Tell people something in words; ``strong``: what they wait for."""
+        """Report a sentence to people; ``strong``: an important one."""
 
 
 class Silent:
@@ -102,14 +102,14 @@ class Silent:
 class Control:
     """The outside world of one run. ``signal`` is set by a signal handler and ends the run after its batches.
 
-    ``watch`` is called between batches, and ends the run by raising. ``interrupted`` and ``then`` are what is said of
-    an interrupt, and what to do next.
+    ``watch`` is called between batches, and ends the run by raising. ``interrupted`` and ``then`` are the message of
+    an interrupt, and its hint.
     """
 
     progress: Progress = field(factory=Silent)
     signal: int | None = None
     watch: Callable[[], None] = lambda: None
-    interrupted: str = "interrupted: the batches in hand were finished, nothing is half done"
+    interrupted: str = "interrupted: the current batches were finished; everything on record is complete"
     then: str = "the same command resumes"
 
     def check(self) -> None:
@@ -121,9 +121,9 @@ class Control:
 
 @contextmanager
 def calm_collector() -> Iterator[None]:
-    """Have Python's garbage collector look seldom, and not at what was made before: batches hold no cycles.
+    """Let Python's garbage collector run rarely, and ignore older objects: batches hold no cycles.
 
-    Looking at them again and again is a sixth of the CPU that a run takes.
+    Scanning them repeatedly takes a sixth of the CPU of a run.
     """
     usual = gc.get_threshold()
     gc.freeze()
@@ -145,9 +145,9 @@ def in_parallel(
 ) -> None:
     """Call ``work`` for every batch on so many threads, and ``done`` for every result on this one.
 
-    ``hold`` may hold a batch back; what it is given is to be called meanwhile, and raises where the wait is to end.
+    ``hold`` may delay a batch; it calls its argument while it waits, which raises to end the wait.
 
-    The first error, of a batch or of ``control``, ends the run of batches: those in hand are finished and
+    The first error, of a batch or of ``control``, ends the run of batches: those in progress are finished and
     reported, no more are begun, and the error is raised.
     """
     pending: set[Future[R]] = set()

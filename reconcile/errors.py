@@ -33,7 +33,7 @@ class ConfigError(ReconcileError):
 
 
 class UsageError(ReconcileError):
-    """The command line asks for something that makes no sense."""
+    """The command line asks for something impossible or contradictory."""
 
     exit_code = 64
 
@@ -49,7 +49,7 @@ class PlanLineError(PlanFileError):
 
 
 class CatalogError(ReconcileError):
-    """The catalog's database is down, refuses us, or lacks a table or a right."""
+    """The catalog's database is down, refuses us, or lacks a table or a privilege."""
 
 
 class MissingPrivilegeError(CatalogError):
@@ -69,7 +69,7 @@ class TooManyFailuresError(ReconcileError):
 
 
 class StaleError(ReconcileError):
-    """The catalog is no longer as the plan saw it (R4)."""
+    """The catalog has changed since the plan (R4)."""
 
     exit_code = 4
 
@@ -99,11 +99,11 @@ class LockedError(ReconcileError):
 
 
 class SupersededError(LockedError):
-    """Another process took this run over, or is undoing it; this one must not go on."""
+    """Another process took this run over, or is undoing it; this one must stop."""
 
 
 class ForeignOwnerError(LockedError):
-    """A place is in the hands of a run that this database does not know."""
+    """A place belongs to a run that this database does not know."""
 
 
 class ServicesRunningError(ReconcileError):
@@ -137,10 +137,10 @@ class RedirectedError(BackendError):
 
 
 class TransientError(BackendError):
-    """A backend failed in a way that may pass: worth a retry, then as bad as any `BackendError`.
+    """A backend failed, perhaps temporarily: worth a retry, then treated as a `BackendError`.
 
-    ``retry_after`` is what the server asked to be given, in seconds, if it said so. ``throttled``: it gets too much
-    at once.
+    ``retry_after`` is the wait that the server asked for, in seconds, if it did. ``throttled``: it gets too many
+    requests.
     """
 
     def __init__(
@@ -158,21 +158,21 @@ class LimitReachedError(ReconcileError):
 
 
 class DeclinedError(ReconcileError):
-    """Whoever was asked did not confirm."""
+    """The person who was asked did not confirm."""
 
     exit_code = 13
 
 
 class EngineError(ReconcileError):
-    """What carries parts of a run to its workers fails: a scheduler that is gone, workers that end, or none at all."""
+    """The engine that distributes parts of a run fails: its scheduler is gone, its workers ended, or there are none."""
 
 
 class LostError(EngineError):
-    """A part was lost on its way, or with its worker: another worker can do it."""
+    """A part was lost in transit or with its worker: another worker can do it."""
 
 
 class BusyError(EngineError):
-    """Another worker has the part in hand: it may do it, or be lost with it."""
+    """Another worker has claimed the part, and may still finish it."""
 
 
 class MachineLimitError(ReconcileError):
@@ -180,7 +180,7 @@ class MachineLimitError(ReconcileError):
 
 
 class Interrupted(ReconcileError):  # noqa: N818 - not a failure: the operator asked for it
-    """SIGINT or SIGTERM: the batches in hand were finished, the run can be resumed."""
+    """SIGINT or SIGTERM: the current batches were finished, the run can be resumed."""
 
     def __init__(self, signal_number: int, message: str, *, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)

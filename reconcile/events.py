@@ -1,6 +1,6 @@
 """The event stream: what a command does, as JSON lines for programs (`--events`, schemas/event.schema.json).
 
-It is fed by the log, whatever level people see of that: an event of the log that programs may rely on has its name in
+It is fed by the log, at every log level: an event of the log that programs may rely on has its name in
 `NAMES`, a warning or an error is passed on as ``warning``, and all else stays in the log alone.
 """
 
@@ -67,14 +67,14 @@ class EventStream:
         self._write({"event": "begun", "format_version": OUTPUT_FORMAT, "tool_version": __version__, "verb": verb})
 
     def end(self, code: int, message: str | None, hint: str | None) -> None:
-        """Write the last event: the exit code, and of an error what is said to people, free of secrets."""
+        """Write the last event: the exit code, and the message of an error, without secrets."""
         self._write({"event": "ended", "exit_code": code, "message": message, "next": hint})
         with self._lock, suppress(OSError):
             descriptor, self._descriptor = self._descriptor, _CLOSED  # its number may soon be that of another file
             os.close(descriptor)
 
     def take(self, logged: Mapping[str, Any]) -> None:
-        """Write what was logged if it is an event, or a warning."""
+        """Write what was logged if it is an event or a warning."""
         name = NAMES.get(logged["event"])
         fields = fields_of(logged)
         if name is not None:

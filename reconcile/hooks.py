@@ -1,4 +1,4 @@
-"""What others are told of a command as it goes: programs that are run at an event, addresses that it is posted to.
+"""Notifications of a command: programs that are run at an event, URLs that it is posted to.
 
 Fed by the log, as the event stream is. On a thread of their own, one after the other: none of them holds a run up or
 stops it. No secret reaches them: events have none, and a program gets an environment without ours.
@@ -61,7 +61,7 @@ def address(url: str) -> Hook:
     """Return what posts the event, as JSON. The URL is a secret: some hold a token. Raises `ValueError` for none."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("is no URL such as https://hooks.example.com/reconcile")
+        raise ValueError("is not a URL such as https://hooks.example.com/reconcile")
     Secret(url)
     if parts.path.strip("/"):
         Secret(parts.path)
@@ -108,22 +108,22 @@ class Hooks:
         self._thread.start()
 
     def add(self, events: tuple[str, ...], name: str, hook: Hook) -> None:
-        """Have a hook told of these events; ``name`` is what it is called in the log."""
+        """Call a hook at these events; ``name`` is its name in the log."""
         for event in events:
             self._hooks[event].append((name, hook))
 
     def begin(self) -> None:
-        """Tell that the command has begun."""
+        """Notify that the command has begun."""
         self._tell("begun", {"verb": self._verb})
 
     def take(self, logged: Mapping[str, Any]) -> None:
-        """Tell what was logged, if it is one of `reconcile.events.FOR_HOOKS`."""
+        """Notify what was logged, if it is one of `reconcile.events.FOR_HOOKS`."""
         event = NAMES.get(logged["event"])
         if event in FOR_HOOKS:
             self._tell(str(event), fields_of(logged))
 
     def end(self, code: int, message: str | None, hint: str | None) -> None:
-        """Tell how the command ended, and wait until all have been told."""
+        """Notify how the command ended, and wait until all hooks have run."""
         ended = {"verb": self._verb, "exit_code": code, "message": message, "next": hint}
         if code not in FAILED_NOT:
             self._tell("failed", ended)
@@ -143,4 +143,4 @@ class Hooks:
                     hook(line)
                 except Exception as error:  # noqa: BLE001 - whatever it is, a run is worth more than its hooks
                     why = f"no answer in {SECONDS} s" if isinstance(error, TimeoutError) else str(error)
-                    log.warning("a hook failed; the run goes on", hook=name, on=event, reason=scrub(why))
+                    log.warning("a hook failed; the run continues", hook=name, on=event, reason=scrub(why))

@@ -74,8 +74,8 @@ def undo(
 ) -> Outcome:
     """Undo a run, or resume its undo: documents go from where ``source`` says to where ``dest`` says.
 
-    Either may be None where the file that the run recorded still says what it said. ``with_changes`` includes what
-    services wrote since. Raises `StaleError` where they did and that is not wanted.
+    Either may be None if the file that the run recorded is unchanged. ``with_changes`` includes what
+    services wrote since. Raises `StaleError` if they did and ``with_changes`` is not set.
     """
     with _opened(database, source, dest) as catalog:
         prepared = verbs.undo_plan_of(catalog, run_id, source, dest, with_changes=with_changes)
@@ -109,7 +109,7 @@ def clean(
 def forget(
     run_id: str, database: DatabaseOptions | None = None, *, source: Path | None = None, force: bool = False
 ) -> Forgettable:
-    """Remove the records of a finished run, and those of its undo. It cannot be undone any more."""
+    """Remove the records of a finished run, and those of its undo. It can no longer be undone."""
     with _opened(database, source) as catalog:
         return forgetting.forget(catalog, run_id, force=force, lock_wait=RunOptions().lock_wait)
 

@@ -17,7 +17,7 @@ from reconcile.errors import MachineLimitError
 _NO_THREAD = "can't start new thread"  # what Python says, as a RuntimeError
 _CONTAINER = Path("/sys/fs/cgroup")
 _LEFT_FREE = 160 << 20  # bytes; a thread reserves 8 MiB for its stack and 64 for its heap (glibc), the rest is for work
-_FEWER = "raise the limit, or run the same command again with --workers 1 and a small --memory; it resumes"
+_FEWER = "raise the limit, or run the same command again with --workers 1 and a small --memory: it resumes"
 
 
 class Threads(ThreadPoolExecutor):
@@ -47,11 +47,11 @@ def _is_room_for_a_thread() -> bool:
 
 
 def exceeded(error: BaseException) -> MachineLimitError | None:
-    """Return the error that names the limit which this one came of; None if it came of none."""
+    """Return the error that names the limit that caused this one; None if no limit did."""
     if isinstance(error, RuntimeError) and _NO_THREAD in str(error):
         return _limit("no more threads can be started", [*_memory(), *_processes()])
     if isinstance(error, MemoryError):
-        return _limit("no more memory can be had", _memory())
+        return _limit("no more memory can be allocated", _memory())
     if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
         return _limit("no more files can be opened", _files())
     if type(error).__name__ == "PanicException":  # of a library in Rust, which makes threads of its own
@@ -64,7 +64,7 @@ def exceeded(error: BaseException) -> MachineLimitError | None:
 
 
 def files_exhausted() -> MachineLimitError | None:
-    """Return the error if no file can be opened now: for libraries that do not say why they could not."""
+    """Return the error if no file can be opened now: for libraries that hide why they could not."""
     try:
         os.close(os.open(os.devnull, os.O_RDONLY))
     except OSError as error:
@@ -74,30 +74,32 @@ def files_exhausted() -> MachineLimitError | None:
 
 def _limit(what: str, limits: Iterator[str] | list[str]) -> MachineLimitError:
     known = ", ".join(limits)
-    return MachineLimitError(f"{what}: {known or 'the machine has no more'}; nothing is half done", hint=_FEWER)
+    return MachineLimitError(
+        f"{what}: {known or 'the machine has no more'}; everything on record is complete", hint=_FEWER
+    )
 
 
 def _memory() -> Iterator[str]:
     soft, _hard = resource.getrlimit(resource.RLIMIT_AS)
     if soft != resource.RLIM_INFINITY:
-        yield f"this process may use {soft >> 20} MiB of address space (ulimit -v)"
+        yield f"this process may use {soft >> 20:,} MiB of address space (ulimit -v)"
     held = _of_container("memory.max")
     if held is not None:
-        yield f"this container may use {held >> 20} MiB (memory.max)"
+        yield f"this container may use {held >> 20:,} MiB (memory.max)"
 
 
 def _processes() -> Iterator[str]:
     soft, _hard = resource.getrlimit(resource.RLIMIT_NPROC)
     if soft != resource.RLIM_INFINITY:
-        yield f"this user may have {soft} processes and threads (ulimit -u)"
+        yield f"this user may have {soft:,} processes and threads (ulimit -u)"
     held = _of_container("pids.max")
     if held is not None:
-        yield f"this container may have {held} (pids.max)"
+        yield f"this container may have {held:,} processes and threads (pids.max)"
 
 
 def _files() -> Iterator[str]:
     soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    yield f"this process may have {soft} files open (ulimit -n)"
+    yield f"this process may have {soft:,} files open (ulimit -n)"
 
 
 def _of_container(name: str) -> int | None:

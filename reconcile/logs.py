@@ -64,21 +64,21 @@ def settings() -> tuple[str, str | None, Path | None]:
 
 
 class Taker(Protocol):
-    """Who is told what is logged, such as a stream of events."""
+    """Receives what is logged, such as a stream of events."""
 
     def take(self, logged: Mapping[str, Any]) -> None:
         """Take what was logged, with ``event``, ``level`` and its fields."""
 
 
 def feed(taker: Taker | None) -> None:
-    """Pass on what is logged to one more, from level info on whatever level people see; None: to nobody any more."""
+    """Pass what is logged to one more receiver, from level info on, at every log level; None: to no one any more."""
     _shown.takers = (*_shown.takers, taker) if taker is not None else ()
     level = min(_shown.level, logging.INFO) if _shown.takers else _shown.level
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(level))
 
 
 def is_fed() -> bool:
-    """Tell whether anybody but people is told what is logged."""
+    """Tell whether any receiver gets what is logged."""
     return bool(_shown.takers)
 
 

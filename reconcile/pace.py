@@ -1,4 +1,4 @@
-"""How fast something goes, and how long it still takes: over the last while, since a pace changes."""
+"""Throughput and remaining time, measured over the last moments."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Rate:
 
 @define
 class Pace:
-    """Takes what is done at which time, in seconds of any clock, and tells the rate."""
+    """Records what is done at which time, in seconds of any clock, and returns the rate."""
 
     _seen: deque[tuple[float, int, int]] = field(factory=deque)
 
     def add(self, at: float, documents: int, size: int) -> None:
-        """Tell that so many documents and bytes are done in all."""
+        """Record that so many documents and bytes are done in all."""
         self._seen.append((at, documents, size))
         while len(self._seen) > 2 and self._seen[1][0] <= at - _WINDOW_SECONDS:  # noqa: PLR2004 - the first of two is kept
             self._seen.popleft()
@@ -38,7 +38,7 @@ class Pace:
         self._seen.clear()
 
     def rate(self) -> Rate | None:
-        """Return the rate; None until there is something to tell it from."""
+        """Return the rate; None until there are enough records."""
         if len(self._seen) < 2:  # noqa: PLR2004
             return None
         (first, documents, size), (last, more, larger) = self._seen[0], self._seen[-1]

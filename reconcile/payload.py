@@ -30,14 +30,14 @@ class Spool:
     """
 
     def __init__(self) -> None:
-        with spool_errors("a large document could not be spooled there"):
+        with spool_errors("a large document could not be written to a temporary file there"):
             self._file = tempfile.TemporaryFile(prefix="reconcile-")  # noqa: SIM115 - closed with this object
         self._digest = hashlib.md5(usedforsecurity=False)
         self._size = 0
 
     def append(self, chunk: bytes) -> None:
         """Add bytes at the end."""
-        with spool_errors("a large document could not be spooled there"):
+        with spool_errors("a large document could not be written to a temporary file there"):
             self._file.write(chunk)
         self._digest.update(chunk)
         self._size += len(chunk)
@@ -52,7 +52,7 @@ class Spool:
 
     def file(self) -> BinaryIO:
         """Return the file, to be read from its beginning."""
-        with spool_errors("a large document could not be spooled there"):
+        with spool_errors("a large document could not be written to a temporary file there"):
             self._file.seek(0)
         return self._file
 
@@ -66,7 +66,7 @@ def spool_errors(what: str) -> Iterator[None]:
         place = os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - where the library looks
         raise BackendError(
             f"{place}: {what}: {error.strerror or error}",
-            hint="make room there, or name another directory in TMPDIR; then run the same command again",
+            hint="free space there, or set TMPDIR to another directory; then run the same command again",
         ) from None
 
 
@@ -141,11 +141,11 @@ def _decompressed(stored: Data, limit: int) -> Iterator[bytes]:
                 rest = decoder.unconsumed_tail
                 size += len(piece)
                 if size > limit:
-                    raise DocumentError("too_big", f"it decompresses to more than {limit} bytes")
+                    raise DocumentError("too_big", f"it decompresses to more than {limit:,} bytes")
                 yield piece
         yield decoder.flush()
     except zlib.error as error:
-        raise DocumentError("undecodable", f"not zlib data though is_compressed is true: {error}") from None
+        raise DocumentError("undecodable", f"not zlib data although is_compressed is true: {error}") from None
     if not decoder.eof:
         raise DocumentError("undecodable", "the zlib data ends too early")
 

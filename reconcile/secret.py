@@ -1,4 +1,4 @@
-"""Secrets that do not print (R8), and a scrubber for text that we did not write ourselves."""
+"""Secrets that do not print (R8), and a scrubber for text from elsewhere."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from reconcile.wording import size_of
 
 OFF = "off"
 _ENTRY = re.compile(r"(\d\d):(\d\d)=(\S+)")
-_EXAMPLES = "50MiB, off and '08:00=20MiB 19:00=off' are"
+_EXAMPLES = "50MiB, off or '08:00=20MiB 19:00=off'"
 
 
 @frozen
@@ -23,7 +23,7 @@ class Timetable:
     entries: tuple[tuple[int, int | None], ...]
 
     def at(self, minute: int) -> int | None:
-        """Return what holds at a minute of the day."""
+        """Return the limit at a minute of the day."""
         begun = [rate for begin, rate in self.entries if begin <= minute]
         return begun[-1] if begun else self.entries[-1][1]
 
@@ -36,9 +36,9 @@ def timetable(text: str) -> Timetable:
     found = [_ENTRY.fullmatch(word) for word in words]
     entries = [(int(e[1]) * 60 + int(e[2]), _bytes(e[3], text), e[0]) for e in found if e is not None]
     if not words or len(entries) < len(words) or any(not re.match(r"([01]\d|2[0-3]):[0-5]\d", e[2]) for e in entries):
-        raise ValueError(f"{text!r} is neither a size a second nor a timetable of such; {_EXAMPLES}")
+        raise ValueError(f"{text!r} is not a size a second or a timetable, such as {_EXAMPLES}")
     if len({begin for begin, _rate, _text in entries}) < len(entries):
-        raise ValueError(f"{text!r} says two things of one time of day")
+        raise ValueError(f"{text!r} has two values for one time of day")
     return Timetable(tuple(sorted((begin, rate) for begin, rate, _text in entries)))
 
 
@@ -50,5 +50,5 @@ def _bytes(word: str, text: str) -> int | None:
     except ValueError:
         size = 0
     if size == 0:
-        raise ValueError(f"{text!r}: {word!r} is no size a second; {_EXAMPLES}")
+        raise ValueError(f"{text!r}: {word!r} is not a size a second, such as {_EXAMPLES}")
     return size

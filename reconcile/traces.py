@@ -40,12 +40,12 @@ class _Warning(SpanExporter):
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         try:
-            result, why = self._inner.export(spans), "the collector did not take them"
+            result, why = self._inner.export(spans), "the collector did not accept them"
         except Exception as error:  # noqa: BLE001 - a run is worth more than its traces
             result, why = SpanExportResult.FAILURE, scrub(str(error))
         if result is not SpanExportResult.SUCCESS and not self._is_warned:
             self._is_warned = True
-            log.warning("traces could not be sent; the run goes on", reason=why)
+            log.warning("traces could not be sent; the run continues", reason=why)
         return result
 
     def shutdown(self) -> None:
@@ -55,7 +55,7 @@ class _Warning(SpanExporter):
 class Traces:
     """The trace of one command. ``url`` is a collector's, such as ``http://collector:4318``.
 
-    It goes on in the trace that ``TRACEPARENT`` names, if there is one.
+    It continues the trace that ``TRACEPARENT`` names, if there is one.
     """
 
     def __init__(self, verb: str, url: str) -> None:

@@ -87,7 +87,8 @@ def planned_again(
     if header.undo_of is not None:
         sides = (path_now(header, side) or side.path for side in (header.source, header.dest))
         raise UsageError(
-            f"{plan_file.path}: an undo plan follows from the record of run {header.undo_of}, not from the catalog",
+            f"{plan_file.path}: an undo plan is made from the record of run {header.undo_of}, not from the "
+            "catalog, so it cannot be compared",
             hint=f"{undo_run(header.undo_of, *sides, dry_run=True)}    says what it would do",
         )
     _refuse_applied(plan_file, database or DatabaseOptions(), source, dest)
@@ -123,9 +124,10 @@ def _refuse_applied(plan_file: PlanFile, database: DatabaseOptions, source: Path
         if record is None or record.switched_at is None or record.state == RunState.UNDONE:
             return
         raise UsageError(
-            f"{plan_file.path}: run {record.run_id} has applied this plan, and switched at"
-            f" {time_text(record.switched_at)}; what differs since is what it did, and what services wrote",
-            hint=f"{command_line('report', record.run_id)}    says what it came to",
+            f"{plan_file.path}: run {record.run_id} has applied this plan, and switched at "
+            f"{time_text(record.switched_at)}: the catalog now differs by what the run did and what services "
+            "wrote",
+            hint=f"{command_line('report', record.run_id)}    shows its outcome",
         )
 
 
@@ -144,7 +146,8 @@ def prepare(
     plan_file = open_whole_plan(path)
     if expect_digest not in (None, plan_file.digest):
         raise UsageError(
-            f"{path}: the plan's digest is {plan_file.digest}, --expect-digest says {expect_digest}; nothing was done",
+            f"{path}: the plan's digest is {plan_file.digest}, but --expect-digest has {expect_digest}; "
+            "nothing was done",
             hint=f"{command_line('show', path)}    shows what this plan would do, and its digest",
         )
     header = plan_file.header
@@ -164,13 +167,13 @@ def apply(
     options: RunOptions | None = None,
     control: Control | None = None,
 ) -> Outcome:
-    """Apply a plan, or an undo plan; go on where an interrupted run of it stopped."""
+    """Apply a plan or an undo plan, or resume its interrupted run."""
     with opened(database or DatabaseOptions(), prepared.with_database) as catalog:
         return carry_out(catalog, prepared, options, control)
 
 
 def to_undo(catalog: Catalog, run_id: str) -> RunRecord:
-    """Return the record of a run to take back. Raises `ReconcileError` if there is none, or for an undo."""
+    """Return the record of a run to undo. Raises `ReconcileError` if there is none, or for an undo."""
     record = run_record(catalog, run_id)
     undoing.refuse_undo_of_undo(record)
     return record
@@ -180,7 +183,7 @@ def to_undo(catalog: Catalog, run_id: str) -> RunRecord:
 def undo_previewed(
     catalog: Catalog, run_id: str, source: Path | None, dest: Path | None, *, with_changes: bool = False
 ) -> Iterator[tuple[UndoPreview, Prepared]]:
-    """Tell for the block what an undo of a run would do, and by which plan. Nothing is changed, no lock is taken."""
+    """Return for the block what an undo of a run would do, and by which plan. Changes nothing and takes no lock."""
     record = to_undo(catalog, run_id)
     with tempfile.TemporaryDirectory(prefix="reconcile-") as folder:
         out = Path(folder) / f"{run_id}.undo.json"
@@ -202,7 +205,7 @@ def undo_plan_of(
 ) -> Prepared:
     """Make the undo of a run ready, its plan written anew from the run's record, to ``out`` if that is given.
 
-    ``with_changes`` makes a plan that also takes back what services wrote since, as it is now.
+    ``with_changes`` makes a plan that also includes what services wrote since, as it is now.
     """
     record = run_record(catalog, run_id)
     header = _turned(record.header, run_id)
@@ -242,7 +245,7 @@ def carry_out(
 
 
 def last_run(catalog: Catalog, run_id: str | None = None) -> RunRecord | None:
-    """Return a run's record; by default of the run that something last came of, None where there has been none.
+    """Return a run's record; by default of the run that last changed something, None if there has been none.
 
     That is not always the one begun last: an earlier one may have switched since.
     """
@@ -273,7 +276,7 @@ def _begun(catalog: Catalog, found: list[RunRecord]) -> Status | None:
 
 
 def applied_already(prepared: Prepared, database: DatabaseOptions | None = None) -> Outcome | None:
-    """Return what the run of a plan came to, if it is done and nothing is left for `apply` to do."""
+    """Return the outcome of the plan's run, if it is done and nothing is left for `apply` to do."""
     if prepared.plan is None:
         return None
     undo_of = prepared.plan.header.undo_of
@@ -298,7 +301,7 @@ def all_runs(catalog: Catalog) -> tuple[list[RunRecord], list[Migration]]:
 
 
 def report(database: DatabaseOptions | None = None, run_id: str | None = None, source: Path | None = None) -> Report:
-    """Return what a run, or the last one, came to. ``source`` is a config that names the database."""
+    """Return the report of a run, or of the last one. ``source`` is a config that names the database."""
     with opened(database or DatabaseOptions(), load_config(source) if source else None) as catalog:
         record = last_run(catalog, run_id)
         if record is None:
@@ -313,7 +316,7 @@ def check(
     *,
     only_archive: bool = False,
 ) -> CheckReport:
-    """Try the backends of a config on test objects, and look at its catalog."""
+    """Test the backends of a config with test objects, and inspect its catalog."""
     from reconcile.auditing import check as checking  # noqa: PLC0415 - the other verbs do without
 
     loaded = load_config(config, destination=True)
@@ -327,7 +330,7 @@ def verify(
     request: Request | None = None,
     control: Control | None = None,
 ) -> Audited:
-    """Audit the archive that a config describes: each catalog row leads to content of its digest and size."""
+    """Audit the archive of a config: each catalog row must lead to content with its digest and size."""
     from reconcile.auditing import verify as verifying  # noqa: PLC0415 - the other verbs do without
     from reconcile.auditing.audited import Request  # noqa: PLC0415
 

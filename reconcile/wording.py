@@ -1,4 +1,4 @@
-"""How numbers of things, sizes and times are said, the same wherever people read them."""
+"""How counts, sizes and times are written, the same everywhere."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def count(number: int, one: str = "document", several: str | None = None) -> str
 
 
 def to_install(extra: str) -> str:
-    """Return the command that installs an extra from the release's file; the index has another project by our name."""
+    """Return the command that installs an extra from the release's file; the index has another project of that name."""
     return f"pip install './anchore_reconcile-{__version__}-py3-none-any.whl[{extra}]'"
 
 
@@ -39,10 +39,10 @@ def size_of(text: str) -> int:
     """Return the bytes that a size means: ``1048576``, ``512K``, ``200MiB``, ``1G``. Raises `ValueError`."""
     found = re.fullmatch(r"(\d+) ?(?:([KMG])(?:i?B)?)?", text, re.IGNORECASE)
     if not found:
-        raise ValueError(f"{text!r} is no size; 1048576, 512K, 200MiB and 1G are")
+        raise ValueError(f"{text!r} is not a size, such as 1048576, 512K, 200MiB or 1G")
     size = int(found[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[(found[2] or "").upper()]
     if size > _LARGEST:
-        raise ValueError(f"{text!r} is more bytes than there are")
+        raise ValueError(f"{text!r} is too large for a size in bytes")
     return size
 
 

@@ -1,7 +1,7 @@
 """``credentials.database`` of a config file: how the services connect to the catalog.
 
 Enterprise has ``user``, ``password``, ``host``, ``port`` and ``name`` there, Engine ``db_connect``. A value is read
-only where it is needed: a file whose variables are not set serves a run that is given its database otherwise.
+only where it is needed: a file whose variables are not set works for a run that gets its database another way.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ class DatabaseSettings:
         return self._text("db_connect", self.section.get("db_connect"))
 
     def parts(self) -> dict[str, str]:
-        """Return what the single keys say, by libpq's names."""
+        """Return the single keys, by libpq's names."""
         found = {theirs: self._text(ours, self.section.get(ours)) for ours, theirs in PARTS.items()}
         remember(found["password"] or "")
         return {name: text for name, text in found.items() if text is not None}
 
     def arguments(self, *names: str) -> dict[str, str]:
-        """Return what is handed to the client library as it is: ``sslmode``, ``sslrootcert``, ``options``, ..."""
+        """Return what is passed to the client library as it is: ``sslmode``, ``sslrootcert``, ``options``, ..."""
         found = {}
         for name in names or self.given:
             own = name in _OWN_ARGUMENTS or name not in self.given
@@ -80,8 +80,8 @@ class DatabaseSettings:
             return int(value)  # type: ignore[call-overload, no-any-return]
         except (TypeError, ValueError, OverflowError):
             raise ConfigError(
-                f"{place}: found {kind(value)} that is no whole number, expected seconds: the services do not start",
-                hint="write the number alone, without a unit",
+                f"{place}: found {kind(value)} that is not a whole number, expected seconds: the services do not start",
+                hint="write only the number, without a unit",
             ) from None
 
     def _text(self, name: str, secret: Secret | None) -> str | None:
@@ -112,6 +112,6 @@ def settings_of(path: Path, document: dict[str, Any]) -> DatabaseSettings | None
 
 
 def read_again(path: Path) -> DatabaseSettings | None:
-    """Read the section anew: a password that lives for minutes has been replaced since. Raises `ConfigError`."""
+    """Read the section again: a short-lived password may have been replaced since. Raises `ConfigError`."""
     raw = read_text(path)
     return settings_of(path, parse(path, raw, Variables.gather(raw)))

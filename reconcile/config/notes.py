@@ -18,7 +18,7 @@ _LIKE_FALSE = ("false", "no", "off", "0", "n", "none", "null")
 
 
 def misspelt(path: Path, catalog: dict[str, Any], sections: dict[str, Any]) -> Iterator[str]:
-    """Yield a sentence a key that the services would ignore, though it looks like one that they know."""
+    """Yield a sentence for each key that the services would ignore although it looks like one that they know."""
     places: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [("services.catalog", catalog, _CATALOG_KEYS)]
     for role, section in sections.items():
         driver = section.get("storage_driver") or {}
@@ -32,11 +32,11 @@ def misspelt(path: Path, catalog: dict[str, Any], sections: dict[str, Any]) -> I
         for key in found:
             alike = [] if key in known else difflib.get_close_matches(str(key), known, n=1, cutoff=0.85)
             if alike:
-                yield f"{path}: the services ignore {place}.{key}; is {alike[0]} meant?"
+                yield f"{path}: the services ignore {place}.{key}; did you mean {alike[0]}?"
 
 
 def misread(path: Path, sections: dict[str, Any]) -> Iterator[str]:
-    """Yield a sentence a value that the services take for something else than it seems to say."""
+    """Yield a sentence for each value that the services read differently than it looks."""
     for role, section in sections.items():
         place = f"{path}: services.catalog.{role}"
         enabled = (section.get("compression") or {}).get("enabled")
@@ -48,10 +48,10 @@ def misread(path: Path, sections: dict[str, Any]) -> Iterator[str]:
         for key in _TESTED_FOR_TRUTH:
             value = settings.get(key)
             if isinstance(value, str) and value.lower() in _LIKE_FALSE:
-                yield f"{place}.{key} is text, which the services take for true."
+                yield f"{place}.{key} is text, which the services read as true."
         for key in ("prefix", "anchore_key_prefix"):
             if name in ("s3", "swift") and key in settings and settings[key] is None:
-                yield f"{place}.{key} is null: the services put the text None before every key."
+                yield f"{place}.{key} is null: the services prefix every key with the text None."
         if name == "s3" and has_keys(settings) and not (settings["access_key"] or settings["secret_key"]):
             yield (
                 f"{place}: access_key and secret_key are empty, so the services use the standard AWS credential chain."
@@ -67,12 +67,12 @@ def of_destination(path: Path, document: dict[str, Any], sections: dict[str, Any
         if not DRIVERS[name].documented:
             listed = " and ".join(driver.name for driver in DRIVERS.values() if driver.documented)
             yield (
-                f"{path}: {role} has the driver {name}. The vendor's current documentation lists {listed} only: ask"
-                " the vendor whether your release still has it."
+                f"{path}: {role} has the driver {name}. The vendor's current documentation lists only "
+                f"{listed}: ask the vendor whether your release still supports it."
             )
     root = document.get("object_store")
     if isinstance(root, dict) and str(root.get("direct_access")).lower() == "true":
         yield (
-            f"{path}: object_store.direct_access is true, so every service reaches the object store itself: give the"
-            " new config to all of them, not to the catalog alone."
+            f"{path}: object_store.direct_access is true, so every service accesses the object store itself: "
+            "give the new config to all of them, not only to the catalog."
         )

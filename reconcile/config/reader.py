@@ -67,8 +67,8 @@ def _catalog_section(path: Path, document: dict[str, Any]) -> dict[str, Any]:
             if _is_second_file(document):
                 raise ConfigError(
                     f"{path}: this is a file of the component catalog of Enterprise 6: {SECOND_FILE} or config_ng.yaml",
-                    hint="use the config.yaml of the catalog service, which has services.catalog; after a move of the"
-                    f" object store, {SECOND_FILE} is the second file to change",
+                    hint="use the config.yaml of the catalog service, which has services.catalog; after the "
+                    f"object store moved, change {SECOND_FILE} as well",
                 )
             raise ConfigError(
                 f"{path}: {where}: found {kind(found)}, expected a mapping",

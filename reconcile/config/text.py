@@ -108,14 +108,15 @@ def read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(
-            f"{path}: no such config file", hint="name the services' config.yaml, or a copy that says what shall be"
+            f"{path}: no such config file",
+            hint="give the services' config.yaml, or a copy with the desired object store",
         ) from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: not UTF-8 text") from None
     except OSError as error:
         raise ConfigError(
             f"{path}: cannot be read: {error.strerror}",
-            hint="name the services' config.yaml, and a user who may read it",
+            hint="give the services' config.yaml, and run as a user who may read it",
         ) from None
 
 
@@ -126,12 +127,13 @@ def read_secret(path: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise ConfigError(
-            f"{path}: the file of a secret cannot be read: {reason}", hint="is the secret mounted there, and readable?"
+            f"{path}: the file of a secret cannot be read: {reason}",
+            hint="check that the secret is mounted there and readable",
         ) from None
 
 
 def parse(path: Path, raw: str, variables: Variables) -> dict[str, Any]:
-    """Return the document that a config file's text stands for. It is shared: do not change it.
+    """Return the parsed document of a config file's text. It is shared: do not change it.
 
     Raises `ConfigError` with the place, and never with a word of the parser's.
     """
@@ -143,7 +145,7 @@ def parse(path: Path, raw: str, variables: Variables) -> dict[str, Any]:
     except Exception as error:  # noqa: BLE001 - the parser lets through what int() and the like raise
         raise ConfigError(f"{path}: not YAML: {type(error).__name__}") from None
     if not _is_bounded(document):
-        raise ConfigError(f"{path}: its anchors and aliases stand for more than {_MOST_VALUES:,} values")
+        raise ConfigError(f"{path}: its anchors and aliases expand to more than {_MOST_VALUES:,} values")
     if not isinstance(document, dict):
         raise ConfigError(f"{path}: the file holds {kind(document)}, expected a mapping with 'services'")
     return document
@@ -164,8 +166,8 @@ def _refuse(path: Path, raw: str, variables: Variables, mark: yaml.Mark | None) 
         names = [name for name in references(line) if name in variables.values]
         if names:
             hint = (
-                f"the value of {names[0]} has characters that YAML takes for its own there: quote it in the file, as"
-                f" '${{{names[0]}}}'; the services read it no better"
+                f"the value of {names[0]} has characters with a meaning in YAML: quote it in the file, as "
+                f"'${{{names[0]}}}'; the services cannot read it either"
             )
     raise ConfigError(f"{path}: not YAML{place}", hint=hint)
 
@@ -206,11 +208,11 @@ def require_set(place: str, value: object) -> None:
         file = os.environ.get(f"{missing[0]}_FILE")
         names = f"environment variable{'' if is_one else 's'} {', '.join(missing)} {'is' if is_one else 'are'}"
         raise ConfigError(
-            f"{place}: {names} not set, and this value refers to {'it' if is_one else 'them'}",
-            hint=f"{file}, which {missing[0]}_FILE names, is not there: is the secret mounted?"
+            f"{place}: {names} not set, but this value refers to {'it' if is_one else 'them'}",
+            hint=f"{file}, which {missing[0]}_FILE names, does not exist: check that the secret is mounted"
             if file
-            else f"export {missing[0]}=..., or {missing[0]}_FILE=FILE with a file that holds it; or name a file of"
-            " NAME=value lines in ANCHORE_ENV_FILE",
+            else f"export {missing[0]}=..., or {missing[0]}_FILE=FILE with a file that holds it; or set "
+            "ANCHORE_ENV_FILE to a file of NAME=value lines",
         )
 
 

@@ -110,7 +110,7 @@ def _explain(error: Any) -> str:  # noqa: ANN401 - jsonschema is untyped here
     """Say what was found and what is expected. Values are shown only where they cannot be secret."""
     if error.validator == "required":
         missing = sorted(set(error.validator_value) - set(error.instance))
-        return f"found no key {missing[0]!r}, expected it: this driver requires it"
+        return f"found no key {missing[0]!r}, which this driver requires"
     if error.validator == "enum":
         found = error.instance if isinstance(error.instance, str) else kind(error.instance)
         shown = repr(found) if _WORD.fullmatch(found) else "another text"
@@ -130,8 +130,8 @@ def _check_min_size(place: str, section: dict[str, Any]) -> None:
     value = section["compression"].get("min_size_kbytes", DEFAULT_MIN_SIZE_KBYTES)
     if not is_number(value):
         raise ConfigError(
-            f"{place}.compression.min_size_kbytes: found {kind(value)}, expected a number of KiB: the services could"
-            " write no document",
+            f"{place}.compression.min_size_kbytes: found {kind(value)}, expected a number of KiB: the "
+            "services could not write any document",
             hint="write the number without quotes",
         )
 
@@ -177,9 +177,9 @@ def _check_endpoint(place: str, url: object) -> None:
         return
     shown = MASK if "@" in url else url
     raise ConfigError(
-        f"{place}.url: found {shown!r}, expected http:// or https://, a host and perhaps a port: the S3 client of the"
-        " services refuses it",
-        hint="write the URL with its scheme, http://minio:9000 say; host names have no '_'",
+        f"{place}.url: found {shown!r}, expected http:// or https://, a host and an optional port: the S3 "
+        "client of the services refuses it",
+        hint="write the URL with its scheme, such as http://minio:9000; host names have no '_'",
     )
 
 
@@ -194,7 +194,8 @@ def refused_by_services(path: Path, sections: dict[str, Any]) -> None:
         for key in ("storage_driver", "compression"):
             if key in section and section[key] is None:
                 raise ConfigError(
-                    f"{place}.{key}: found nothing, expected a mapping, or no such key: the services refuse to start"
+                    f"{place}.{key}: found an empty value, expected a mapping or no such key: the services "
+                    "refuse to start"
                 )
         if driver and driver.get("name") == "s3":
             _check_s3(f"{place}.storage_driver.config", settings)
@@ -202,8 +203,8 @@ def refused_by_services(path: Path, sections: dict[str, Any]) -> None:
             bad = [character for character in "?#\t\r\n" if character in settings["archive_data_dir"]]
             if bad:
                 raise ConfigError(
-                    f"{place}.storage_driver.config.archive_data_dir: found {bad[0]!r} in the path, expected"
-                    " none: the services cut the URL there and could read no document"
+                    f"{place}.storage_driver.config.archive_data_dir: found {bad[0]!r} in the path, expected "
+                    "none: the services cut the URL there and could not read any document"
                 )
 
 
@@ -211,13 +212,13 @@ def _check_no_defaults(place: str, section: dict[str, Any]) -> None:
     """Refuse an analysis archive that lacks what the services look for there; the object store gets it by default."""
     for key in ("storage_driver", "compression"):
         if not isinstance(section.get(key), dict):
-            raise ConfigError(f"{place}: found no {key!r}, expected it: the services set no default here")
+            raise ConfigError(f"{place}: found no {key!r}, expected one: the services set no default here")
     wanted = [("storage_driver", "name"), ("storage_driver", "config"), ("compression", "enabled")]
     if _is_compressed(section):
         wanted.append(("compression", "min_size_kbytes"))
     for part, key in wanted:
         if key not in section[part]:
-            raise ConfigError(f"{place}.{part}: found no {key!r}, expected it: the services set no default here")
+            raise ConfigError(f"{place}.{part}: found no {key!r}, expected one: the services set no default here")
 
 
 def _check_s3(place: str, settings: dict[str, Any]) -> None:
@@ -235,4 +236,4 @@ def _check_s3(place: str, settings: dict[str, Any]) -> None:
             raise ConfigError(f"{place}: found no credentials, expected access_key and secret_key, or iamauto: true")
     elif bool(settings["access_key"]) != bool(settings["secret_key"]):
         empty = "secret_key" if settings["access_key"] else "access_key"
-        raise ConfigError(f"{place}.{empty}: found nothing, expected it beside the other key")
+        raise ConfigError(f"{place}.{empty}: found an empty value, expected a value beside the other key")

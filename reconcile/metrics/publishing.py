@@ -32,7 +32,7 @@ def text_file(path: Path) -> Sink:
     """
     real = path.resolve()
     if real.exists() and not real.is_file():
-        raise ValueError("is there already, and is no file")
+        raise ValueError("exists already and is not a file")
     return partial(write_to_textfile, str(real))
 
 
@@ -43,7 +43,7 @@ def gateway(url: str) -> Sink:
     """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("is no URL of a gateway such as http://pushgateway:9091")
+        raise ValueError("is not the URL of a gateway such as http://pushgateway:9091")
     handler = default_handler
     if parts.username is not None:
         user, password = unquote(parts.username), unquote(parts.password or "")
@@ -61,7 +61,7 @@ def gateway(url: str) -> Sink:
 class Publisher:
     """Writes the metrics of a command every few seconds, when a phase begins, and at the end.
 
-    On a thread of its own: a gateway that does not answer keeps nobody waiting but at the end, and stops no run.
+    On a thread of its own: a gateway that does not answer delays only the end, and stops no run.
     """
 
     def __init__(self, metrics: Metrics) -> None:
@@ -105,6 +105,6 @@ class Publisher:
             except Exception as error:  # noqa: BLE001 - whatever it is, a run is worth more than its metrics
                 if sink not in self._failed:  # said once
                     self._failed.add(sink)
-                    log.warning("metrics could not be written; the run goes on", reason=scrub(str(error)))
+                    log.warning("metrics could not be written; the run continues", reason=scrub(str(error)))
             else:
                 self._failed.discard(sink)

@@ -22,7 +22,9 @@ class Requests(Collector):
     """Requests to stores, from where they are counted."""
 
     def collect(self) -> Iterator[CounterMetricFamily]:
-        sent = CounterMetricFamily("reconcile_store_requests", "Requests to stores, retries too.", labels=["scheme"])
+        sent = CounterMetricFamily(
+            "reconcile_store_requests", "Requests to stores, including retries.", labels=["scheme"]
+        )
         again = CounterMetricFamily("reconcile_store_retries", "Requests that were retries.", labels=["scheme"])
         for scheme, (requests, retries) in counted().items():
             sent.add_metric([scheme], requests)
@@ -48,17 +50,17 @@ class Metrics:
     def __attrs_post_init__(self) -> None:
         self.registry.register(Requests())
         by_outcome = ("phase", "backend", "state")
-        self._count("documents", "Documents that a phase is through with.", by_outcome)
-        self._count("document_bytes", "Bytes of documents that a phase is through with, by the catalog.", by_outcome)
-        self._count("failures", "Documents that failed, by the code of the reason.", ("reason",))
+        self._count("documents", "Documents that a phase has finished.", by_outcome)
+        self._count("document_bytes", "Bytes of the documents that a phase has finished, by the catalog.", by_outcome)
+        self._count("failures", "Documents that failed, by reason code.", ("reason",))
         self._count("warnings", "Warnings and errors in the log.")
-        self._gauge("info", "1 for the command that runs, and the run that it executes.", ("verb", "run", "version"))
+        self._gauge("info", "1 for the running command and the run that it executes.", ("verb", "run", "version"))
         self._gauge("phase", "1 for the phase that the command is in.", ("phase",))
         self._gauge("phase_documents", "Documents that a phase has to do.", ("phase",))
         self._gauge("documents_per_second", "Documents per second, over the last seconds.")
         self._gauge("bytes_per_second", "Bytes per second, over the last seconds.")
         self._gauge("begun_timestamp_seconds", "When the command began.").set(self.clock())
-        self._gauge("last_progress_timestamp_seconds", "When documents were last done, or a phase began.")
+        self._gauge("last_progress_timestamp_seconds", "When a document was last finished, or a phase began.")
         self._gauge("switched_timestamp_seconds", "When the catalog was switched; 0: not yet.")
         downtime = "From the last heartbeat of a service to the switch; NaN: not known, or not yet."
         self._gauge("downtime_seconds", downtime).set(_NOT_KNOWN)

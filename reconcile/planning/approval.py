@@ -1,4 +1,4 @@
-"""Approval of a plan: a detached signature over its digest, made and verified by OpenSSH's ``ssh-keygen -Y``.
+"""Approval of a plan: a detached signature of its digest, made and verified by OpenSSH's ``ssh-keygen -Y``.
 
 So keys in an agent or on a token work as they do elsewhere, and the file of allowed signers is the one that git takes,
 with times of validity; see ssh-keygen(1), "ALLOWED SIGNERS". What is signed is the digest, as ``sha256:`` and hex, and
@@ -36,7 +36,7 @@ class Approval:
 
 
 def signature_file(plan: Path) -> Path:
-    """Return where the signature of a plan is, unless somebody says otherwise."""
+    """Return the default path of a plan's signature."""
     return plan.with_name(f"{plan.name}.sig")
 
 
@@ -52,7 +52,8 @@ def sign(plan: Path, digest: str, key: Path, out: Path) -> None:
     done = _ssh_keygen("sign", "-f", str(key), "-n", NAMESPACE, given=_signed(digest))
     if done.returncode or not done.stdout:
         raise ReconcileError(
-            f"{key}: {plan} was not signed: {_said(done)}", hint="is it a private key, or in the agent?"
+            f"{key}: {plan} was not signed: {_said(done)}",
+            hint="check that it is a private key, or that the agent holds its private key",
         )
     try:
         descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
@@ -67,8 +68,8 @@ def sign(plan: Path, digest: str, key: Path, out: Path) -> None:
 def verify(plan: Path, digest: str, signature: Path, allowed: Path) -> Approval:
     """Return who approved a plan. Raises `UsageError` unless that is an allowed signer, whose key is valid today."""
     hint = (
-        "whoever may approve it types reconcile approve, with --out FILE where there is a signature already; apply"
-        f" --approval FILE takes that one\n{command_line('show', plan)}    shows the digest"
+        "an allowed signer approves it with reconcile approve (--out FILE if there is a signature already; "
+        f"then apply --approval FILE)\n{command_line('show', plan)}    shows the digest"
     )
     for file, what in ((allowed, "file of allowed signers"), (signature, "approval")):
         if not file.exists():
@@ -83,7 +84,9 @@ def verify(plan: Path, digest: str, signature: Path, allowed: Path) -> Approval:
         if checked.returncode == 0 and good:
             return Approval(printable(signer), printable(good["key"]))
         said = _said(checked)
-    raise UsageError(f"{plan}: {signature} approves nothing that {allowed} allows: {said}; nothing was done", hint=hint)
+    raise UsageError(
+        f"{plan}: {signature} is not a valid approval by a signer in {allowed}: {said}; nothing was done", hint=hint
+    )
 
 
 def _signed(digest: str) -> str:
@@ -94,7 +97,7 @@ def _ssh_keygen(how: str, *arguments: str, given: str = "") -> subprocess.Comple
     program = shutil.which("ssh-keygen")
     if program is None:
         raise ReconcileError(
-            "there is no ssh-keygen here; nothing was done", hint="install OpenSSH's client, 8.2 or later"
+            "ssh-keygen is not installed; nothing was done", hint="install OpenSSH's client, 8.2 or later"
         )
     return subprocess.run(  # noqa: S603 - an asked question goes to the terminal, not through here
         [program, "-Y", how, *arguments], input=given, capture_output=True, text=True, check=False

@@ -47,13 +47,19 @@ class CrossChecks:
         if not isinstance(decision, Move):
             return decision
         if row.content_url in self._disagreeing:
-            return _blocked(decision, "rows_disagree", f"rows that share {row.content_url} do not agree on it")
+            return _blocked(
+                decision,
+                "rows_disagree",
+                f"the rows that share {row.content_url} disagree on digest, size or compression",
+            )
         if previous is not None and previous[0] == row.document and previous[1] != row.content_url:
             return _blocked(decision, "destination_taken", f"another row of this document is at {previous[1]}")
         if self._claims:
             location = self.desired.target(decision)
             if self._claims.get(location, row.content_url) != row.content_url:
-                return _blocked(decision, "destination_taken", f"{decision.after.content_url} is wanted twice")
+                return _blocked(
+                    decision, "destination_taken", f"{decision.after.content_url} is the destination of two documents"
+                )
         return decision
 
     def _may_collide(self) -> sa.ColumnElement[bool]:

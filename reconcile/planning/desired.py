@@ -48,7 +48,7 @@ class DesiredState:
         if here is there:
             return _in_place(row, there)
         if len(keys) > 1:
-            return _blocked(row, "ambiguous_url", f"{len(keys)} ways to take {url} apart")
+            return _blocked(row, "ambiguous_url", f"{url} can be read in {len(keys)} ways")
         target = there.address.key(row.document)
         if self._is_in_place(row, here, keys[0], there, target):
             return _in_place(row, there)
@@ -130,14 +130,14 @@ def _blocked(row: CatalogRow, reason: str, detail: str) -> Blocker:
 def _too_big(row: CatalogRow, place: Place) -> tuple[str, str] | None:
     limit = place.address.max_size
     if row.size is not None and row.size > limit:
-        return ("too_big", f"{row.size} bytes, driver {place.backend.driver} holds at most {limit}")
+        return ("too_big", f"{row.size:,} bytes, but driver {place.backend.driver} holds at most {limit:,}")
     return None
 
 
 def _unreadable(row: CatalogRow, place: Place) -> tuple[str, str] | None:
     if place.address.services_can_read(row.document):
         return None
-    return ("unreadable_by_services", f"they would not read it back from {place.address.url(row.document)}")
+    return ("unreadable_by_services", f"the services could not read it from {place.address.url(row.document)}")
 
 
 def _will_be_compressed(row: CatalogRow, backend: Backend) -> bool | None:

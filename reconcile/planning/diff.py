@@ -1,4 +1,4 @@
-"""What differs between two plans: moves and blockers that came, went or changed. Both are streamed by the row's key."""
+"""The differences of two plans: moves and blockers that were added, removed or changed. Streamed by row key."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ KINDS = (ADDED, REMOVED, CHANGED, BLOCKED, UNBLOCKED)
 
 @frozen
 class Change:
-    """What became of one row. ``columns`` are those that differ: what they were, what they are.
+    """How one row differs. ``columns`` are those that differ: old value, new value.
 
-    A move was ``added`` or ``removed``; a row ``blocked`` or ``unblocked`` is a blocker that came or went, whether
-    there is a move in its place or not.
+    A move was ``added`` or ``removed``; ``blocked`` or ``unblocked`` is a blocker that was added or removed, with or
+    without a move in its place.
     """
 
     kind: str
@@ -55,7 +55,7 @@ class Change:
 
 
 def changes(before: PlanFile, after: PlanFile) -> Iterator[Change]:
-    """Yield every row that the two plans do not say the same of, in the order of the rows' keys."""
+    """Yield every row on which the two plans differ, in the order of the rows' keys."""
     ours, theirs = _rows(before), _rows(after)
     old, new = next(ours, None), next(theirs, None)
     while old is not None or new is not None:
@@ -114,7 +114,7 @@ def _sorted(read: Callable[[], Iterator[R]]) -> Iterator[R]:
 
 
 def circumstances(before: PlanHeader, after: PlanHeader) -> dict[str, tuple[Any, Any]]:
-    """Return in what the plans differ beside their rows: configs, scope, policy, database, probe; by dotted name."""
+    """Return how the plans differ beside their rows: configs, scope, policy, database, probe; by dotted name."""
     was, now = _circumstances(before), _circumstances(after)
     return {name: (was.get(name), now.get(name)) for name in {**was, **now} if was.get(name) != now.get(name)}
 

@@ -23,12 +23,14 @@ def check_content(before: Before, content: Content) -> None:
     """
     if before.digest is not None:
         if content.md5 != before.digest:
-            raise DocumentError("wrong_digest", f"the content has MD5 {content.md5}, the catalog says {before.digest}")
+            raise DocumentError("wrong_digest", f"the content has MD5 {content.md5}, the catalog has {before.digest}")
     elif content.is_null:
-        raise DocumentError("source_missing", "the column is NULL, and the catalog has no digest of an empty document")
+        raise DocumentError(
+            "source_missing", "the column is NULL, and the catalog has no digest to prove an empty document"
+        )
     elif before.size is not None and len(content.data) != before.size:
         raise DocumentError(
-            "wrong_digest", f"the content has {len(content.data)} bytes, the catalog says {before.size}"
+            "wrong_digest", f"the content has {len(content.data):,} bytes, the catalog has {before.size:,}"
         )
 
 
@@ -40,7 +42,7 @@ def refuse_archived(store: Store, key: Key, stat: Stat) -> None:
 
 
 def agrees(before: Before, stat: Stat) -> bool:
-    """Tell whether what a store says of a key proves nothing against the row; False calls for reading."""
+    """Tell whether what a store reports about a key is consistent with the row; False: the content must be read."""
     if stat.in_doubt:
         return False
     if stat.md5 is not None and before.digest is not None:
@@ -62,7 +64,9 @@ def encode(move: Move, data: Data, backend: Backend, max_size: int, largest: int
         data, is_compressed=bool(move.before.is_compressed), compressed=compressed, limit=min(largest, max_size)
     )
     if len(encoded) > max_size:
-        raise DocumentError("too_big", f"{len(encoded)} bytes once encoded for the destination, which holds {max_size}")
+        raise DocumentError(
+            "too_big", f"{len(encoded):,} bytes when encoded for the destination, which holds at most {max_size:,}"
+        )
     return encoded, compressed
 
 

@@ -18,8 +18,9 @@ def refuse_expiring(name: str, store: Store, *, patient: bool = True) -> None:
     said = store.expiry(patient=patient)
     if said is not None:
         raise ConfigError(
-            f"{name} ({store.address.identity}) does not keep documents: {said}; nothing was changed",
-            hint="have the rule disabled, or limited to a prefix that is not the documents', or set another prefix",
+            f"{name} ({store.address.identity}) would not keep documents: {said}; nothing was changed",
+            hint="disable the rule, limit it to another prefix than the documents', or set another prefix in "
+            "the config",
         )
 
 
@@ -35,4 +36,4 @@ def refuse_expiring_destinations(
         except ConfigError:
             raise
         except ReconcileError as error:
-            log.debug("not asked for lifecycle rules", place=name, reason=error.message)
+            log.debug("lifecycle rules were not checked", place=name, reason=error.message)

@@ -20,8 +20,8 @@ FORMAT_VERSION = "1.0"
 REASONS = {
     "no_content_url": "the catalog row has no content_url",
     "unknown_scheme": "no driver has the scheme of the URL",
-    "not_owned": "neither config leads there: plan with the config that was in use when it was written, as SOURCE",
-    "ambiguous_url": "the URL can be taken apart in several ways, and is not the one the row's columns lead to",
+    "not_owned": "neither config leads there; as SOURCE, give the config that was in use when the document was written",
+    "ambiguous_url": "the URL can be read in several ways, and it is not the one that follows from the row's columns",
     "unreadable_by_services": "the services could not read the document back from there",
     "destination_taken": "another row's content has the same destination",
     "rows_disagree": "rows that share the URL differ on digest, size or compression",
@@ -29,19 +29,19 @@ REASONS = {
     "key_too_long": "the key is too long for the destination",
     "name_altered": "the driver's client library would use another name",
     "too_big": "the document is too big for the destination",
-    "archived": "the content is in an archive class, and has to be restored before it can be read",
+    "archived": "the content is in an archive class; it must be restored before it can be read",
     "source_missing": "there is no content at the source",
     "ambiguous_source": "there are several contents at the source",
     "wrong_digest": "the content is not what the catalog's digest says",
     "undecodable": "the content cannot be decoded",
-    "not_reproducible": "encoding the copy anew does not give the original's bytes",
-    "nul_in_text": "text with a NUL character cannot go into driver db",
-    "destination_occupied": "other content is at the destination; plan --overwrite replaces what no row refers to",
-    "not_confirmed": "the destination did not confirm what it was given",
-    "row_changed": "the catalog row is no longer as the plan saw it",
+    "not_reproducible": "encoding the copy again does not give the original's bytes",
+    "nul_in_text": "driver db cannot hold text with a NUL character",
+    "destination_occupied": "other content is at the destination; plan --overwrite replaces it if no row refers to it",
+    "not_confirmed": "the destination did not confirm what was written",
+    "row_changed": "the catalog row has changed since the plan",
     "content_changed": "the content is no longer what was copied",
     "refused": "the backend refused the operation",
-    "unserved": "the backend kept failing on this document, and served others",
+    "unserved": "the backend kept failing on this document, but not on others",
 }
 
 
@@ -105,7 +105,7 @@ class Move:
         return (self.userId, self.bucket, self.archiveId, self.documentName)
 
     def row(self) -> CatalogRow:
-        """Return the catalog row as the move saw it."""
+        """Return the catalog row as it was when planned."""
         before = self.before
         return CatalogRow(
             self.userId,
@@ -153,7 +153,7 @@ class ConfigReference:
 
 @frozen(slots=False)
 class Policy:
-    """What the plan's maker decided. ``with_changes``: an undo that includes what services wrote since.
+    """What was decided when planning. ``with_changes``: an undo that includes what services wrote since.
 
     ``allow_unreadable``: documents go even where the services could not read them back. ``overwrite``: content at a
     destination that no catalog row refers to is replaced. ``clean_elsewhere``: sources go too that lie in a bucket or
@@ -266,7 +266,7 @@ class Summary:
 
 @frozen(slots=False)
 class PlanHeader:
-    """A plan without its moves and blockers. ``undo_of`` is the run that an undo plan takes back."""
+    """A plan without its moves and blockers. ``undo_of`` is the run that an undo plan undoes."""
 
     format_version: str
     plan_id: str

@@ -27,9 +27,10 @@ def refuse_nested(desired: DesiredState) -> None:
             if "dest." in inner.name + outer.name and _is_inside(inner, outer):
                 config = desired.dest if inner.name.startswith("dest.") else desired.source
                 raise ConfigError(
-                    f"{config.path}: the data dir of {inner.name}, {_dir(inner)}, lies inside the one of {outer.name},"
-                    f" {_dir(outer)}: documents of the one would be taken for documents of the other",
-                    hint=f"name a directory beside {_dir(outer)} as archive_data_dir, and plan again",
+                    f"{config.path}: the data dir of {inner.name}, {_dir(inner)}, is inside the one of "
+                    f"{outer.name}, {_dir(outer)}: documents of one would be mistaken for documents of the "
+                    "other",
+                    hint=f"set archive_data_dir to a directory outside {_dir(outer)}, and plan again",
                 )
 
 

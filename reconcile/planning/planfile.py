@@ -67,7 +67,7 @@ class PlanWriter:
         line = _encode(item)
         if len(line) + len(separator) > _LONGEST_LINE:
             name = f"{item.userId}/{item.bucket}/{item.archiveId}"[:80]
-            raise PlanFileError(f"{self.path}: the row of {printable(name)}... has names too long for a plan")
+            raise PlanFileError(f"{self.path}: the names in the row of {printable(name)}... are too long for a plan")
         spool.write(separator + line)
 
     def save(self, header: PlanHeader) -> str:
@@ -154,8 +154,8 @@ def _zstd() -> Any:  # noqa: ANN401 - one of two modules
 class PlanFile:
     """A plan file that can be read: header at once, blockers and moves as streams.
 
-    Once `verify` has told its digest, all that is read comes from a file of that digest, or `PlanFileError` is raised:
-    what was shown is what is done. ``_head`` is the digest of the header's lines.
+    Once `verify` has returned its digest, all that is read comes from a file of that digest, or `PlanFileError` is
+    raised: what was shown is what is done. ``_head`` is the digest of the header's lines.
     """
 
     path: Path
@@ -194,10 +194,10 @@ class PlanFile:
                 pass
             rest = file.read(16)
         if not reading.last or rest != b"}\n":
-            raise PlanFileError(f"{self.path}: the plan is cut short: its last line is missing", hint=_ANEW)
+            raise PlanFileError(f"{self.path}: the plan is incomplete: its last line is missing", hint=_ANEW)
         if reading.last != _DIGEST + _encode(reading.text) + b"\n":
             raise PlanFileError(
-                f"{self.path}: the plan was changed after it was made: its digest does not fit", hint=_ANEW
+                f"{self.path}: the plan was changed after it was made: its digest does not match", hint=_ANEW
             )
         self._check(reading)
         self.digest = reading.text
@@ -206,8 +206,8 @@ class PlanFile:
     def _check(self, reading: _Reading) -> None:
         if reading.head != self._head or self.digest not in (None, reading.text):
             raise PlanFileError(
-                f"{self.path}: the file was replaced by another plan while this command had it in hand",
-                hint="run the same command again: it shows the plan that is there now",
+                f"{self.path}: the file was replaced by another plan while this command was using it",
+                hint="run the same command again: it shows the new plan",
             )
 
 
@@ -233,7 +233,7 @@ class _Reading:
             self.number += 1
             if len(line) > _LONGEST_LINE:
                 longest = f"line {self.number} is longer than {_LONGEST_LINE >> 20} MiB"
-                raise PlanLineError(f"{self.path}: {longest}: no plan has such a line", hint=_ANEW)
+                raise PlanLineError(f"{self.path}: {longest}: this is not a plan", hint=_ANEW)
             if line.startswith(_DIGEST):
                 self.last = line
                 return
@@ -243,14 +243,14 @@ class _Reading:
             yield line
 
 
-_ANEW = "make a new one with reconcile plan; a plan cannot be edited, only its inputs can"
+_ANEW = "make a new plan with reconcile plan; change its configs or options, since a plan itself cannot be edited"
 
 
 def _no_plan(path: Path) -> PlanFileError:
     if path.suffix in (".yaml", ".yml"):
-        hint = f"reconcile plan SOURCE {shlex.quote(str(path))}    makes a plan that leads to this config"
-        return PlanFileError(f"{path}: not a plan, but a config by its name", hint=hint)
-    return PlanFileError(f"{path}: not a plan: it is not JSON as reconcile plan writes it", hint=_ANEW)
+        hint = f"reconcile plan SOURCE {shlex.quote(str(path))}    makes a plan with this config as the destination"
+        return PlanFileError(f"{path}: not a plan; by its name it is a config", hint=hint)
+    return PlanFileError(f"{path}: not a plan: it is not JSON written by reconcile plan", hint=_ANEW)
 
 
 def open_plan(path: Path, digest: str | None = None) -> PlanFile:
@@ -271,7 +271,7 @@ def open_plan(path: Path, digest: str | None = None) -> PlanFile:
     if not header:
         raise _no_plan(path)
     if not reading.head:
-        raise PlanFileError(f"{path}: not a whole plan: its blockers and moves are missing", hint=_ANEW)
+        raise PlanFileError(f"{path}: the plan is incomplete: its blockers and moves are missing", hint=_ANEW)
     text = b"{" + b"".join(header[1:]).rstrip(b",\n") + b"}"
     fields = _decoded(path, 1, text, msgspec.json.decode)
     _check_version(path, fields)
@@ -291,8 +291,8 @@ def _check_version(path: Path, fields: dict[str, Any]) -> None:
         raise PlanFileError(f"{path}: not a plan: it has no format_version", hint=_ANEW)
     if version.partition(".")[0] != FORMAT_VERSION.partition(".")[0]:
         raise PlanFileError(
-            f"{path}: the plan has format {version}, this reconcile reads format {FORMAT_VERSION}",
-            hint="use the reconcile that made it, or make a new plan",
+            f"{path}: the plan has format {version}, but this version of reconcile reads format {FORMAT_VERSION}",
+            hint="use the version of reconcile that made it, or make a new plan",
         )
 
 
@@ -300,7 +300,7 @@ def _decoded(path: Path, number: int, line: bytes, decode: Any) -> Any:  # noqa:
     try:
         return decode(line.rstrip(b",\n"))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise PlanFileError(f"{path}: line {number} is not what a plan holds there: {error}", hint=_ANEW) from None
+        raise PlanFileError(f"{path}: line {number} does not have the format of a plan: {error}", hint=_ANEW) from None
 
 
 @contextmanager
@@ -317,7 +317,7 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
     except FileNotFoundError:
         raise PlanFileError(
             f"{path}: no such plan file",
-            hint="reconcile plan SOURCE DEST    makes one, in plans/ or where --out says",
+            hint="reconcile plan SOURCE DEST    makes one, in plans/ or in the file of --out",
         ) from None
     except (OSError, EOFError, zlib.error) as error:
         raise exceeded(error) or PlanFileError(

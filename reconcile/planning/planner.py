@@ -53,7 +53,7 @@ Arrived = Callable[[Catalog, Config], str | None]
 class PlanRequest:
     """What a plan is asked for beyond the two configs. ``rates`` are what the forecast of a duration rests on.
 
-    ``again``: it was planned before, and what its scope names may be gone by now.
+    ``again``: it was planned before, and what its scope names may no longer exist.
     """
 
     scope: Scope = field(factory=Scope)
@@ -86,7 +86,7 @@ def plan(
     progress: Progress | None = None,
     arrived: Arrived | None = None,
 ) -> PlanFile:
-    """Diff what the destination config wants against the catalog, and save the plan. Raises as `make_plan`."""
+    """Compare the destination config with the catalog, and save the plan. Raises as `make_plan`."""
     source_config, dest_config = load_config(source), load_config(dest, destination=True)
     with closing(connect(database or DatabaseOptions(), source_config)) as catalog:
         return make_plan(catalog, source_config, dest_config, request or PlanRequest(), out, progress, arrived)
@@ -101,9 +101,9 @@ def make_plan(
     progress: Progress | None = None,
     arrived: Arrived | None = None,
 ) -> PlanFile:
-    """Diff the desired state against the catalog and save the plan. Writes nothing but the file.
+    """Compare the desired state with the catalog and save the plan. Writes only the file.
 
-    ``arrived`` tells what on record led documents to where a config says; None, if nothing did.
+    ``arrived`` returns the run or migration that moved documents to where a config says; None if there is none.
 
     Raises `UsageError` for a filter that matches nothing and for configs in the wrong order, `CatalogError` for the
     database, `ConfigError` for data dirs inside one another, and for a destination that does not keep what is written
@@ -147,8 +147,8 @@ def make_plan(
         came = arrived(catalog, dest) if arrived is not None and counts.looks_reversed else None
         if arrived is not None and counts.looks_reversed and came is None:
             raise UsageError(
-                f"the two configs look reversed: every document is where {dest.path} says and none where {source.path}"
-                " says, and no run or migration on record led there; no plan was saved",
+                f"the two configs look reversed: every document is where {dest.path} says and none is where "
+                f"{source.path} says, but no run or migration on record moved them there; no plan was saved",
                 hint=command_line("plan", dest.path, source.path),
             )
         header = PlanHeader(
@@ -169,8 +169,8 @@ def make_plan(
         digest = writer.save(header)
     if lacks and counts.flows:
         progress.say(
-            f"the database role {lacks.role} may plan, but not apply this; it lacks privileges: {lacks.describe()}."
-            f" Have the owner of the tables run: {lacks.grants}"
+            f"the database role {lacks.role} can plan, but cannot apply this plan: it lacks privileges: "
+            f"{lacks.describe()}. Have the owner of the tables run: {lacks.grants}"
         )
     return open_plan(path, digest)
 

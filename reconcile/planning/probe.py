@@ -72,7 +72,7 @@ class Prober:
             if not (name.startswith("dest.") and error.made_by_apply):
                 raise
             self._stores[name] = None
-            self.made.append(f"{error.message}: apply makes it, as the config says.")
+            self.made.append(f"{error.message}: apply creates it, as the config says.")
 
     def _probe_batch(self, moves: list[Move]) -> list[Move | Blocker]:
         at_source = self._look(moves, "source", digest=self.digests)
@@ -142,7 +142,7 @@ class Prober:
         """Read a source and check it. Raises `DocumentError`."""
         store = self._stores[name]
         if store is None:
-            raise DocumentError("source_missing", f"{name} is not there yet")
+            raise DocumentError("source_missing", f"{name} does not exist yet")
         content = store.read([key])[key]
         if isinstance(content, DocumentError):
             raise content

@@ -1,4 +1,4 @@
-"""What `reconcile check` measured, and how long a run takes at those rates. Without rates no duration is made up."""
+"""What `reconcile check` measured, and how long a run takes at those rates. Without rates no duration is given."""
 
 from __future__ import annotations
 
@@ -69,7 +69,9 @@ def read_rates(paths: tuple[Path, ...]) -> tuple[Rates, ...] | None:
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise _not_rates(path, str(error)) from None
         if check.format_version.partition(".")[0] != "1":
-            raise _not_rates(path, f"it has format {check.format_version}, this reconcile reads format 1")
+            raise _not_rates(
+                path, f"it has format {check.format_version}, but this version of reconcile reads format 1"
+            )
         for backend in check.backends:
             if backend.rates is not None:
                 values = msgspec.structs.asdict(backend.rates)
@@ -81,7 +83,7 @@ def read_rates(paths: tuple[Path, ...]) -> tuple[Rates, ...] | None:
 
 def _not_rates(path: Path, why: str) -> UsageError:
     return UsageError(
-        f"--rates {path}: not what a check prints: {why}",
+        f"--rates {path}: not the JSON output of reconcile check: {why}",
         hint=f"reconcile check CONFIG --format json > {path}    measures a config's backends",
     )
 
@@ -90,8 +92,8 @@ def duration(work: Mapping[str, tuple[str, Work]], rates: tuple[Rates, ...]) -> 
     """Return about how long it takes; None where a store's rates are not known.
 
     ``work`` is by backend, with its store. Reading and writing go on at the same time: the store that has longest to
-    do decides. At one store they add up, and so do what each document takes and what its bytes take, which errs on
-    the long side.
+    do decides. At one store they add up, and so do what each document takes and what its bytes take, which
+    overestimates.
     """
     known = {rate.store: rate for rate in rates}
     if not work or any(store not in known for store, _work in work.values()):

@@ -29,7 +29,7 @@ class Reach:
         return Blocker(*decision.document, decision.documentName, before.content_url, before.size, "not_owned", problem)
 
     def problem(self, name: str) -> str | None:
-        """Return why what lies at a place cannot be had; None for places that are reached, and for configured ones."""
+        """Return why a place cannot be reached; None for places that are reached, and for configured ones."""
         if not is_elsewhere(name):
             return None
         if name not in self._problems:
@@ -41,6 +41,7 @@ class Reach:
             except BackendError as error:
                 said = error.message.partition("\n")[0]
                 self._problems[name] = (
-                    f"the source config names another place, and its credentials do not reach this one: {said}"
+                    "the source config names another place, and this one cannot be reached with its "
+                    f"credentials: {said}"
                 )
         return self._problems[name]

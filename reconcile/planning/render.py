@@ -17,21 +17,21 @@ from reconcile.wording import count, human_bytes, human_seconds, noted
 
 _SHOWN = 20
 PROBED = {
-    None: "no: the catalog alone was read; --probe asks the stores too",
-    "exists": "every source is there, every destination looked at",
-    "digest": "every source is what the catalog says, every destination looked at",
+    None: "no: only the catalog was read; --probe checks the stores too",
+    "exists": "every source is there, every destination was checked",
+    "digest": "every source has the content that the catalog says, every destination was checked",
 }
 _KINDS = {
     "s3": ("ListObjectsV2", "HeadObject", "GetObject", "PutObject", "CopyObject", "DeleteObjects"),
     "swift": ("container GET", "object HEAD", "object GET", "object PUT", "object COPY", "bulk delete"),
-    "localfs": ("directories listed", "files looked at", "files read", "files written", "hard links", "files deleted"),
-    "db": ("listings", "SELECT to look", "SELECT to read", "COPY", "INSERT ... SELECT", "DELETE"),
+    "localfs": ("directories listed", "files checked", "files read", "files written", "hard links", "files deleted"),
+    "db": ("listings", "SELECT to check", "SELECT to read", "COPY", "INSERT ... SELECT", "DELETE"),
 }
 
 
 def meaning_of(reason: str) -> str:
     """Return what a reason's code means."""
-    return REASONS.get(reason, "a reason of another version")
+    return REASONS.get(reason, "a reason of another version of reconcile")
 
 
 def summary_data(plan: PlanFile) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def _lines(plan: PlanFile, source: str, dest: str) -> Iterator[str]:
     if summary.adopted:
         yield f"    {summary.adopted:,} of them are at their destination already: adopted, not copied"
     if summary.overwritten:
-        yield f"    {summary.overwritten:,} of them find other content there, which is replaced (--overwrite)"
+        yield f"    {summary.overwritten:,} of them replace other content there (--overwrite)"
     yield f"  in place  {_tally(summary.in_place)}" + (
         f", {summary.other_encoding:,} in the other encoding" if summary.other_encoding else ""
     )
@@ -114,12 +114,12 @@ def _policy(header: PlanHeader) -> Iterator[str]:
 
 
 def sources_text(header: PlanHeader) -> str:
-    """Return what becomes of the sources."""
+    """Return what happens to the sources."""
     if header.policy.keep_source:
         return "kept"
     kept = sum(flow.documents for flow in header.summary.flows if header.policy.keeps(flow.source))
-    but = f", but for {count(kept)} at places that the source config does not name (--clean-elsewhere)" if kept else ""
-    return f"deleted once the catalog points at the copies{but}"
+    but = f", except {count(kept)} at places that the source config does not name (--clean-elsewhere)" if kept else ""
+    return f"deleted after the switch{but}"
 
 
 def written_with(header: PlanHeader) -> str:
@@ -216,7 +216,7 @@ def _blockers(plan: PlanFile) -> Iterator[str]:
         return
     for number, blocker in enumerate(plan.blockers()):
         if number == _SHOWN:
-            yield f"      and {plan.header.summary.blocked.documents - _SHOWN} more, in the plan's file"
+            yield f"      and {plan.header.summary.blocked.documents - _SHOWN:,} more, in the plan's file"
             return
         name = f"{blocker.userId}/{blocker.bucket}/{blocker.archiveId}"
         yield f"      {printable(name)}: {blocker.reason}: {printable(blocker.detail)}"

@@ -1,4 +1,4 @@
-"""Which rows a plan is about: checked against the catalog, and in words."""
+"""Which rows a plan covers: checked against the catalog, and in words."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NAMED = 5  # documents of a list that a message names
 def check_scope(connection: Connection, scope: Scope) -> None:
     """Raise `UsageError` for a ``--bucket``, ``--user`` or listed document that no row has, and where none is left."""
     for name in set(scope.buckets) & set(scope.exclude_buckets):
-        raise UsageError(f"--bucket {name} and --exclude-bucket {name} leave nothing")
+        raise UsageError(f"--bucket {name} and --exclude-bucket {name} exclude each other; no plan was saved")
     for option, wanted, column in (
         ("--bucket", scope.buckets, "bucket"),
         ("--exclude-bucket", scope.exclude_buckets, "bucket"),
@@ -29,9 +29,10 @@ def check_scope(connection: Connection, scope: Scope) -> None:
         there = names_in_use(connection, column)
         for name in wanted:
             if name not in there:
-                known = ", ".join(sorted(there)[:20]) or "none at all"
+                known = ", ".join(sorted(there)[:20]) or "no documents"
                 raise UsageError(
-                    f"{option} {name}: the catalog has no document of it", hint=f"the catalog has: {known}"
+                    f"{option} {name}: the catalog has no document with it; no plan was saved",
+                    hint=f"the catalog has: {known}",
                 )
 
     rows = sa.select(archive_metadata.c.userId, archive_metadata.c.bucket, archive_metadata.c.archiveId).distinct()
@@ -41,19 +42,19 @@ def check_scope(connection: Connection, scope: Scope) -> None:
         if missing:
             named = ", ".join(map(printable, missing[:_NAMED])) + (" and more" if missing[_NAMED:] else "")
             raise UsageError(
-                f"{scope.listed_in}: {count(len(missing))} that the catalog does not have: {named}; no plan was saved",
-                hint="take them out of the list; names are user/bucket/archiveId",
+                f"{scope.listed_in}: the catalog does not have {count(len(missing))} of it: {named}; no plan was saved",
+                hint="remove them from the list; names are user/bucket/archiveId",
             )
     is_narrowed = scope.documents or scope.created_before is not None or scope.larger_than is not None
     if is_narrowed and connection.execute(rows.where(scope.condition()).limit(1)).first() is None:
         raise UsageError(
-            "--from-file, --older-than, --larger-than and the other filters leave no document; no plan was saved",
-            hint="reconcile plan --help    says what each filter goes by",
+            "no document matches --from-file, --older-than, --larger-than and the other filters; no plan was saved",
+            hint="reconcile plan --help    explains each filter",
         )
 
 
 def scope_text(filters: dict[str, list[str]]) -> str:
-    """Return in words which rows a plan is about; nothing where it is about all of them."""
+    """Return in words which rows a plan covers; nothing if it covers all of them."""
     scope = Scope.of(filters)
     names = (("buckets", scope.buckets), ("exclude_buckets", scope.exclude_buckets), ("users", scope.users))
     parts = [f"{name} {', '.join(values)}" for name, values in names if values]

@@ -89,7 +89,7 @@ class Counts:
         return not self.moves.documents and everything > 0 and self.at_dest == everything
 
     def forget_moves(self) -> None:
-        """Count no moves any more: they are about to be counted again, those that are left."""
+        """Reset the count of moves: those that are left are about to be counted again."""
         self.elsewhere += sum(group.documents for group in self.flows.values()) - self.keep_scheme
         self.moves, self.flows, self.actions = Group(), {}, Counter()
         self.forecaster = self.forecaster and Forecaster(self.forecaster.desired, self.forecaster.basis)
@@ -131,7 +131,7 @@ class Counts:
 
 
 def notes(desired: DesiredState, counts: Counts, came: str | None = None) -> list[str]:
-    """Return what an operator should know before applying, in sentences. ``came``: what led everything to its place."""
+    """Return what an operator should know before applying, in sentences. ``came``: what moved all documents."""
     said = [f"WARNING: {lost}" for lost in volatile_destinations(desired)]
     if counts.forecaster:
         said += [f"WARNING: {full}" for full in too_small(desired, counts.forecaster.forecast().space)]
@@ -140,45 +140,47 @@ def notes(desired: DesiredState, counts: Counts, came: str | None = None) -> lis
         said.append(f"The database grows by about {human_bytes(counts.into_database)}.")
     if counts.out_of_database:
         said.append(
-            "Space that documents leave in the database is used again by it, but comes back to the system only by"
-            " VACUUM FULL (on SQLite: VACUUM)."
+            "The database reuses the space that documents leave in it; only VACUUM FULL (on SQLite: VACUUM) "
+            "returns it to the system."
         )
     if counts.unverifiable:
         without = count(counts.unverifiable, "document has", "documents have")
         said.append(
-            f"{without} no digest in the catalog: what is read is checked by its size at best, and cannot be verified."
-            " The digests are filled in."
+            f"{without} no digest in the catalog: only the size of their content can be checked. The switch "
+            "adds the digests."
         )
     if counts.unrecorded:
         are = count(counts.unrecorded, "document is", "documents are")
         said.append(
-            f"{are} at the destination already, and no run recorded in this database put them there. Does another"
-            " installation use the same place? Apply adopts them, and puts on record there that they are shared."
+            f"{are} at the destination already, but no run in this database put them there. Check whether "
+            "another installation uses the same place. Apply adopts them, and records at the destination "
+            "that they are shared."
         )
     if counts.composite:
         large = count(counts.composite, "source is a large object", "sources are large objects")
         said.append(
-            f"{large}, static or dynamic, made of segments. What they read as is copied, and they are kept: only you"
-            " can remove manifests and segments."
+            f"{large}, static or dynamic, made of segments. Their content is copied, and they are kept: only "
+            "you can remove manifests and segments."
         )
     said += _former_places(counts)
     if counts.same_url:
         keep = count(counts.same_url, "document keeps its", "documents keep their")
         said.append(
-            f"{keep} URL at another endpoint: the catalog does not tell afterwards which endpoint holds what, only the"
-            " recorded runs do. The sources are kept."
+            f"{keep} URL at another endpoint: afterwards only the recorded runs, not the catalog, show which "
+            "endpoint holds what. The sources are kept."
         )
     if counts.elsewhere > 0:
         schemes = ", ".join(sorted({f"{backend.scheme}://" for backend in desired.dest.backends()}))
         said.append(
-            f"{count(counts.elsewhere)} of the archive will be at another driver afterwards than the destination"
-            f" config has. Its services read only {schemes}: they could not read those."
+            f"{count(counts.elsewhere)} of the archive will still be at a driver that the destination config "
+            f"does not have. Services with that config read only {schemes}, and could not read those "
+            "documents."
         )
     unrated = counts.forecaster.without_rates() if counts.forecaster else []
     if unrated:
         said.append(
-            f"The rates given say nothing of {', '.join(unrated)}: how long it takes cannot be told. reconcile check"
-            " CONFIG --format json measures the backends of a config."
+            f"The given rates do not cover {', '.join(unrated)}, so the duration is not forecast. reconcile "
+            "check CONFIG --format json measures the backends of a config."
         )
     said += _arrivals(counts, came)
     said += _ownership_notes(desired)
@@ -189,20 +191,22 @@ def _arrivals(counts: Counts, came: str | None) -> list[str]:
     if not counts.looks_reversed:
         return []
     if came is not None:
-        return [f"Every document is already in place, since {came}."]
-    return ["No document is where the source config says. Are the two configs in the right order?"]
+        return [f"Every document is already in place: {came} moved them."]
+    return ["No document is where the source config says. Check that the two configs are in the right order."]
 
 
 def _former_places(counts: Counts) -> list[str]:
     names = sorted({source for source, _dest, _bucket in counts.flows if is_elsewhere(source)})
     if not names:
         return []
-    said = f"Documents are read from {', '.join(names)}: the source config does not name that place, its services read"
-    return [f"{said} there by the URL. What lies there is kept, unless --clean-elsewhere is given."]
+    said = (
+        f"Documents are read from {', '.join(names)}: the source config does not name that place, but its services read"
+    )
+    return [f"{said} there by the URL. Those sources are kept, unless --clean-elsewhere is given."]
 
 
 def too_small(desired: DesiredState, space: Mapping[str, int]) -> list[str]:
-    """Return the data dirs, in sentences, whose file system has less free, seen from here, than copies will take.
+    """Return the data dirs, in sentences, whose file system has less free space than the copies need.
 
     ``space`` is in bytes, by the name of the place.
     """
@@ -212,13 +216,13 @@ def too_small(desired: DesiredState, space: Mapping[str, int]) -> list[str]:
         if isinstance(address, FileAddress) and (path := existing(Path(address.data_dir))) is not None:
             free = shutil.disk_usage(path).free
             if free < needed:
-                has = f"{human_bytes(free)} free on this machine, and the copies take about {human_bytes(needed)}"
+                has = f"{human_bytes(free)} free on this machine, but the copies need about {human_bytes(needed)}"
                 said.append(f"{name}: the file system of {address.data_dir} has {has}.")
     return said
 
 
 def volatile_destinations(desired: DesiredState) -> list[str]:
-    """Return of which destinations documents are lost before long, and why, in sentences."""
+    """Return the destinations that will soon lose documents, and why, in sentences."""
     places = [place for name, place in desired.places.items() if name.startswith("dest.")]
     said = [volatile(place.address) for place in places]
     return [lost for lost in dict.fromkeys(said) if lost is not None]

@@ -1,4 +1,4 @@
-"""Lists of documents that a plan is to be about (`plan --from-file`)."""
+"""Lists of the documents that a plan covers (`plan --from-file`)."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def listed(path: Path) -> tuple[str, ...]:
         raise UsageError(f"{path}: the list names no document; no plan was saved", hint=_HINT)
     if len(names) > MOST_LISTED:
         raise UsageError(
-            f"{path}: the list names {len(names):,} documents, {MOST_LISTED:,} at most can be; no plan was saved",
-            hint="make several plans, or choose by --bucket, --user, --larger-than or --older-than",
+            f"{path}: the list names {len(names):,} documents, the limit is {MOST_LISTED:,}; no plan was saved",
+            hint="make several plans, or select by --bucket, --user, --larger-than or --older-than",
         )
     return tuple(names)
 
@@ -47,7 +47,7 @@ def _of_json(path: Path, text: str) -> list[str]:
     try:
         items: list[Any] = msgspec.json.decode(text)
     except msgspec.DecodeError as error:
-        raise UsageError(f"{path}: the list is no JSON: {error}; no plan was saved", hint=_HINT) from None
+        raise UsageError(f"{path}: the list is not JSON: {error}; no plan was saved", hint=_HINT) from None
     return [_checked(path, f"item {number}", _name(item)) for number, item in enumerate(items, 1)]
 
 
@@ -63,5 +63,5 @@ def _name(item: object) -> str:
 def _checked(path: Path, where: str, name: str) -> str:
     if len(name.split("/", _PARTS - 1)) != _PARTS or not all(name.split("/", _PARTS - 1)):
         said = printable(name[:80])
-        raise UsageError(f"{path}, {where}: {said!r} is no name of a document; no plan was saved", hint=_HINT)
+        raise UsageError(f"{path}, {where}: {said!r} is not the name of a document; no plan was saved", hint=_HINT)
     return name

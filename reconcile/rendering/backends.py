@@ -41,7 +41,7 @@ def drivers_of(names: Iterable[str], places: Places) -> str:
 def flows_section(bands: Sequence[Band], unsized: int, rest: str) -> Section:
     """Return the table of what goes from where to where."""
     rows = [(b.source, b.dest, b.bucket, b.documents, b.bytes) for b in bands]
-    text = (f"{count(unsized)} of unknown size count as nothing here.",) if unsized else ()
+    text = (f"{count(unsized)} of unknown size are counted with 0 bytes.",) if unsized else ()
     columns = (
         *(Column("From", CODE), Column("To", CODE), Column("Logical bucket", NAME)),
         *(Column("Documents", NUMBER), Column("Bytes", BYTES)),

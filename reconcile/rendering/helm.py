@@ -34,17 +34,19 @@ def helm_values(plan: PlanFile) -> Iterator[str]:
         driver = {"name": backend["driver"], "config": settings}
         catalog[role] = enabled | {"compression": backend["compression"], "storage_driver": driver}
     catalog.setdefault(ANALYSIS_ARCHIVE, {})
-    yield f"# What the services need once {command_line('apply', plan.path)} has switched the catalog.\n"
+    yield f"# What the services need after {command_line('apply', plan.path)} has switched the catalog.\n"
     yield "# In a file of its own: helm upgrade RELEASE anchore/enterprise --reuse-values -f FILE\n"
     if plan.header.source.backends.get(OBJECT_STORE) != backends[OBJECT_STORE]:
-        yield "# The object store changes. Where the services have a bootstrap_ng.yaml (6.x, the component catalog),\n"
-        yield "# object_store stands at the root of that file, too: see whether your chart fills it from these.\n"
+        yield "# The object store changes. If the services have a bootstrap_ng.yaml (6.x, the component catalog),\n"
+        yield (
+            "# object_store is at the root of that file, too: check whether your chart fills it from these values.\n"
+        )
     yield yaml.safe_dump({"anchoreConfig": {"catalog": catalog}}, sort_keys=False)
-    yield "# The chart's own migration would copy everything once more.\n"
+    yield "# The chart's own migration would copy everything again.\n"
     yield yaml.safe_dump({"osaaMigrationJob": {"enabled": False}})
     if variables:
-        yield f"# Credentials: variables of the pods, from a Secret. Make {_SECRET} with these keys, or\n"
-        yield "# name the one that you have. Where your chart sets these variables by itself, leave this out.\n"
+        yield f"# Credentials: variables of the pods, from a Secret. Create {_SECRET} with these keys, or\n"
+        yield "# name your own Secret. If your chart sets these variables itself, omit this.\n"
         yield yaml.safe_dump({"extraEnv": [_reference(name) for name in variables]}, sort_keys=False)
 
 

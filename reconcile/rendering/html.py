@@ -1,4 +1,4 @@
-"""A page as one self-contained HTML file that asks no network for anything; its Content-Security-Policy forbids it to.
+"""A page as one self-contained HTML file that loads nothing from the network; its Content-Security-Policy forbids it.
 
 Summary, diagram and the beginnings of the tables are in the HTML itself. Its script sorts, filters and pages what is
 embedded as JSON. Style and script are allowed by their digests, and the template escapes every value: nothing that a

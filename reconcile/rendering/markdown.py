@@ -1,6 +1,6 @@
 """A page as Markdown for a change request: always under 60,000 characters, the summary first.
 
-What has to be cut is cut from the tables, and each says what was cut and where to find it.
+Tables are cut to fit, and each cut table says what was cut and where to find it.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def _head(page: Page) -> Iterator[str]:
         yield ""
         yield from (f"- {_text(note)}" for note in page.notes[:_NOTES])
         if len(page.notes) > _NOTES:
-            yield f"- and {len(page.notes) - _NOTES} more"
+            yield f"- and {len(page.notes) - _NOTES:,} more"
 
 
 def _foot(page: Page) -> Iterator[str]:
@@ -93,7 +93,7 @@ def _table(table: Table, room: int) -> Iterator[str]:
         yield from lines
         yield ""
     if shown < table.total:
-        yield f"*{shown:,} of {table.total:,} rows are shown; the others were cut. {_text(table.rest)}*"
+        yield f"*{shown:,} of {table.total:,} rows are shown. {_text(table.rest)}*"
 
 
 def _cell(column: Column, value: Value) -> str:

@@ -1,6 +1,6 @@
-"""A page: what it says, whatever it is written as. The plan's and the report's are made into it, three forms out of it.
+"""A page, independent of its form. Plans and reports become pages; a page becomes text, Markdown or HTML.
 
-What a page holds is data, or words of ours; nothing in it is escaped. Whoever writes it as something escapes all of it.
+What a page holds is data, or words of ours; nothing in it is escaped. Every renderer escapes all of it.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Section:
 
 @frozen
 class Tile:
-    """One figure of the summary. ``is_warning``: not what one hopes for."""
+    """One figure of the summary. ``is_warning``: it needs attention."""
 
     label: str
     value: str
@@ -86,7 +86,7 @@ class Tile:
 
 @frozen
 class Verdict:
-    """What a page comes to, in one glance. ``kind`` is ``good``, ``attention`` or ``bad``."""
+    """The summary of a page. ``kind`` is ``good``, ``attention`` or ``bad``."""
 
     kind: str
     text: str

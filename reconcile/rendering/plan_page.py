@@ -64,7 +64,7 @@ def plan_page(plan: PlanFile, digest: str) -> Page:
 def _approval(plan: Path) -> Iterator[tuple[str, str]]:
     file = signature_file(plan)
     if file.exists():
-        yield "approval", f"{file} is there; apply --require-approval ALLOWED_SIGNERS checks whose it is"
+        yield "approval", f"{file} exists; apply --require-approval ALLOWED_SIGNERS verifies who signed it"
 
 
 def _verdict(header: PlanHeader) -> Verdict:
@@ -72,23 +72,27 @@ def _verdict(header: PlanHeader) -> Verdict:
     summary = header.summary
     if summary.blocked.documents:
         blocked = count(summary.blocked.documents, "document is", "documents are")
-        return Verdict("bad", f"{blocked} blocked", ("They stay where they are, or the plan is not applied at all.",))
+        return Verdict(
+            "bad",
+            f"{blocked} blocked",
+            ("With --leave-blocked they stay where they are; without it the plan is not applied.",),
+        )
     if not summary.moves.documents:
         return Verdict("good", "Nothing to do: every document is in place")
     if header.undo_of:
-        return Verdict("good", "Ready", ("It gives back every row as the run's record has it.",))
+        return Verdict("good", "Ready", ("It restores every row as the run's record has it.",))
     open_questions = []
     if summary.probed is None:
-        open_questions.append("The stores were not asked: plan --probe exists finds what is missing or in the way.")
+        open_questions.append("The stores were not checked: plan --probe exists finds what is missing or in the way.")
     if summary.unreadable_after:
         unreadable = count(summary.unreadable_after)
-        open_questions.append(f"Services with the destination config could not read {unreadable} afterwards.")
+        open_questions.append(f"Afterwards, services with the destination config could not read {unreadable}.")
     if summary.forecast is None or summary.forecast.duration is None:
-        open_questions.append("How long it takes is not forecast: plan --rates takes what reconcile check measured.")
+        open_questions.append("The duration is not forecast: plan --rates FILE uses what reconcile check measured.")
     open_questions += [note for note in summary.notes if note.startswith("WARNING")]
     if open_questions:
         return Verdict("attention", "Ready, with open questions", tuple(open_questions))
-    return Verdict("good", "Ready", ("The stores were asked, nothing stands in the way.",))
+    return Verdict("good", "Ready", ("The stores were checked; nothing is in the way.",))
 
 
 def _title(header: PlanHeader) -> str:
@@ -99,7 +103,7 @@ def _title(header: PlanHeader) -> str:
     froms, tos = ({getattr(flow, side) for flow in summary.flows} for side in ("source", "dest"))
     where = f"from {drivers_of(froms, places)} to {drivers_of(tos, places)}"
     amount = f"{count(summary.moves.documents)}, {human_bytes(summary.moves.bytes)}"
-    return f"take {amount} back {where}" if header.undo_of else f"move {amount} {where}"
+    return f"move {amount} back {where}" if header.undo_of else f"move {amount} {where}"
 
 
 def _facts(header: PlanHeader) -> Iterator[tuple[str, str]]:
@@ -138,30 +142,30 @@ def _tiles(header: PlanHeader) -> Iterator[Tile]:
     yield Tile("Move", f"{summary.moves.documents:,}", _amount(summary.moves.bytes, summary.moves.unsized))
     kept = sum(flow.documents for flow in summary.flows if header.policy.keeps(flow.source))
     deleted = 0 if header.policy.keep_source else summary.moves.documents - kept
-    what = (
-        "copies, once the rows are as they were" if header.undo_of else "sources, once the catalog leads to the copies"
-    )
+    what = "copies, after the rows are restored" if header.undo_of else "sources, after the switch"
     yield Tile("Delete", f"{deleted:,}", what if deleted else "nothing", is_warning=bool(deleted))
     yield _downtime(header)
     if not summary.moves.documents:
         return
     if header.undo_of:
-        yield Tile("Forward again", "possible", "by applying the first plan anew")
+        yield Tile("Forward again", "possible", "by applying the first plan again")
     else:
         yield Tile(
-            "Undo", "possible", "at any time, until reconcile forget; what is written meanwhile needs --with-changes"
+            "Undo", "possible", "at any time, until reconcile forget; what services write later needs --with-changes"
         )
 
 
 def _downtime(header: PlanHeader) -> Tile:
     forecast = header.summary.forecast
     if not header.summary.moves.documents:
-        return Tile("Downtime", "none", "nothing is to be done")
+        return Tile("Downtime", "none", "nothing to do")
     if forecast is None or forecast.duration is None:
-        return Tile("Downtime", "not forecast", "staged beforehand (--stage-only) it is seconds to minutes")
+        return Tile("Downtime", "not forecast", "with --stage-only beforehand: seconds to minutes")
     took = forecast.duration
-    more = f"deleting takes {human_seconds(took.clean)} more, services up"
-    return Tile("Downtime", human_seconds(took.stage), f"at the rates measured, less if staged beforehand; {more}")
+    more = f"deleting sources takes {human_seconds(took.clean)} more, while services run"
+    return Tile(
+        "Downtime", human_seconds(took.stage), f"at the measured rates; shorter with --stage-only beforehand; {more}"
+    )
 
 
 def _amount(size: int, unsized: int) -> str:
@@ -176,9 +180,11 @@ def _reasons(header: PlanHeader) -> Section:
     counts = header.summary.blocked_by_reason
     rows = [(code, meaning_of(code), number) for code, number in counts.items()]
     columns = (Column("Reason", CODE), Column("Meaning"), Column("Documents", NUMBER))
-    text = ("These documents cannot be moved. With --leave-blocked apply leaves them where they are; else it refuses.",)
+    text = (
+        "These documents cannot move. With --leave-blocked, apply leaves them where they are; without it, it refuses.",
+    )
     table = Table("reasons", columns, lambda: rows, len(rows), "All are in the plan's file.")
-    return Section("What stands in the way", text, table=table)
+    return Section("What is in the way", text, table=table)
 
 
 def _blockers(plan: PlanFile) -> Section:
@@ -203,7 +209,7 @@ def _forecast(forecast: Forecast) -> Section:
         line if line.startswith(("source.", "dest.", "catalog.")) else f"{line[:1].upper()}{line[1:]}" for line in said
     ]
     rows = [(requests.backend, requests.driver, requests_text(requests)) for requests in forecast.requests]
-    columns = (Column("Backend", CODE), Column("Driver"), Column("Is asked for"))
+    columns = (Column("Backend", CODE), Column("Driver"), Column("Requests"))
     table = Table("forecast", columns, lambda: rows, len(rows), "")
     return Section("Forecast", tuple(text), table=table)
 
@@ -227,30 +233,30 @@ def _moves(plan: PlanFile) -> Section:
 def _how(plan: PlanFile, digest: str) -> Section:
     header, path = plan.header, plan.path.absolute()  # the page is read in other directories
     if not header.summary.moves.documents:
-        return Section("How to do it", ("No document is to be moved: there is nothing to apply.", f"Digest: {digest}"))
+        return Section("How to apply it", ("No document has to move: there is nothing to apply.", f"Digest: {digest}"))
     if header.undo_of:
-        commands: tuple[tuple[str, str], ...] = (("Undo it, services stopped", command_line("undo", path)),)
+        commands: tuple[tuple[str, str], ...] = (("Undo it, with services stopped", command_line("undo", path)),)
     else:
         commands = tuple(_steps(header, path, digest))
     asked = [f"Digest: {digest}"]
     if header.note:
         asked.append(f"Note by its maker: {header.note}")
     asked.append("Ticket: ____________________   Approved by: ____________________   Date: ______________")
-    return Section("How to do it", tuple(asked), commands)
+    return Section("How to apply it", tuple(asked), commands)
 
 
 def _steps(header: PlanHeader, path: Path, digest: str) -> Iterator[tuple[str, str]]:
     """Yield what is typed, one after the other: apply, the new config into the old one's place, and the way back."""
     leave, (own, new) = bool(header.summary.blocked.documents), (header.source.path, header.dest.path)
     apply = command_line("apply", path, leave_blocked=leave, expect_digest=digest)
-    yield "Do just this and nothing else, services stopped; interrupted, the same command resumes", apply
+    yield "Apply exactly this plan, with services stopped; if interrupted, the same command resumes", apply
     if header.summary.unreadable_after:
         yield "Undo it afterwards", undo_run(str(undo_path(path)), new, own)
         return
     old = Path(own).with_name(f"{Path(own).stem}.old{Path(own).suffix}")
     yield "Keep the services' config", copy_line(Path(own), old)
     yield "Put the new one in its place, and start the services", copy_line(Path(new), Path(own))
-    yield "Undo it afterwards, services stopped", undo_run(str(undo_path(path)), own, old)
+    yield "Undo it afterwards, with services stopped", undo_run(str(undo_path(path)), own, old)
 
 
 def _change(header: PlanHeader) -> Section:
@@ -266,7 +272,7 @@ def _change(header: PlanHeader) -> Section:
         *(Column("Setting", CODE), Column(f"Until now ({before})", NAME)),
         Column(f"From then on ({after})", NAME),
     )
-    text = ("Credentials are left out.",) if rows else ("The two configs say the same.",)
+    text = ("Credentials are omitted.",) if rows else ("The two configs are equal.",)
     return Section("What changes in the config", text, table=Table("config", columns, lambda: rows, len(rows), ""))
 
 

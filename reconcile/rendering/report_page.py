@@ -28,8 +28,8 @@ from reconcile.running.record.states import MoveState, Removal, RunState
 from reconcile.wording import count, human_bytes, human_seconds, time_text
 
 _STATES = {
-    RunState.STAGING: "unfinished: the catalog is untouched",
-    RunState.SWITCHED: "switched, and its sources are not all cleaned yet",
+    RunState.STAGING: "unfinished: the catalog is unchanged",
+    RunState.SWITCHED: "switched; not all sources are deleted yet",
     RunState.DONE: "done",
     RunState.UNDOING: "being undone",
     RunState.UNDONE: "undone",
@@ -69,7 +69,7 @@ def _verdict(report: Report) -> Verdict:
     if switched is not None:
         reasons.append(f"Switched at {time_text(switched)}.")
     if left:
-        reasons.append(f"{count(left, 'document was', 'documents were')} left where they were.")
+        reasons.append(f"{count(left, 'document was', 'documents were')} not moved.")
     kind = {RunState.DONE: "good", RunState.UNDONE: "good"}.get(report.state, "attention")
     if left and report.state == RunState.DONE:
         kind = "attention"
@@ -86,12 +86,12 @@ def _title(report: Report) -> str:
     if report.state == RunState.STAGING:
         return f"unfinished: {amount} staged{where}, nothing switched"
     if report.state == RunState.UNDONE and report.phases[1].ended_at is None:
-        how = "an undo that was given up" if report.undo_of else "undone"
-        return f"{how} before anything was switched: its copies were dropped"
+        how = "an abandoned undo" if report.undo_of else "undone"
+        return f"{how} before the switch: its copies were deleted"
     if report.state in (RunState.UNDONE, RunState.UNDOING):
-        return f"{_STATES[report.state]}: {amount}, that were moved{where}"
+        return f"{_STATES[report.state]}: {amount}, which had been moved{where}"
     verb = "moved back" if report.undo_of else "moved"
-    return f"{amount} {verb}{where}" + (", not all sources cleaned yet" if report.state == RunState.SWITCHED else "")
+    return f"{amount} {verb}{where}" + (", not all sources deleted yet" if report.state == RunState.SWITCHED else "")
 
 
 def _facts(report: Report) -> Iterator[tuple[str, str]]:
@@ -133,12 +133,12 @@ def _tiles(report: Report) -> Iterator[Tile]:
     yield Tile(label, f"{documents:,}", detail)
     left = sum(row.documents for row in report.left)
     if left:
-        yield Tile("Left", f"{left:,}", "named below", is_warning=True)
+        yield Tile("Left", f"{left:,}", "listed below", is_warning=True)
     deleted, kept = (
         sum(s.documents for s in report.sources if s.fate == fate) for fate in (Removal.DELETED, Removal.KEPT)
     )
     if undone:
-        yield Tile("Sources", "as before" if report.state == RunState.UNDONE else "being given back")
+        yield Tile("Sources", "as before" if report.state == RunState.UNDONE else "being moved back")
     else:
         what = "Copies deleted" if report.undo_of else "Sources deleted"
         yield Tile(what, f"{deleted:,}", f"{kept:,} kept" if kept else "")
@@ -148,7 +148,7 @@ def _tiles(report: Report) -> Iterator[Tile]:
     else:
         yield Tile("Downtime", human_seconds(seconds), "last heartbeat to switch")
     if report.undo is not None and report.undo_of:
-        yield Tile("Undo", "not through", "it can be gone on with, or given up")
+        yield Tile("Undo", "unfinished", "it can be resumed or abandoned")
     elif report.undo is not None:
         yield Tile("Undo", "possible", "at any time, until reconcile forget")
     else:
@@ -169,7 +169,9 @@ def _phases(report: Report) -> Section:
         for phase in report.phases
     ]
     table = Table("phases", (Column("Phase"), Column("Ended"), Column("Took")), lambda: rows, len(rows), "")
-    text = ("Pauses count: an interrupted run's, and the wait for heartbeats to expire before the switch.",)
+    text = (
+        "Pauses are included: those of an interrupted run, and the wait for heartbeats to expire before the switch.",
+    )
     points = tuple(Point(speed.at, speed.documents_per_second, speed.phase) for speed in report.speeds)
     return Section("How long it took", text, table=table, plot=Plot("documents a second", points))
 
@@ -196,7 +198,7 @@ def _left_named(report: Report) -> Section:
         *(Column("URL", NAME), Column("Bytes", BYTES)),
     )
     text = (
-        (f"The first {len(rows)} of {total:,}; all are in the work table reconcile_moves.",)
+        (f"The first {len(rows):,} of {total:,}; all are in the work table reconcile_moves.",)
         if total > len(rows)
         else ()
     )
@@ -207,13 +209,13 @@ def _left_named(report: Report) -> Section:
 def _space(report: Report) -> Section:
     rows: list[Row] = [(s.table, s.table_bytes, s.live_bytes, s.reclaimable_bytes, s.index_bytes) for s in report.space]
     columns = (
-        *(Column("Table", NAME), Column("Takes", BYTES), Column("Rows left in it take", BYTES)),
+        *(Column("Table", NAME), Column("Takes", BYTES), Column("Rows left in it", BYTES)),
         *(Column("Reclaimable", BYTES), Column("Indexes", BYTES)),
     )
-    text = ["An estimate: what the table takes, TOAST included, against what its rows take as they are stored."]
+    text = ["An estimate: the table's size, TOAST included, minus the stored size of its rows."]
     undone = report.state in (RunState.UNDONE, RunState.UNDOING)
     if not undone and (report.state != RunState.DONE or any(s.fate != Removal.DELETED for s in report.sources)):
-        text.append("Not all sources of this run are deleted: more will be free once they are.")
+        text.append("Not all sources of this run are deleted yet; deleting them frees more.")
     table = Table("space", columns, lambda: rows, len(rows), "")
     return Section("Reclaimable space in the database", tuple(text), table=table)
 
@@ -227,18 +229,18 @@ def _space_commands(report: Report) -> Iterator[Section]:
 def _next(report: Report) -> Section:
     commands = []
     if report.resume is not None:
-        commands.append(("Go on with it", report.resume))
+        commands.append(("Resume it", report.resume))
     if report.undo is not None:
-        given_up = "Give it up: its copies are dropped" if report.undo_of else "Drop what is staged"
+        given_up = "Abandon it: its copies are deleted" if report.undo_of else "Delete what is staged"
         what = "Undo it" if report.phases[1].ended_at is not None else given_up
         commands.append((what, report.undo.command))
         return Section("What can be done now", commands=tuple(commands))
     if report.undo_of is not None and report.state == RunState.UNDONE:
-        again = ("Undo the run after all", undo_run(report.undo_of, report.source.path, report.dest.path))
-        return Section("What can be done now", (f"It was given up; run {report.undo_of} is as it was.",), (again,))
+        again = ("Undo the run", undo_run(report.undo_of, report.source.path, report.dest.path))
+        return Section("What can be done now", (f"It was abandoned; run {report.undo_of} is unchanged.",), (again,))
     said = "It is undone" if report.state == RunState.UNDONE else "It is an undo"
-    apply = "Applying the plan again goes forward again, as a new run."
-    return Section("What can be done now", (f"{said}: there is nothing to take back. {apply}",))
+    apply = "Applying the plan again moves the documents again, as a new run."
+    return Section("What can be done now", (f"{said}: there is nothing to undo. {apply}",))
 
 
 def _footer(report: Report) -> Iterator[tuple[str, str]]:

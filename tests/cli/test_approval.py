@@ -86,21 +86,21 @@ def test_approvals_that_do_not_count(lite: World) -> None:
     """Of a stranger, of another plan, of another purpose, expired, revoked by the list; damaged, or no list at all."""
     folder = lite.folder
     assert here("approve", "p.json", "--key", "mallory", cwd=folder).code == 0
-    refused(lite, "p.json.sig approves nothing that allowed allows")
+    refused(lite, "p.json.sig is not a valid approval by a signer in allowed")
     planned(lite, "other.json")
     assert here("approve", "other.json", "--key", "alice", cwd=folder).code == 0
-    refused(lite, "approves nothing", "--approval", "other.json.sig")
+    refused(lite, "is not a valid approval", "--approval", "other.json.sig")
     (folder / "p.json.sig").unlink()
     assert here("approve", "p.json", "--key", "alice", cwd=folder).code == 0
     public = (folder / "alice.pub").read_text()
     allow(folder, 'alice@example.com valid-before="20200101" ' + public)
-    refused(lite, "approves nothing that allowed allows")
+    refused(lite, "is not a valid approval by a signer in allowed")
     allow(folder, 'alice@example.com namespaces="git" ' + public)
-    refused(lite, "approves nothing that allowed allows")
+    refused(lite, "is not a valid approval by a signer in allowed")
     allow(folder, "# nobody")
-    refused(lite, "approves nothing that allowed allows")
+    refused(lite, "is not a valid approval by a signer in allowed")
     (folder / "p.json.sig").write_text("no signature")
-    refused(lite, "approves nothing that allowed allows")
+    refused(lite, "is not a valid approval by a signer in allowed")
     (folder / "allowed").unlink()
     refused(lite, "no file of allowed signers")
 

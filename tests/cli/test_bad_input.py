@@ -68,7 +68,7 @@ BAD_CONFIGS: dict[str, tuple[Any, str]] = {
     "text for a mapping": ({"storage_driver": "s3"}, "storage_driver: found a value of type str, expected"),
     "text for a number": (
         DB2 | {"compression": {"enabled": True, "min_size_kbytes": "100"}},
-        "compression.min_size_kbytes: found text, expected a number of KiB: the services could write no document",
+        "compression.min_size_kbytes: found text, expected a number of KiB: the services could not write any document",
     ),
     "s3 with url false": (
         {"storage_driver": {"name": "s3", "config": {"bucket": "b", "iamauto": True, "url": False}}},
@@ -133,7 +133,7 @@ def test_usage(small: World) -> None:
     refused(small, here("frobnicate", cwd=folder), 64, "unknown command frobnicate", "reconcile --help")
     refused(small, here("plan", "--workers", "x", cwd=folder), 64, "--workers")
     result = here("plan", "config.yaml", "dest.yaml", "--bucket", "no_such", cwd=folder)
-    refused(small, result, 64, "--bucket no_such: the catalog has no document of it", "policy_bundles")
+    refused(small, result, 64, "--bucket no_such: the catalog has no document with it", "policy_bundles")
     result = here("plan", "config.yaml", "dest.yaml", "--user", "nobody", cwd=folder)
     refused(small, result, 64, "--user nobody", "admin, team-a")
     assert not (folder / "plans").exists()
@@ -164,7 +164,7 @@ def edit(path: Path, before: str, after: str) -> None:
     [
         (lambda path: path.unlink(), "no such plan file"),
         (lambda path: path.write_text("hello"), "not a plan"),
-        (lambda path: path.write_text("{\n}\n"), "not a whole plan"),
+        (lambda path: path.write_text("{\n}\n"), "the plan is incomplete"),
         (lambda path: path.write_bytes(path.read_bytes()[:-200]), "cut short"),
         (lambda path: edit(path, "sha256:0001", "sha256:0009"), "changed after it was made"),
         (lambda path: edit(path, '"keep_source":false', '"keep_source":true'), "changed after it was made"),

@@ -140,7 +140,7 @@ def test_an_undo_that_was_begun_can_be_given_up(lite: World) -> None:
     assert "to stage" not in status(lite)
     assert f"reconcile undo {run_id} " in status(lite)
     report = "".join(rendered_report(verbs.report(run_id=given_up, source=lite.folder / "config.yaml"), "markdown"))
-    assert f"run {run_id} is as it was" in report
+    assert f"run {run_id} is unchanged" in report
     assert verbs.report(run_id=run_id, source=lite.folder / "config.yaml").undone_by == []
 
 
@@ -258,8 +258,8 @@ def test_the_report_of_an_undo_under_way_has_how_to_go_on(lite: World) -> None:
     assert run(lite, "apply", "p.json", "--yes").code == 0
     killed(lite, "recorded", "undo", "p.undo.json", "--yes")
     said = rendered(lite)
-    assert "Go on with it" in said
-    assert "Give it up: its copies are dropped" in said
+    assert "Resume it" in said
+    assert "Abandon it: its copies are deleted" in said
     command = json.loads(run(lite, "report", "--format", "json", "--source", "config.yaml").out)["resume"]
     assert run(lite, *shlex.split(command)[1:], "--yes").code == 0
 

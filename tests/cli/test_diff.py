@@ -125,7 +125,7 @@ def test_what_cannot_be_compared_is_refused(lite: World) -> None:
     lite.config("dest", DB2)
     lite.apply(plan)
     undo = diff(lite, "p.undo.json")
-    assert (undo.code, "an undo plan follows from the record" in undo.err) == (64, True)
+    assert (undo.code, "an undo plan is made from the record" in undo.err) == (64, True)
     assert diff(lite, "p.undo.json", "p.undo.json").code == 0
     assert diff(lite, "none.json").code == 1
     lite.config("config", DB)

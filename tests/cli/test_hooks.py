@@ -96,7 +96,7 @@ def test_an_address_gets_them_as_json(lite: World, listener: Any) -> None:
     listener.status = 500
     done = reconcile("undo", "p.undo.json", "--yes", cwd=lite.folder, RECONCILE_NOTIFY=url)
     assert done.code == 0
-    assert "a hook failed; the run goes on" in done.err
+    assert "a hook failed; the run continues" in done.err
     assert CANARY not in done.all
 
 

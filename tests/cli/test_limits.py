@@ -53,8 +53,8 @@ def test_every_byte_is_held_for_there_and_back(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--max-bandwidth", "fast"), "is no size a second"),
-        (("--max-bandwidth", "8:00=1M 25:00=off"), "neither a size a second nor a timetable"),
+        (("--max-bandwidth", "fast"), "is not a size a second"),
+        (("--max-bandwidth", "8:00=1M 25:00=off"), "not a size a second or a timetable"),
         (("--limits-file", "none.yaml"), "none.yaml: No such file"),
         (("--limits-file", "bad.yaml"), "max_rate, max_bandwidth, workers, and nothing else"),
     ],

@@ -182,7 +182,7 @@ def test_a_link_is_followed_and_what_is_no_file_is_not_replaced(lite: World) -> 
     os.mkfifo(fifo)
     for name in ("fifo", "/dev/null"):
         result = here("verify", "config.yaml", "--metrics-file", name, cwd=lite.folder)
-        assert (result.code, "is there already, and is no file" in result.err) == (64, True)
+        assert (result.code, "exists already and is not a file" in result.err) == (64, True)
     assert fifo.is_fifo()
 
 

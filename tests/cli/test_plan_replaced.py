@@ -130,7 +130,7 @@ def test_a_line_that_no_plan_has_takes_no_memory(lite: World) -> None:
     command = [sys.executable, "-c", limited, "apply", "bomb.json.gz", "--yes"]
     done = subprocess.run(command, cwd=lite.folder, capture_output=True, text=True, check=False)
     assert done.returncode == 78, done.stderr
-    assert "longer than 4 MiB: no plan has such a line" in done.stderr
+    assert "longer than 4 MiB: this is not a plan" in done.stderr
     assert "next: make a new one" in done.stderr
 
 
@@ -139,7 +139,7 @@ def test_a_header_without_end_takes_no_memory(lite: World) -> None:
         file.write(b"{\n")
         for _piece in range(100):
             file.write((b'"x": 1,\n') * (1 << 17))
-    with pytest.raises(PlanFileError, match="not a whole plan"):
+    with pytest.raises(PlanFileError, match="the plan is incomplete"):
         open_plan(lite.folder / "bomb.json.gz")
 
 
@@ -147,5 +147,5 @@ def test_a_row_too_long_for_a_plan_is_named(lite: World) -> None:
     lite.row("x" * (5 << 20), b"x")
     result = reconcile("plan", "config.yaml", "dest.yaml", "--out", "p.json", cwd=lite.folder)
     assert result.code == 1, result.all[:2000]
-    assert "has names too long for a plan" in result.err
+    assert "are too long for a plan" in result.err
     assert len(result.err) < 2000

@@ -61,7 +61,9 @@ def test_a_file_that_is_not_mounted_is_named(mounted: Path) -> None:
     with pytest.raises(ConfigError, match=r"environment variable ANCHORE_SECRET is not set") as error:
         load_config(mounted)
     file = mounted.parent / "SECRET"
-    assert error.value.hint == f"{file}, which ANCHORE_SECRET_FILE names, is not there: is the secret mounted?"
+    assert (
+        error.value.hint == f"{file}, which ANCHORE_SECRET_FILE names, does not exist: check that the secret is mounted"
+    )
     mounted.write_text(CONFIG.replace("${ANCHORE_SECRET}", "written down") + "# not ${ANCHORE_SECRET}\n")
     assert load_config(mounted).object_store.settings["secret_key"].reveal() == "written down"  # nothing reads it
 

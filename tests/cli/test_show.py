@@ -73,7 +73,7 @@ def test_an_edited_plan_is_not_shown(planned: World) -> None:
     path.write_text(path.read_text().replace("policy_bundles", "policy_bundlez"))
     result = reconcile("show", "p.json", "--format", "html", "--out", "out", cwd=planned.folder)
     assert result.code == 1
-    assert "its digest does not fit" in result.err
+    assert "its digest does not match" in result.err
     assert not (planned.folder / "out").exists()
 
 

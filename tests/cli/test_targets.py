@@ -124,19 +124,23 @@ def planned_list(world: World):
 @pytest.mark.parametrize(
     ("text", "options", "said"),
     [
-        ("admin/policy_bundles/none\n", ("--from-file", "list"), "1 document that the catalog does not have"),
+        ("admin/policy_bundles/none\n", ("--from-file", "list"), "the catalog does not have 1 document of it"),
         ("", ("--from-file", "list"), "names no document"),
-        ("admin/plain\n", ("--from-file", "list"), "line 1: 'admin/plain' is no name of a document"),
-        ("[1]", ("--from-file", "list"), "item 1: '1' is no name of a document"),
-        ("[", ("--from-file", "list"), "is no JSON"),
-        ('[{"userId": "b/c", "bucket": "odd", "archiveId": "x"}]', ("--from-file", "list"), "is no name of a document"),
-        ("", ("--larger-than", "9223372036854775808"), "more bytes than there are"),
+        ("admin/plain\n", ("--from-file", "list"), "line 1: 'admin/plain' is not the name of a document"),
+        ("[1]", ("--from-file", "list"), "item 1: '1' is not the name of a document"),
+        ("[", ("--from-file", "list"), "is not JSON"),
+        (
+            '[{"userId": "b/c", "bucket": "odd", "archiveId": "x"}]',
+            ("--from-file", "list"),
+            "is not the name of a document",
+        ),
+        ("", ("--larger-than", "9223372036854775808"), "too large for a size in bytes"),
         ("\n".join(f"a/b/{n}" for n in range(10_001)), ("--from-file", "list"), "10,000 at most"),
         ("", ("--from-file", "nowhere"), "nowhere: the list cannot be read: No such file"),
-        ("", ("--larger-than", "1G"), "leave no document"),
-        ("", ("--older-than", "1970-01-02"), "leave no document"),
+        ("", ("--larger-than", "1G"), "no document matches"),
+        ("", ("--older-than", "1970-01-02"), "no document matches"),
         ("", ("--older-than", "yesterday"), "not a number of days"),
-        ("", ("--larger-than", "big"), "is no size"),
+        ("", ("--larger-than", "big"), "is not a size"),
     ],
 )
 def test_bad_input_saves_no_plan(world: World, text: str, options: tuple[str, ...], said: str) -> None:

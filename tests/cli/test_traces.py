@@ -108,7 +108,7 @@ def test_a_collector_in_trouble_stops_no_run(lite: World) -> None:
 def test_bad_input_changes_nothing(lite: World, url: str) -> None:
     planned(lite)
     result = here("apply", "p.json", "--yes", "--otlp", url, cwd=lite.folder)
-    assert (result.code, "no URL such as" in result.err) == (64, True)
+    assert (result.code, "not a URL such as" in result.err) == (64, True)
     assert here("runs", "--source", "config.yaml", cwd=lite.folder).out.startswith("no run")
 
 

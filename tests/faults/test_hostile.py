@@ -90,7 +90,7 @@ def test_a_zlib_bomb_is_bounded(lite: World) -> None:
 def test_a_size_that_is_none(lite: World, size: str) -> None:
     result = reconcile("apply", "p.json", f"--max-document-size={size}", cwd=lite.folder)
     assert result.code == 64
-    assert "is no size" in result.err
+    assert "is not a size" in result.err
 
 
 def forge(path: Path, change: Any) -> None:
@@ -325,5 +325,5 @@ def test_sql_in_every_string(world: World) -> None:
 def test_filters_are_no_sql(lite: World) -> None:
     lite.fill(3)
     source, dest = lite.config("config", DB), lite.config("dest", DB2)
-    with pytest.raises(ReconcileError, match="no document of it"):
+    with pytest.raises(ReconcileError, match="no document with it"):
         lite.plan(source, dest, scope=Scope(buckets=(SQL,)))

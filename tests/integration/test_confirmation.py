@@ -138,7 +138,9 @@ def test_the_spool_has_no_room(lite: World, source: str, monkeypatch: pytest.Mon
     plan = lite.plan(here, lite.config("dest", DB2))
     with monkeypatch.context() as patched:
         patched.setattr(tempfile, "tempdir", "/nowhere")
-        with pytest.raises(BackendError, match="a large document could not be spooled there") as error:
+        with pytest.raises(
+            BackendError, match="a large document could not be written to a temporary file there"
+        ) as error:
             lite.apply(plan)
     assert "TMPDIR" in str(error.value.hint)
     assert lite.apply(plan).documents == 1

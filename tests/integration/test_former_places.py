@@ -108,7 +108,7 @@ def test_a_bucket_out_of_reach_is_named_and_moves_with_the_old_config(
     result = here("plan", str(now), str(world.config("dest", DB2)), "--out", "p.json", cwd=world.folder)
     assert result.code == 0
     assert "10 not_owned: neither config leads there: plan with the config that was in use" in result.out
-    assert "its credentials do not reach this one" in result.out
+    assert "this one cannot be reached with its credentials" in result.out
     world.sql(f"UPDATE archive_metadata SET content_url = replace(content_url, '{bucket}-gone', '{bucket}-old')")
     local = world.config("local", localfs(world.folder / "other"))
     assert world.plan(local, world.folder / "dest.yaml", "local.json").header.summary.blocked_by_reason == {
@@ -122,7 +122,7 @@ def test_a_changed_data_dir(world: World) -> None:
     folder = world.folder
     now, documents = settled(world, localfs(folder / "old"), localfs(folder / "new"))
     before = world.tables()
-    with pytest.raises(ConfigError, match=r"lies inside the one of source\.object_store@"):
+    with pytest.raises(ConfigError, match=r"is inside the one of source\.object_store@"):
         world.plan(now, world.config("inner", localfs(folder / "old" / "inner")))
     world.apply(world.plan(now, world.config("dest", DB2)))
     assert world.read(folder / "dest.yaml") == documents

@@ -53,8 +53,8 @@ def test_nested_data_dirs_are_refused(in_files: World, how: str, inwards: bool) 
     world.config("dest", localfs(inner if inwards else outer))
     result = here("plan", "config.yaml", "dest.yaml", "--out", "p.json", cwd=folder)
     assert result.code == 78, result.all
-    assert "lies inside the one of" in result.err
-    assert "next: name a directory beside" in result.err
+    assert "is inside the one of" in result.err
+    assert "next: set archive_data_dir to a directory outside" in result.err
     assert not (folder / "p.json").exists()
     assert world.tables() == before
 

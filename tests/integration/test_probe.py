@@ -301,7 +301,7 @@ def test_a_destination_that_is_still_to_be_made_is_said(folder: Path) -> None:
     world = World(folder, new_sqlite(folder))
     world.fill(3)
     plan = world.plan(world.config("config", DB), world.config("dest", localfs(folder / "archive")), probe="exists")
-    assert f"{folder}/archive: the data dir is not there: apply makes it, as the config says." in (
+    assert f"{folder}/archive: the data dir is not there: apply creates it, as the config says." in (
         plan.header.summary.notes
     )
     assert world.apply(plan).documents == 3

@@ -221,7 +221,7 @@ def test_the_second_file_of_enterprise_6(chart: Chart, folder: Path, database: s
     environment = {"RECONCILE_DB_CONNECT": database, "ANCHORE_DB_HOST": "nowhere"}
     planned = reconcile("plan", "config.yaml", "dest.yaml", "--out", "p.json", cwd=folder, **environment)
     assert planned.code == 0, planned.all
-    assert "every service reaches the object store itself" in planned.out
+    assert "every service accesses the object store itself" in planned.out
     assert "lists db and s3 only" in planned.out
     applied = reconcile("apply", "p.json", "--yes", cwd=folder, **environment)
     assert applied.code == 0, applied.all

@@ -327,7 +327,7 @@ def test_a_prefix_is_put_in_as_text(tmp_path: Path, value: Any, text: str) -> No
     for backend in backends:
         config = load_config(write(tmp_path, {"object_store": backend}), destination=True)
         assert address_of(config.object_store).url(("u", "b", "a")).endswith(f"/{text}u/b/a")
-        assert any("text None before every key" in doubt for doubt in config.doubts) == (value is None)
+        assert any("every key with the text None" in doubt for doubt in config.doubts) == (value is None)
 
 
 @pytest.mark.parametrize(("value", "is_true"), [("true", True), (1, True), ("false", True), ("", False), (0, False)])
@@ -335,9 +335,7 @@ def test_what_the_services_test_for_truth(tmp_path: Path, value: Any, is_true: b
     settings = KEYS | {"create_bucket": value, "iamauto": value}
     config = load_config(write(tmp_path, {"object_store": section("s3", **settings)}), destination=True)
     assert S3Settings.of(config.object_store).create_bucket == is_true
-    assert sum("is text, which the services take for true" in doubt for doubt in config.doubts) == 2 * (
-        value == "false"
-    )
+    assert sum("is text, which the services read as true" in doubt for doubt in config.doubts) == 2 * (value == "false")
 
 
 def test_a_section_without_a_name_is_db(tmp_path: Path) -> None:
@@ -447,7 +445,7 @@ def test_the_file_of_the_component_catalog_is_known_by_its_look(tmp_path: Path, 
     with pytest.raises(ConfigError, match="a file of the component catalog of Enterprise 6") as error:
         load_config(path)
     assert "use the config.yaml of the catalog service" in str(error.value.hint)
-    assert "second file to change" in str(error.value.hint)
+    assert "as well" in str(error.value.hint)
 
 
 @pytest.mark.parametrize(

@@ -163,7 +163,7 @@ CASES: dict[str, list[tuple[dict[str, Any], Look, Any]]] = {
     "create_bucket": [
         (s3(create_bucket="true"), setting("create_bucket"), True),
         (s3(create_bucket="false"), setting("create_bucket"), True),
-        (s3(create_bucket="false"), noted("take for true"), True),
+        (s3(create_bucket="false"), noted("read as true"), True),
         (s3(create_bucket=None), setting("create_bucket"), False),
     ],
     "container": [(swift(), url, "swift://c/u/l/a")],
