@@ -88,7 +88,7 @@ def _lines(audited: Audited) -> Iterator[str]:
         without = count(audited.unverifiable, "document has", "documents have")
         yield f"  {without} no digest in the catalog: only the size was compared"
     if audited.ok:
-        yield "  no document is missing or wrong"
+        yield "  nothing is missing or wrong"
     else:
         yield f"  {count(len(audited.problems), 'document is', 'documents are')} missing or wrong:"
         yield from _first(

@@ -62,19 +62,19 @@
     at("verdict").className = `verdict ${data.kind}`;
     if (!status.run) return;
     say("run", `Run ${status.run.run_id}`);
-    say("who", status.at_work ? `Executed by ${status.run.executor}` : `Last executed by ${status.run.executor}; nobody is at work on it now`);
+    say("who", status.at_work ? `Executed by ${status.run.executor}` : `Last executed by ${status.run.executor}; no process is working on it now`);
     const { done, total } = status;
     say("done", `${number(done.documents)} of ${number(total.documents)}`);
     say("bytes", `${bytes(done.bytes)} of ${bytes(total.bytes)}`);
     const rate = status.at_work ? status.rate : null;
     say("rate", rate ? `${number(rate.documents_per_second)}/s` : "–");
-    say("throughput", rate ? `${bytes(rate.bytes_per_second)}/s` : status.finished ? "it has ended" : "nobody is at work");
+    say("throughput", rate ? `${bytes(rate.bytes_per_second)}/s` : status.finished ? "it has ended" : "no process is working");
     say("left", status.at_work && status.seconds_left !== null ? seconds(status.seconds_left) : "–");
     const failed = (status.states.failed || { documents: 0 }).documents, blocked = (status.states.blocked || { documents: 0 }).documents;
     say("failed", number(failed));
     say("blocked", blocked ? `${number(blocked)} blocked` : "");
     at("failures").className = failed ? "tile warning" : "tile";
-    say("to-type", status.at_work ? "What to type, should it stop" : "What to type next");
+    say("to-type", status.at_work ? "What to type if it stops" : "What to type next");
     say("next", status.next);
     at("phases").replaceChildren(...data.phases.map((phase) => {
       const item = made("li", "", phase.is_over ? "over" : phase.is_now ? "now" : "");
@@ -94,11 +94,11 @@
       if (!answer.ok) throw new Error(data.error);
       heard = time;
       show(data);
-      say("asked", `As of ${time}. It is asked again every ${EVERY / 1000} seconds; this page changes nothing.`);
+      say("asked", `As of ${time}. Updated every ${EVERY / 1000} seconds; this page changes nothing.`);
     } catch (error) {
       at("verdict").className = "verdict bad";
-      say("state", error instanceof TypeError ? "reconcile status --serve does not answer: it has ended, perhaps" : error.message);
-      say("asked", heard ? `What is shown is of ${heard}. Asking again…` : "Asking again…");
+      say("state", error instanceof TypeError ? "reconcile status --serve does not answer; it may have ended" : error.message);
+      say("asked", heard ? `Last update at ${heard}. Trying again…` : "Trying again…");
     }
     setTimeout(ask, EVERY);
   }

@@ -1,1 +1,1 @@
-"""Run a plan: stage, switch, clean; and take it back."""
+"""Run a plan: stage, switch, clean; and undo it."""

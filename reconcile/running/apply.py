@@ -32,7 +32,7 @@ log = get_logger()
 
 
 def check_plan(catalog: Catalog, plan: PlanFile) -> None:
-    """Raise unless the plan was made for this database, or its run belongs to it by now.
+    """Raise unless the plan was made for this database, or its run belongs to it now.
 
     `PlanFileError` for a plan of another database, `PlaceChangedError` for a run of one.
     """
@@ -42,21 +42,21 @@ def check_plan(catalog: Catalog, plan: PlanFile) -> None:
         check_database(catalog, record)
     elif not same_database(header.database, catalog.identity):
         raise PlanFileError(
-            f"{plan.path}: the plan is for another database ({header.database}), this one is {catalog.identity}",
+            f"{plan.path}: the plan is for another database ({header.database}); this one is {catalog.identity}",
             hint="connect to the database that the plan was made from, or make a new plan",
         )
 
 
 def is_switched(catalog: Catalog, header: PlanHeader) -> bool:
-    """Tell whether the catalog is as the run of a plan switched it, or the one that an undo plan takes back."""
+    """Tell whether the catalog is as the run of a plan switched it, or the run that an undo plan undoes."""
     record = latest_run_of(catalog, header.plan_id) if header.undo_of is None else find_run(catalog, header.undo_of)
     return record is not None and record.switched_at is not None and record.state != RunState.UNDONE
 
 
 def apply(catalog: Catalog, plan: PlanFile, desired: DesiredState, options: RunOptions, control: Control) -> Outcome:
-    """Stage, switch and clean a plan, or go on with the run of it that was interrupted.
+    """Stage, switch and clean a plan, or resume its interrupted run.
 
-    Raises a `ReconcileError`, whose exit code says what state things are in (docs/exit-codes.md).
+    Raises a `ReconcileError`, whose exit code says in which state the run is (docs/exit-codes.md).
     """
     digest = plan.verify()
     keep_source = options.keep_source or plan.header.policy.keep_source
@@ -67,14 +67,14 @@ def apply(catalog: Catalog, plan: PlanFile, desired: DesiredState, options: RunO
         return undo(catalog, plan.header.undo_of, plan, desired, options, control)
     if options.refresh and plan.header.policy.limited:
         raise UsageError(
-            "--refresh includes all that is new, and this plan was made with --limit; nothing was done",
-            hint="make a plan without --limit; what is staged is adopted, nothing is copied twice",
+            "--refresh includes all new documents, but this plan was made with --limit; nothing was done",
+            hint="make a plan without --limit; it adopts what is staged, and copies nothing twice",
         )
     refuse_engine(catalog, options.engine, plan.header)
     summary = plan.header.summary
     refuse_blocked(plan, leave_blocked=options.leave_blocked)
     if not summary.moves.documents:
-        return Outcome(run_id="", left=summary.blocked.documents, already="no document is to be moved")
+        return Outcome(run_id="", left=summary.blocked.documents, already="no document has to move")
     with calm_collector(), executing(catalog, options.lock_wait, control.check) as executor:
         record = latest_run_of(catalog, plan.header.plan_id)
         ended = None if record is None else _ended(catalog, record, plan, digest, options)
@@ -105,24 +105,26 @@ def apply(catalog: Catalog, plan: PlanFile, desired: DesiredState, options: RunO
 
 
 def _ended(catalog: Catalog, record: RunRecord, plan: PlanFile, digest: str, options: RunOptions) -> Outcome | None:
-    """Return what a plan's run came to where nothing is left to do for it; None for one to go on with, or do again.
+    """Return the outcome of a plan's run that has nothing left to do; None for a run to resume, or to start again.
 
     Raises `PlanFileError` for a plan that is not the one the run was begun with, `ReconcileError` for one being undone.
     """
     if record.plan_digest != digest:
         raise PlanFileError(
-            f"{plan.path}: it has the id of the plan that run {record.run_id} was begun with, and other content",
-            hint=f"reconcile status {record.run_id}    names the file of that plan; a new plan has an id of its own",
+            f"{plan.path}: it has the same id as the plan of run {record.run_id}, but other content; nothing was done",
+            hint=f"reconcile status {record.run_id}    names the file of that plan; a new plan gets its own id",
         )
     if record.state == RunState.UNDOING:
-        raise ReconcileError(f"run {record.run_id} of this plan is being undone", hint=undo_command(record))
+        raise ReconcileError(
+            f"run {record.run_id} of this plan is being undone; nothing was done", hint=undo_command(record)
+        )
     already = None
     if record.state == RunState.DONE:
         already = APPLIED
     elif record.state == RunState.SWITCHED and options.clean_later:
-        already = "the run is switched already; reconcile clean deletes its sources"
+        already = "the run has already switched; reconcile clean deletes its sources"
     elif record.state == RunState.SWITCHED and options.stage_only:
-        already = "the run is switched already; without --stage-only its sources are cleaned"
+        already = "the run has already switched; apply without --stage-only deletes its sources"
     return outcome_of(catalog, record.run_id, already=already) if already else None
 
 
@@ -131,9 +133,10 @@ def _refuse_linked(catalog: Catalog, record: RunRecord) -> None:
     linked = count_linked(catalog, record.run_id)
     if linked:
         raise ReconcileError(
-            f"{linked} sources of run {record.run_id} are hard links of their copies: kept, they would be overwritten"
-            " together with them; nothing was done",
-            hint=f"go on without --keep-source, or apply with it from the start, after\n{undo_command(record)}",
+            f"{linked:,} sources of run {record.run_id} are hard links of their copies: if kept, services "
+            "would overwrite them together with the copies; nothing was done",
+            hint="resume without --keep-source; or undo the run, and apply with --keep-source from the "
+            f"start:\n{undo_command(record)}",
         )
 
 
@@ -144,10 +147,10 @@ def refuse_blocked(plan: PlanFile, *, leave_blocked: bool) -> None:
         log.info("blocked", documents=summary.blocked.documents, plan=str(plan.path))
         blocked = count(summary.blocked.documents, "blocked document")
         raise ReconcileError(
-            f"the plan has {blocked}: {_reasons(summary.blocked_by_reason)}",
+            f"the plan has {blocked}: {_reasons(summary.blocked_by_reason)}; nothing was done",
             hint="fix the causes and plan again, or give --leave-blocked to leave those documents where they are",
         )
 
 
 def _reasons(counts: dict[str, int]) -> str:
-    return ", ".join(f"{documents} {reason}" for reason, documents in counts.items())
+    return ", ".join(f"{documents:,} {reason}" for reason, documents in counts.items())

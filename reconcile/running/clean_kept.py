@@ -1,7 +1,7 @@
-"""Clean later: delete the sources that a run kept, by the code that would have deleted them then.
+"""Clean later: delete the sources that a run kept, with the same code that deletes them right after a switch.
 
-A run that is cleaned later is again what it was right after its switch: switched, with sources to be cleaned. So a
-kill leaves nothing new: the same command, or the plan's apply, goes on, and an undo takes it back from there.
+A run that is cleaned later is again in the state right after its switch: switched, with sources to clean. So a kill
+leaves no new state: the same command or the plan's apply resumes, and an undo works from there.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _DAY_SECONDS = 86400
 
 @frozen
 class Kept:
-    """What a run kept: ``deletable`` by backend, as far as can be told before looking; ``stays`` by reason."""
+    """What a run kept: ``deletable`` by backend, before the stores are checked; ``stays`` by reason."""
 
     record: RunRecord
     deletable: dict[str, Tally]
@@ -44,13 +44,13 @@ class Kept:
 
     @property
     def documents(self) -> int:
-        """How many sources may go."""
+        """How many sources may be deleted."""
         return sum(tally.documents for tally in self.deletable.values())
 
 
 @frozen
 class Cleaned:
-    """What a later clean came to. ``already`` says why there was nothing to do, ``not_intact`` is as in `Outcome`."""
+    """The outcome of a later clean. ``already`` says why there was nothing to do, ``not_intact`` is as in `Outcome`."""
 
     run_id: str
     deleted: int = 0
@@ -65,12 +65,13 @@ def kept_sources(catalog: Catalog, run_id: str) -> Kept:
     record = run_record(catalog, run_id)
     if record.state not in (RunState.SWITCHED, RunState.DONE):
         raise ReconcileError(
-            f"run {run_id} is {record.state}: only the sources of a run that is done are its to delete",
+            f"run {run_id} is {record.state}: clean deletes only the sources of a run that has switched and "
+            "is not undone; nothing was deleted",
             hint=next_step(record, {}) if lock_holder(catalog) is None else watch_step(record),
         )
     if record.undo_of is not None:
         raise ReconcileError(
-            f"run {run_id} is an undo: what it left at the other side was there before, and is not its to delete",
+            f"run {run_id} is an undo: what it left at the other side existed before it, so clean does not delete it",
             hint="reconcile runs    lists the runs that moved documents",
         )
     query = (
@@ -93,7 +94,7 @@ def clean(
     control: Control,
     older_than: int | None = None,
 ) -> Cleaned:
-    """Delete what a run kept, under R3. ``older_than`` leaves a run alone that ended less than so many days ago."""
+    """Delete what a run kept, under R3. ``older_than`` skips a run that ended less than so many days ago."""
     record = run_record(catalog, run_id)
     check_database(catalog, record)
     refuse_engine(catalog, options.engine)
@@ -113,14 +114,14 @@ def clean(
 
 
 def nothing_to_do(catalog: Catalog, kept: Kept, older_than: int | None) -> str | None:
-    """Return why nothing is to be deleted; None where something is."""
+    """Return why there is nothing to delete; None if there is something."""
     if not kept.documents and kept.record.state == RunState.DONE:
-        return "the run has no source left that it may delete"
+        return "no source of the run is left that may be deleted"
     ended = kept.record.finished_at or kept.record.switched_at or 0
     with catalog.read() as connection:
         age = database_now(connection) - ended
     if older_than is not None and age < older_than * _DAY_SECONDS:
-        return f"the run ended {age // _DAY_SECONDS} days ago, --older-than says {older_than}"
+        return f"the run ended {age // _DAY_SECONDS:,} days ago, --older-than is {older_than:,}"
     return None
 
 

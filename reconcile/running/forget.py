@@ -1,7 +1,7 @@
-"""Forget: remove a finished run's records, and what it alone knew with them.
+"""Forget: remove a finished run's records, and what only they record.
 
-A run and its undo go together: each explains the other's state. What nobody can tell any more afterwards is counted
-before, and said: the way back, content that no row refers to, and which of two endpoints holds a document.
+A run and its undo are removed together: each explains the other's state. What is lost with them is counted and shown
+before: the way back, content that no row refers to, and which of two endpoints holds a document.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from reconcile.running.record.tables import WORK, claims, marks, moves, places, 
 
 @frozen
 class Forgettable:
-    """What goes, and what nobody knows afterwards.
+    """What is removed, and what is lost with it.
 
-    ``undoable`` are runs that could be taken back until now. ``ownerless`` counts sources and copies that only these
-    records know of, ``same_url`` documents whose endpoint only these records tell.
+    ``undoable`` are runs that could be undone until now. ``ownerless`` counts sources and copies that only these
+    records list, ``same_url`` documents whose endpoint only these records have.
     """
 
     records: tuple[RunRecord, ...]
@@ -39,14 +39,15 @@ class Forgettable:
 
 
 def forgettable(catalog: Catalog, run_id: str) -> Forgettable:
-    """Return what would go with a run. Raises `ReconcileError` for one that is not finished, or not there."""
+    """Return what would be removed with a run. Raises `ReconcileError` for one that is unfinished or unknown."""
     record = run_record(catalog, run_id)
     first = record if record.undo_of is None else run_record(catalog, record.undo_of)
     together = [first, *find_runs(catalog, undo_of=first.run_id)]
     for other in together:
         if other.state not in (RunState.DONE, RunState.UNDONE):
             raise ReconcileError(
-                f"run {other.run_id} is not finished ({other.state}): its records are what it is resumed from",
+                f"run {other.run_id} is not finished ({other.state}), and needs its records to resume; "
+                "nothing was removed",
                 hint=next_step(other, {}),
             )
     with catalog.snapshot() as connection:
@@ -65,7 +66,7 @@ def forgettable(catalog: Catalog, run_id: str) -> Forgettable:
 def forget(catalog: Catalog, run_id: str, *, force: bool = False, lock_wait: float = 15) -> Forgettable:
     """Remove a finished run's records in one transaction; with the last one, the work tables.
 
-    Raises `ReconcileError` where only the records tell which endpoint holds a document, unless ``force``.
+    Raises `ReconcileError` where only the records have which endpoint holds a document, unless ``force``.
     """
     check_database(catalog, run_record(catalog, run_id))
     with executing(catalog, lock_wait) as executor:
@@ -92,12 +93,12 @@ def forget(catalog: Catalog, run_id: str, *, force: bool = False, lock_wait: flo
 
 
 def refuse_same_url(found: Forgettable, *, force: bool) -> None:
-    """Raise `ReconcileError` where the catalog would not tell any more where documents are."""
+    """Raise `ReconcileError` where the catalog alone does not have where documents are."""
     if found.same_url and not force:
         raise ReconcileError(
-            f"{found.same_url} documents kept their URL while they moved to another endpoint: which one holds them"
-            " follows from this run's records alone",
-            hint="keep the records; or give --force, once the services' config is the only one that anybody will use",
+            f"{found.same_url:,} documents kept their URL but moved to another endpoint: only this run's "
+            "records show which endpoint holds them; nothing was removed",
+            hint="keep the records; or give --force, once no config but the services' present one will be used",
         )
 
 

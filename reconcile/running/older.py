@@ -28,8 +28,8 @@ _SAMPLE = 20
 def older_than_stores(catalog: Catalog, record: RunRecord, desired: DesiredState | None = None) -> str | None:
     """Return in words that the database is older than its stores, as a sample of a staged run shows; else None.
 
-    ``desired`` are the run's configs, by default those at the paths on record. None, too, where nothing can be found
-    out. Writes nothing and takes no lock.
+    ``desired`` are the run's configs, by default those at the paths on record. None, too, where that
+    cannot be found out. Writes nothing and takes no lock.
     """
     if record.state not in (RunState.STAGING, RunState.UNDOING) or record.switched_at is not None:
         return None
@@ -56,7 +56,7 @@ def older_than_stores(catalog: Catalog, record: RunRecord, desired: DesiredState
     if copies.absent == copies.concerned:
         return None
     return (
-        f"this database is older than the stores: of {count(len(sample), 'staged document')} that were looked at, no"
-        f" source is there, and {len(copies.concerned - copies.absent)} of their copies are. Applying the plan again"
-        " brings the catalog up to date"
+        f"this database is older than the stores: of {count(len(sample), 'staged document')} that were "
+        f"checked, no source exists, but {len(copies.concerned - copies.absent):,} of their copies do. "
+        "Applying the plan again brings the catalog up to date"
     )

@@ -1,7 +1,7 @@
-"""What an undo or a later clean would do, told without doing it: nothing is written, no lock is taken.
+"""Preview of an undo or a later clean: nothing is written, no lock is taken.
 
-It reads what the act reads: the work tables, the catalog, and the stores. Only whether two places are one is not found
-out, since that takes a marker.
+It reads what the command reads: the work tables, the catalog, and the stores. It does not find out whether two places
+are one, since that takes a marker.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _CHANGED = "what is there now is not the content that was copied"
 
 @frozen
 class CleanPreview:
-    """What a later clean would come to, as `clean_kept.Cleaned`. Only the act tells ``same_place`` pairs apart."""
+    """The outcome that a later clean would have, as `clean_kept.Cleaned`. ``same_place`` pairs are not yet checked."""
 
     run_id: str
     deleted: int = 0
@@ -54,7 +54,7 @@ class CleanPreview:
 
 @frozen
 class UndoPreview:
-    """What an undo would come to. ``copies`` of a run that never switched are the ones on record as its own.
+    """The outcome that an undo would have. ``copies`` of a run that never switched are the ones on record as its own.
 
     ``changed`` counts rows that are no longer as the run left them: an undo refuses them, unless with changes.
     """
@@ -69,7 +69,7 @@ class UndoPreview:
 def preview_clean(
     catalog: Catalog, run_id: str, desired: DesiredState, options: RunOptions, older_than: int | None = None
 ) -> CleanPreview:
-    """Return what `kept.clean` would come to now. Raises as it does."""
+    """Return the outcome that `clean_kept.clean` would have now. Raises as it does."""
     kept = kept_sources(catalog, run_id)
     check_database(catalog, kept.record)
     why = nothing_to_do(catalog, kept, older_than)
@@ -145,7 +145,7 @@ def _looked_at(store: Store, keys: list[Key]) -> dict[Key, Stat]:
 
 
 def preview_undo(catalog: Catalog, record: RunRecord) -> UndoPreview:
-    """Return what a plain undo of a run would come to, from its record and the catalog."""
+    """Return the outcome that a plain undo of a run would have, from its record and the catalog."""
     if record.state == RunState.UNDONE:
         return UndoPreview(record.run_id, already=UNDONE)
     check_database(catalog, record)

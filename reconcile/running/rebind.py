@@ -1,7 +1,7 @@
-"""Rebind: say that this database owns a run from now on, after a restore, an upgrade, or a move to another server.
+"""Rebind: make this database the owner of a run, after a restore, an upgrade, or a move to another server.
 
-Copies of a database look alike, and only one of them may delete. Nobody but a person can say which one it is. What can
-be found out is shown first: what was on record, what is here now, and whether the former database still answers.
+Copies of a database look alike, and only one of them may delete. Only a person can decide which one. What can be found
+out is shown first: what was on record, what is here now, and whether the former database still answers.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Binding:
     """What a run is bound to, and what is here.
 
     ``former`` and ``present`` describe the database; ``places`` are, by backend, what was on record, what is there now,
-    and the owner mark, each in words. ``certain``: it is known that the former database is not in use any more.
+    and the owner mark, each in words. ``certain``: it is known that the former database is no longer in use.
     """
 
     record: RunRecord
@@ -56,7 +56,7 @@ class Binding:
 def binding_of(catalog: Catalog, run_id: str, desired: DesiredState) -> Binding:
     """Find out what a run is bound to.
 
-    Raises `PlaceChangedError` while another database still answers with the run, where it was.
+    Raises `PlaceChangedError` while the former database still answers and has the run.
     """
     record = run_record(catalog, run_id)
     recorded, here = record.database or {"identity": record.header.database}, database_record(catalog)
@@ -66,10 +66,11 @@ def binding_of(catalog: Catalog, run_id: str, desired: DesiredState) -> Binding:
         answer = holds_run(catalog, address, run_id)
         if answer:
             raise PlaceChangedError(
-                f"the former database of run {run_id} still answers, and has the run: {database_text(recorded)}. Two"
-                " databases that both say they own it would delete each other's documents. Nothing was changed",
-                hint="end the run there (reconcile undo or apply on that database), or take that database away; to"
-                " rehearse on a copy, give the copy stores of its own",
+                f"the former database of run {run_id} still answers and has the run: "
+                f"{database_text(recorded)}. If both databases owned the run, they would delete each other's "
+                "documents. Nothing was changed",
+                hint="end the run there (reconcile undo or apply on that database), or shut that database "
+                "down; to rehearse on a copy, give the copy its own stores",
             )
         certain = answer is not None
     found = {}

@@ -1,4 +1,4 @@
-"""Undo a run: by the reverse moves where it switched, else by dropping its copies."""
+"""Undo a run: by the reverse moves if it switched, else by deleting its copies."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def undo(
     options: RunOptions,
     control: Control,
 ) -> Outcome:
-    """Take a run back. ``desired`` leads from where the run moved documents to where they were.
+    """Undo a run. ``desired`` leads from where the run moved documents to where they were.
 
-    A run that never switched has its staged copies dropped. Raises a `ReconcileError` as `apply` does.
+    The staged copies of a run that never switched are deleted. Raises a `ReconcileError` as `apply` does.
     """
     _refuse_parts_of_undo(plan, options)
     record = run_record(catalog, run_id)
@@ -63,8 +63,8 @@ def undo(
             return _drop(executor, record, desired, options, control)
         if plan is None:  # to drop copies was asked for; while the lock was waited for, rows came to need them
             raise ReconcileError(
-                f"run {run_id} has switched meanwhile, its documents are moved; nothing was undone",
-                hint=f"{undo_command(record)}    undoes it, if that is still wanted",
+                f"run {run_id} has switched since this command began, and its documents are moved; nothing was undone",
+                hint=f"{undo_command(record)}    undoes it, if you still want that",
             )
         make_destinations(catalog, plan, desired)
         with catalog.snapshot() as connection:
@@ -80,7 +80,8 @@ def refuse_undo_of_undo(record: RunRecord) -> None:
     """Raise `ReconcileError` for a run that is an undo itself, and switched."""
     if record.undo_of is not None and record.state not in (RunState.STAGING, RunState.UNDOING, RunState.UNDONE):
         raise ReconcileError(
-            f"run {record.run_id} is an undo itself, and it is done", hint="to go forward again, apply the plan again"
+            f"run {record.run_id} is itself an undo, and it is done; nothing was changed",
+            hint="to move the documents again, apply the plan again",
         )
 
 
@@ -88,13 +89,13 @@ def _refuse_parts_of_undo(plan: PlanFile | None, options: RunOptions) -> None:
     """Raise `UsageError` for what only a plan can be asked for."""
     if options.refresh:
         raise UsageError(
-            "--refresh is for plans: an undo takes back what its run did, and nothing else; nothing was done",
+            "--refresh is for plans, not for undo plans: an undo reverts only what its run did; nothing was done",
             hint="reconcile undo RUN --with-changes    includes what services wrote since",
         )
     if plan is not None and plan.header.policy.with_changes and (options.budget.is_limited or options.stage_only):
         raise UsageError(
-            "an undo with changes is made anew by each command, and cannot be staged in parts; nothing was done",
-            hint="leave the limits out; --max-rate spares the servers",
+            "an undo with changes is planned again by each command, so it cannot be staged in parts; nothing was done",
+            hint="omit the limits; use --max-rate to reduce the load on the servers",
         )
 
 

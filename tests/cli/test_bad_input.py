@@ -124,7 +124,9 @@ def test_verbs_of_the_vendors_are_known_by_name(small: World, verb: str) -> None
 
 def test_the_wrong_config_is_suspected_where_all_is_wrong(small: World) -> None:
     result = here("verify", "dest.yaml", cwd=small.folder)
-    refused(small, result, 5, "6 of 6 documents missing or wrong", "is dest.yaml the config that the services have now")
+    refused(
+        small, result, 5, "6 of 6 documents missing or wrong", "that dest.yaml is the config that the services have now"
+    )
 
 
 def test_usage(small: World) -> None:
@@ -210,7 +212,7 @@ def test_a_forged_plan_is_refused(small: World) -> None:
     body, _mark, _rest = path.read_bytes().partition(b'"digest": ')
     path.write_bytes(body + f'"digest": "sha256:{hashlib.sha256(body).hexdigest()}"\n}}\n'.encode())
     tables = small.tables()
-    refused(small, here("apply", "p.json", "--yes", cwd=small.folder), 1, "not what the configs lead to")
+    refused(small, here("apply", "p.json", "--yes", cwd=small.folder), 1, "does not follow from the configs")
     assert small.tables() == tables
     assert small.sql("SELECT count(*) FROM reconcile_runs") == [(0,)]
 
@@ -365,7 +367,9 @@ def test_all_documents_of_a_store_missing(small: World) -> None:
     result = here("plan", "files.yaml", "dest.yaml", "--out", "p.json", cwd=small.folder)
     assert result.code == 0
     result = here("apply", "p.json", "--yes", cwd=small.folder)
-    refused(small, result, 1, "none of the first 6 documents", "is the data dir mounted at the same path here?")
+    refused(
+        small, result, 1, "none of the first 6 documents", "check that the data dir is mounted at the same path here"
+    )
 
 
 def test_undo_of_what_does_not_exist(small: World) -> None:

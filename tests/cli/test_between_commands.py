@@ -1,4 +1,4 @@
-"""What is said of a run when nobody is at work on it: stopped where it was asked to, ended, taken back, forgotten."""
+"""What is said of a run when no process is working on it: stopped as requested, ended, undone, forgotten."""
 
 from __future__ import annotations
 
@@ -55,11 +55,11 @@ def test_a_run_that_stopped_where_it_was_asked_to_is_not_called_interrupted(
     planned(lite)
     assert run(lite, "apply", "p.json", "--yes", *options).code in (0, 12)
     said = status(lite)
-    assert said.startswith("stopped where it was asked to; ")
+    assert said.startswith("stopped as requested; ")
     assert "INTERRUPTED" not in said
     assert reconcile("status", "--watch", "--interval", "0.1", "--source", "config.yaml", cwd=lite.folder).code == 14
     if options == ("--clean-later",):
-        assert f"next: the services may be started with {lite.folder}/dest.yaml" in said
+        assert f"next: you can start the services with {lite.folder}/dest.yaml" in said
         assert f"reconcile clean {last_run(lite)} " in said
     killed(lite, "marked", "apply", "p.json", "--yes")
     assert status(lite).startswith("INTERRUPTED: ")
@@ -71,7 +71,7 @@ def test_an_error_is_told_from_an_interruption(lite: World) -> None:
     with pytest.raises(StageFailedError):
         lite.apply("p.json")
     said = status(lite)
-    assert said.startswith("STOPPED: nobody is at work on it")
+    assert said.startswith("STOPPED: no process is working on it")
     (remark,) = re.findall(r"remark +(.*)", said)
     assert not remark.endswith(":")
 
@@ -80,22 +80,22 @@ def test_what_ended_says_which_config_services_need(lite: World) -> None:
     """As long as no later run switched the catalog; an undo leads back to the old one."""
     lite.apply(planned(lite))
     first = last_run(lite)
-    assert f"the services may be started with {lite.folder}/dest.yaml" in status(lite)
+    assert f"you can start the services with {lite.folder}/dest.yaml" in status(lite)
     shutil.copy(lite.folder / "config.yaml", lite.folder / "config.old.yaml")
     shutil.copy(lite.folder / "dest.yaml", lite.folder / "config.yaml")
-    assert f"the services may be started with {lite.folder}/config.yaml" in status(lite)
+    assert f"you can start the services with {lite.folder}/config.yaml" in status(lite)
     (lite.folder / "dest.yaml").unlink()
-    assert f"the services may be started with {lite.folder}/config.yaml" in status(lite)
+    assert f"you can start the services with {lite.folder}/config.yaml" in status(lite)
     assert run(lite, "undo", first, "--source", "config.yaml", "--dest", "config.old.yaml", "--yes").code == 0
-    assert f"the services may be started with {lite.folder}/config.old.yaml" in status(lite)
-    assert "may be started" not in status(lite, first)
+    assert f"you can start the services with {lite.folder}/config.old.yaml" in status(lite)
+    assert "you can start" not in status(lite, first)
 
 
 def test_what_ended_says_that_a_part_is_elsewhere_still(lite: World) -> None:
     lite.plan(lite.folder / "config.yaml", lite.folder / "dest.yaml", limit=2)
     lite.apply("p.json")
     assert "NOT YET: services with " in status(lite)
-    assert "could not read 4 documents, at another driver still" in status(lite)
+    assert "could not read 4 documents, which are still at another driver" in status(lite)
 
 
 def test_what_is_undone_or_forgotten_is_not_asked_about(lite: World) -> None:
@@ -110,7 +110,7 @@ def test_what_is_undone_or_forgotten_is_not_asked_about(lite: World) -> None:
     for words in (("undo", "p.undo.json"), ("apply", "p.undo.json")):
         done = on_terminal(*words, cwd=lite.folder)
         assert (done.code, "Type yes" in done.err) == (1, False), done.all
-        assert f"there is no run {run_id} in this database" in done.err
+        assert f"this database has no run {run_id}" in done.err
 
 
 def test_the_plan_of_a_forgotten_run_begins_none(lite: World) -> None:
@@ -120,7 +120,7 @@ def test_the_plan_of_a_forgotten_run_begins_none(lite: World) -> None:
     run(lite, "forget", last_run(lite), "--source", "config.yaml", "--yes")
     done = run(lite, "apply", "p.json", "--yes")
     assert done.code == 4
-    assert "none of the plan's 6 rows is as the plan saw it; no run was begun" in done.err
+    assert "every row of the plan's 6 rows has changed since the plan; no run was begun" in done.err
     assert "document not staged" not in done.err
     assert "no run is recorded" in run(lite, "runs", "--source", "config.yaml").out
     assert lite.tables() == tables
@@ -132,7 +132,7 @@ def test_an_undo_that_was_begun_can_be_given_up(lite: World) -> None:
     run_id, tables = last_run(lite), lite.tables()
     killed(lite, "recorded", "undo", "p.undo.json", "--yes")
     said = status(lite)
-    (command,) = re.findall(r"reconcile (undo .*?)    # gives it up", said)
+    (command,) = re.findall(r"reconcile (undo .*?)    # abandons it", said)
     assert run(lite, *command.split(), "--yes").code == 0
     assert lite.tables() == tables
     given_up = last_run(lite)
@@ -179,7 +179,7 @@ def test_deleting_later_does_not_tell_of_the_switch_again(lite: World) -> None:
     run(lite, "apply", "p.json", "--yes", "--clean-later")
     done = run(lite, "clean", last_run(lite), "--source", "config.yaml", "--yes")
     assert done.code == 0
-    assert "may be started" not in done.err
+    assert "you can start" not in done.err
 
 
 def test_copies_are_not_called_sources(lite: World) -> None:
@@ -313,7 +313,7 @@ def test_a_config_that_is_not_the_one_planned_with_is_not_replaced_in_silence(li
     lite.config("other", localfs(lite.folder / "other"))
     result = run(lite, "undo", "p.undo.json", "--yes", "--dest", "other.yaml")
     assert result.code == 0
-    assert "the file given is not the config that the plan was made with" in result.err
+    assert "the given file is not the config that the plan was made with" in result.err
     assert '"given": "other.yaml"' in result.err
 
 

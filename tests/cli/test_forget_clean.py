@@ -102,8 +102,8 @@ def test_what_only_the_source_can_give_back_stays(folder: Path) -> None:
     run_id = kept(world)
     result = run(world, "clean", run_id, "--yes")
     assert result.code == 0
-    assert "nothing to do: the run has no source left that it may delete" in result.out
-    assert "1 stay: only the source itself can give back what it holds" in result.out
+    assert "nothing to do: no source of the run is left that may be deleted" in result.out
+    assert "1 stay: no copy can restore the source byte for byte" in result.out
     assert file.read_bytes() == packed
     world.undo()
     assert file.read_bytes() == packed
@@ -155,7 +155,7 @@ def test_runs_that_have_nothing_to_clean_say_what_to_type(lite: World) -> None:
 def test_a_young_run_is_left_alone(lite: World) -> None:
     run_id = kept(lite)
     result = run(lite, "clean", run_id, "--yes", "--older-than", "7")
-    assert (result.code, "ended 0 days ago, --older-than says 7" in result.out) == (0, True)
+    assert (result.code, "ended 0 days ago, --older-than is 7" in result.out) == (0, True)
     lite.sql("UPDATE reconcile_runs SET finished_at = finished_at - 7 * 86400")
     assert "6 sources deleted" in run(lite, "clean", run_id, "--yes", "--older-than", "7").out
 
@@ -201,7 +201,7 @@ def test_a_forgotten_run_is_gone_with_its_undo_and_nothing_else(world: World) ->
     assert "no run is recorded" in run(world, "status").out
     assert world.tables() == tables
     gone = here("undo", "q.undo.json", "--yes", cwd=world.folder)
-    assert (gone.code, f"there is no run {second}" in gone.err) == (1, True)
+    assert (gone.code, f"this database has no run {second}" in gone.err) == (1, True)
     assert world.tables() == tables
     again = world.plan(world.folder / "dest.yaml", world.folder / "config.yaml", "r.json")
     assert world.apply(again).documents == 6  # the tables are made anew

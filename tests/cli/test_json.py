@@ -63,7 +63,7 @@ def test_nothing_to_move_and_copies_dropped(lite: World) -> None:
     lite.config("dest", DB)
     planned(lite, "q.json")
     nothing = data_of(run(lite, "apply", "q.json", "--yes"), "outcome")
-    assert (nothing["run_id"], nothing["already"]) == (None, "no document is to be moved")
+    assert (nothing["run_id"], nothing["already"]) == (None, "no document has to move")
 
 
 def test_an_error_prints_no_json(lite: World) -> None:

@@ -92,7 +92,7 @@ def test_a_run_is_watched_killed_and_resumed(lite: World, chromium: Chromium) ->
         until(lambda: "INTERRUPTED" in text(chromium, "state"))
         assert text(chromium, "next").startswith("reconcile apply ")
         assert "of 6" in text(chromium, "done")
-        assert text(chromium, "throughput") == "nobody is at work"
+        assert text(chromium, "throughput") == "no process is working"
         assert here("apply", "p.json", "--yes", cwd=lite.folder).code == 0
         until(lambda: text(chromium, "state").startswith("Done"))
         assert chromium.run("document.querySelectorAll('.timeline .over').length") == 4
@@ -145,7 +145,7 @@ def test_it_reads_and_is_for_this_machine_alone(lite: World) -> None:
 
 def test_others_need_a_token(lite: World) -> None:
     refused = here("status", "--serve", "0.0.0.0:0", "--source", "config.yaml", cwd=lite.folder)
-    assert (refused.code, "only with a token" in refused.err) == (64, True)
+    assert (refused.code, "other machines need a token" in refused.err) == (64, True)
     nowhere = here("status", "--serve", "nonsense", "--source", "config.yaml", cwd=lite.folder)
     assert (nowhere.code, "expected PORT or HOST:PORT" in nowhere.err) == (64, True)
     short = here("status", "--serve", "0", "--serve-token", "guess", "--source", "config.yaml", cwd=lite.folder)
@@ -202,7 +202,7 @@ def test_a_watch_says_what_is_going_on_beside_the_phases(lite: World) -> None:
     finally:
         process.terminate()
         said = process.communicate(timeout=_PATIENCE_SECONDS)[1]
-    assert "1 service had a heartbeat just now; watching for up to" in said
+    assert "1 service had a recent heartbeat; waiting up to" in said
     data = json.loads(here("status", "--source", "config.yaml", "--format", "json", cwd=lite.folder).out)
     assert data["doing"] is None
     lite.sql("DELETE FROM services")

@@ -138,7 +138,9 @@ def test_an_undo_that_would_be_refused_says_so(lite: World) -> None:
     lite.apply(planned(lite))
     lite.sql("""UPDATE archive_metadata SET last_updated = 9 WHERE "archiveId" = 'sha256:0001'""")
     run_id = last_run(lite)
-    assert "1 row is no longer as the run left them: refused (exit 4)" in previewed(lite, "undo", run_id).out
+    assert (
+        "1 row is no longer as the run left them: an undo refuses this (exit 4)" in previewed(lite, "undo", run_id).out
+    )
     act = here("undo", run_id, "--source", "dest.yaml", "--dest", "config.yaml", "--yes", cwd=lite.folder)
     assert act.code == 4
     preview = previewed(lite, "undo", run_id, "--with-changes", "--format", "json")

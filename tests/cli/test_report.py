@@ -117,7 +117,7 @@ def test_what_was_left_and_kept_is_named_with_its_reason(small: World) -> None:
 def test_a_run_that_keeps_its_sources(small: World) -> None:
     small.apply(plan_of(small), keep_source=True)
     sources = report(small)["sources"]
-    assert [(row["fate"], row["reason"]) for row in sources] == [("kept", "the run keeps its sources")]
+    assert [(row["fate"], row["reason"]) for row in sources] == [("kept", "the run keeps all sources")]
 
 
 def test_undone_runs_and_undos_say_so(small: World) -> None:
@@ -142,12 +142,12 @@ def test_a_run_undone_before_its_switch(small: World) -> None:
         prepared = verbs.undo_plan_of(catalog, run, small.folder / "dest.yaml", small.folder / "config.yaml")
         verbs.carry_out(catalog, prepared)
     assert report(small)["state"] == "undone"
-    assert "undone before anything was switched" in shown(small, "text")
+    assert "undone before the switch" in shown(small, "text")
 
 
 def test_downtime_is_not_made_up(small: World) -> None:
     small.apply(plan_of(small))
-    assert "no service had left a heartbeat" in report(small)["downtime"]["explanation"]
+    assert "no service has a heartbeat" in report(small)["downtime"]["explanation"]
     last = heartbeat(small, 3)
     small.undo(ignore_services=True)
     assert report(small)["downtime"]["last_heartbeat"] == last
@@ -193,7 +193,7 @@ def test_the_command_line(small: World) -> None:
     assert reconcile("report", "--source", "config.yaml", cwd=small.folder).out.startswith("Report: 12 documents")
     result = reconcile("report", "no-such-run", "--source", "config.yaml", cwd=small.folder)
     assert result.code == 1
-    assert "there is no run no-such-run" in result.err
+    assert "this database has no run no-such-run" in result.err
 
 
 def test_who_executes_is_the_systems_user_whatever_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:

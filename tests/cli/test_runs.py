@@ -56,7 +56,7 @@ def test_all_runs_and_the_vendors_own(world: World) -> None:
     (theirs,) = [task for task in found["migrations"] if not task["by_reconcile"]]
     assert (theirs["begun"], theirs["migrated"], theirs["state"]) == ("2020-05-01T12:00:00+00:00", 3, "failed")
     text = run(world, "runs").out
-    assert f"takes back {there['run_id']}" in text
+    assert f"undoes {there['run_id']}" in text
     assert "3 of 7 documents, 2020-05-01 12:00:00 to ?, by vendor" in text
 
 
@@ -76,7 +76,7 @@ def test_status_tells_whether_anybody_is_at_work(world: World) -> None:
         busy = data_of(run(world, "status", "--format", "json"), "status")
         assert busy["at_work"]
         assert busy["rate"] is None or busy["rate"]["documents_per_second"] > 0
-        assert "at work: the lock is held by " in run(world, "status").out
+        assert "running: the lock is held by " in run(world, "status").out
     world.apply("p.json")
     done = data_of(run(world, "status", "--format", "json"), "status")
     assert (done["finished"], done["at_work"], done["sources"]) == (True, False, {"deleted": 6})
@@ -118,7 +118,7 @@ def test_a_watched_run_goes_on_and_the_watch_ends_with_it(world: World) -> None:
     process = watching(world)
     line = first_line(process)
     assert "staging: 6 of 6 documents" in line
-    assert "nobody is at work on it" in line
+    assert "no process is working on it" in line
     assert world.apply(plan, lock_wait=0).documents == 6
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err

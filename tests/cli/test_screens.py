@@ -66,7 +66,7 @@ def test_what_status_says_of_a_killed_run_works_as_it_stands(lite: World, point:
     planned(lite)
     killed(lite, point, "apply", "p.json", "--yes")
     said = here("status", "--source", "config.yaml", cwd=lite.folder).out
-    assert said.startswith("INTERRUPTED: nobody is at work on it")
+    assert said.startswith("INTERRUPTED: no process is working on it")
     typed(commands_in(said)[0], lite)
     assert {url.partition(":")[0] for url in lite.urls()} == {"db2"}
     done = here("status", "--source", "config.yaml", cwd=lite.folder).out
@@ -160,7 +160,7 @@ def test_an_undo_with_changes_says_that_it_begins_anew(lite: World) -> None:
     assert here("apply", "p.json", "--yes", cwd=lite.folder).code == 0
     killed(lite, "recorded", "undo", "p.undo.json", "--with-changes", "--yes")
     status = here("status", "--source", "config.yaml", cwd=lite.folder).out
-    assert "begins it anew" in status
+    assert "starts it again" in status
     command = next(command for command in commands_in(status) if "undo" in command)
     assert "--with-changes" in command
     typed(command, lite)
@@ -226,7 +226,7 @@ def test_an_undo_to_a_config_that_no_file_holds_any_more_says_what_it_has_to_say
     assert result.code == 0
     assert f"NOT YET: {lite.folder / 'config.yaml'} has changed since the plan" in result.out
     assert "name: db\n" in result.out
-    assert "started with a config that says what" in result.err
+    assert "start the services with a config with the former content of" in result.err
     assert "start the services with" not in result.out
 
 
@@ -265,7 +265,7 @@ def test_the_switch_is_told_when_it_is_committed(lite: World) -> None:
     planned(lite)
     result = on_terminal("apply", "p.json", "--yes", cwd=lite.folder, columns=140)
     shown = ESCAPE.sub("", result.err)
-    order = ["stage: 6 documents", "look again: 6 documents", "switched: the services may be started with", "clean: 6"]
+    order = ["stage: 6 documents", "look again: 6 documents", "switched: you can start the services with", "clean: 6"]
     places = [shown.index(text) for text in order]
     assert places == sorted(places)
     assert re.search(r"\d\d:\d\d:\d\d UTC: switched", shown)
@@ -279,7 +279,7 @@ def test_clean_later_ends_at_the_switch(lite: World) -> None:
     assert result.code == 0
     assert lite.sql("SELECT count(*) FROM archive_document")[0][0] == 6
     assert {url.partition(":")[0] for url in lite.urls()} == {"db2"}
-    assert "the run is switched already" in here("apply", "p.json", "--yes", "--clean-later", cwd=lite.folder).out
+    assert "the run has already switched" in here("apply", "p.json", "--yes", "--clean-later", cwd=lite.folder).out
     typed(next(line for line in commands_in(result.out) if " clean " in line), lite)
     assert lite.sql("SELECT count(*) FROM archive_document")[0][0] == 0
     typed(f"reconcile undo {last_run(lite)} --source dest.yaml --dest config.yaml", lite)
@@ -381,9 +381,9 @@ def test_configs_in_the_wrong_order(lite: World) -> None:
         (["aply", "p.json"], "did you mean apply?\n        reconcile apply --help"),
         (["list"], "reconcile runs"),
         (["rollback"], "reconcile undo RUN"),
-        (["resume"], "reconcile apply PLAN    # resumes the run of it"),
-        (["apply", "p.json", "--dry-run"], "reconcile show PLAN    # says what a plan would do"),
-        (["apply", "p.json", "--dryrun"], "reconcile show PLAN    # says what a plan would do"),
+        (["resume"], "reconcile apply PLAN    # resumes the plan's run"),
+        (["apply", "p.json", "--dry-run"], "reconcile show PLAN    # shows what a plan would do"),
+        (["apply", "p.json", "--dryrun"], "reconcile show PLAN    # shows what a plan would do"),
         (["apply", "."], "name the file of a plan, such as one in plans/"),
         (["apply", "dest.yaml"], "reconcile plan SOURCE dest.yaml"),
         (["apply", "--keep-sorce", "p.json"], "--keep-source"),
@@ -569,7 +569,7 @@ def test_a_killed_drop_of_copies_says_that_the_catalog_is_untouched(lite: World)
     run = stage_only(lite, planned(lite))
     killed(lite, "marked", "undo", run, "--yes", "--source", "dest.yaml", "--dest", "config.yaml")
     said = here("status", "--source", "config.yaml", cwd=lite.folder).out
-    assert f"run {run}: being undone; the catalog is untouched" in said
+    assert f"run {run}: being undone; the catalog is unchanged" in said
 
 
 def test_kept_sources_are_not_forgotten(lite: World) -> None:

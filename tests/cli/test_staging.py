@@ -29,7 +29,7 @@ def test_a_limit_ends_the_staging(lite: World) -> None:
     before = lite.urls()
     result = apply(lite, "--limit", "2")
     assert result.code == 12
-    assert "staging was ended by --limit: 2 documents staged, which stay so, and 4 still to be staged" in result.err
+    assert "staging was ended by --limit: 2 documents staged, which stay staged, and 4 still to stage" in result.err
     assert re.search(r"next: the same command resumes\n +reconcile verify .*# checks what is staged", result.err)
     assert apply(lite, "--max-bytes", "1").code == 12
     assert apply(lite, "--max-duration", "0s").code == 12
@@ -51,7 +51,7 @@ def test_staging_alone_says_what_comes_next(lite: World) -> None:
     assert "--refresh    # includes them as they are now" in result.err
     result = apply(lite, "--refresh")
     assert result.code == 0
-    assert "since the plan was made 0 rows came, 1 changed, 0 went" in result.err
+    assert "rows since the plan was made: 0 added, 1 changed, 0 deleted" in result.err
 
 
 def test_as_json(lite: World) -> None:

@@ -428,7 +428,7 @@ def test_a_run_that_has_nothing_staged_to_verify(small: World) -> None:
     result = verify(small, "--run", run, config="dest.yaml")
     assert result.code == 64
     assert "reconcile verify" in result.err
-    with pytest.raises(ReconcileError, match="there is no run no-such"):
+    with pytest.raises(ReconcileError, match="this database has no run no-such"):
         audited(small, "dest.yaml", run="no-such")
     with pytest.raises(UsageError, match="--orphans"):
         audited(small, "dest.yaml", run=run, orphans=True)

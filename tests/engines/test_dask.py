@@ -127,7 +127,7 @@ def test_a_worker_that_goes_on_the_way_costs_nothing(archive: World, cluster: Da
     process = begun(archive, cluster)
     shown = reconcile("status", "--source", "config.yaml", cwd=archive.folder)
     assert f"engine   dask:{cluster.address}, 2 workers so far" in shown.out or "1 worker so far" in shown.out
-    assert re.search(r"\n    \S+@\S+:\d+: \d+ documents?, \d+/s, heard of \d+ s ago", shown.out), shown.out
+    assert re.search(r"\n    \S+@\S+:\d+: \d+ documents?, \d+/s, last seen \d+ s ago", shown.out), shown.out
     document = data_of(reconcile("status", "--source", "config.yaml", "--format", "json", cwd=archive.folder), "status")
     assert document["workers"][0]["documents"] > 0
     cluster.workers[0].send_signal(how)
@@ -135,7 +135,7 @@ def test_a_worker_that_goes_on_the_way_costs_nothing(archive: World, cluster: Da
     said = process.communicate()[1]
     assert process.returncode in ((0,) if how == signal.SIGKILL else (0, 10)), said
     if process.returncode == 10:  # its part was done by another, and its lock still stands
-        assert "a worker still has a part of a run in hand" in said
+        assert "a worker is still working on a part of a run" in said
         assert archive.read(archive.folder / "config.yaml") == truth
         cluster.workers[0].kill()
         assert apply(archive, cluster).code == 0

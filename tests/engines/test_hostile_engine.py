@@ -66,7 +66,7 @@ def test_what_is_recorded_late_is_refused(archive: World, monkeypatch: pytest.Mo
     is_moved(archive, truth)
     tables = archive.tables()
     stager, outcomes = late[0]
-    with pytest.raises(Exception, match=r"another process took over|another worker has this part"):
+    with pytest.raises(Exception, match=r"another process took over|another worker has taken this part over"):
         record(stager, outcomes)
     assert archive.tables() == tables
 

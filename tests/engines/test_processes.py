@@ -199,7 +199,7 @@ def test_what_a_late_worker_writes_does_not_come_after_the_last_look(
     archive.apply("p.json", stage_only=True)
     with opened(archive) as catalog, catalog.engine.connect() as worker:
         worker.execute(sa.select(sa.func.pg_advisory_lock_shared(*WORKERS)))
-        with pytest.raises(LockedError, match="a worker still has a part"):
+        with pytest.raises(LockedError, match="a worker is still working on a part"):
             archive.apply("p.json")
         worker.invalidate()
     assert looked == []

@@ -166,7 +166,7 @@ ON_CONTENT = {
     "deletes the catalog row along": (
         "AFTER DELETE",
         """DELETE FROM archive_metadata WHERE bucket = OLD.bucket AND "archiveId" = OLD.{key}; RETURN NULL;""",
-        "rows of archive_metadata change as content comes",
+        "rows of archive_metadata changed as content",
     ),
 }
 
@@ -277,5 +277,5 @@ def test_only_rows_that_changed_are_called_stale(world: World, monkeypatch: pyte
     monkeypatch.setattr(order, "wait_for_quiet", wait)
     with pytest.raises(StaleError) as failed:
         world.apply("p.json")
-    assert failed.value.message.startswith("1 row is no longer"), failed.value.message
+    assert failed.value.message.startswith("1 row has changed"), failed.value.message
     assert "sha256:0004" in failed.value.message

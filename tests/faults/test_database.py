@@ -174,7 +174,7 @@ def test_the_catalog_is_locked_by_another_session(folder: Path, database: str, m
     monkeypatch.setattr("reconcile.running.phases.switch._LOCK_SECONDS", 1)
     other = connect(database)
     other.cursor().execute("UPDATE archive_metadata SET size = size")
-    with pytest.raises(CatalogError, match="another session has the catalog in use"):
+    with pytest.raises(CatalogError, match="another session is using the catalog"):
         world.apply("p.json")
     other.rollback()
     other.close()

@@ -90,7 +90,7 @@ def test_the_data_dir_goes_away(folder: Path) -> None:
     (folder / "archive").mkdir()
     result = reconcile("apply", "p.json", "--yes", cwd=folder)
     assert result.code == 5
-    assert "is the data dir mounted?" in result.err
+    assert "if the data dir is not mounted, mount it" in result.err
     assert not list((folder / "archive").iterdir())
     (folder / "archive").rmdir()
     (folder / "away").rename(folder / "archive")

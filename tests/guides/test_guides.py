@@ -132,7 +132,7 @@ def test_undo_after_days(operator: Operator) -> None:
     connected(operator)
     operator.follow(MANAGER, "From the database to S3, compressed")
     operator.service.work(30)
-    assert "rows are no longer as the run left them" in operator.follow("docs/undo-after-days.md")
+    assert "rows have changed since the run" in operator.follow("docs/undo-after-days.md")
     all_is_well(operator, "db")
 
 

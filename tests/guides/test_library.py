@@ -53,7 +53,7 @@ def test_every_verb(archive: World) -> None:
     assert reconcile.clean(outcome.run_id, source=here, dest=there).deleted == 7
     assert reconcile.undo(outcome.run_id, source=there, dest=here).documents == 7
     assert reconcile.forget(outcome.run_id, source=here).last
-    with pytest.raises(ReconcileError, match="there is no run"):
+    with pytest.raises(ReconcileError, match="this database has no run"):
         reconcile.undo(outcome.run_id, source=there, dest=here)
 
 

@@ -51,7 +51,7 @@ def test_a_run_that_switched_while_its_undo_waited_stays_done(lite: World) -> No
         prepared = verbs.undo_plan_of(catalog, run_id, None, None)
         assert prepared.plan is None
         lite.apply(plan)
-        with pytest.raises(ReconcileError, match="has switched meanwhile") as raised:
+        with pytest.raises(ReconcileError, match="has switched since this command began") as raised:
             verbs.carry_out(catalog, prepared)
     assert f"reconcile undo {run_id} " in (raised.value.hint or "")
     assert [run.state for run in runs(lite)] == ["done"]

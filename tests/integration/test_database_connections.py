@@ -223,13 +223,13 @@ def test_what_libpq_finds_by_itself_counts(folder: Path, tls: Tls, home: Path, m
 @pytest.mark.parametrize(
     ("arguments", "environment", "said"),
     [
-        ({"sslmode": "require", "sslrootcert": "/no/such.pem"}, {}, "/no/such.pem: no such file; sslrootcert"),
+        ({"sslmode": "require", "sslrootcert": "/no/such.pem"}, {}, "/no/such.pem: no such file, but sslrootcert"),
         ({"ssl": True, "sslcert": "/no/such.pem"}, {}, "sslcert of the database connection names it"),
         ({"sslmode": "verify-full"}, {}, r"root.crt: no such file, but sslmode=verify-full"),
         ({"sslmode": "require"}, {"PGSSLROOTCERT": "/no/such.pem"}, "/no/such.pem: no such file"),
         ({"sslmode": "verify-fool"}, {}, "expected one of disable, allow, prefer, require, verify-ca, verify-full"),
-        ({"timeout": "30s"}, {}, "timeout: found text that is no whole number"),
-        ({"random_arg": 1}, {}, "knows no argument 'random_arg'"),
+        ({"timeout": "30s"}, {}, "timeout: found text that is not a whole number"),
+        ({"random_arg": 1}, {}, "does not know the argument 'random_arg'"),
         ({"options": "${ANCHORE_NOT_SET}"}, {}, "ANCHORE_NOT_SET is not set"),
     ],
 )

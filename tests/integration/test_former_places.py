@@ -107,7 +107,7 @@ def test_a_bucket_out_of_reach_is_named_and_moves_with_the_old_config(
     world.sql(f"UPDATE archive_metadata SET content_url = replace(content_url, '{bucket}-old', '{bucket}-gone')")
     result = here("plan", str(now), str(world.config("dest", DB2)), "--out", "p.json", cwd=world.folder)
     assert result.code == 0
-    assert "10 not_owned: neither config leads there: plan with the config that was in use" in result.out
+    assert "10 not_owned: neither config leads there; as SOURCE, give the config that was in use" in result.out
     assert "this one cannot be reached with its credentials" in result.out
     world.sql(f"UPDATE archive_metadata SET content_url = replace(content_url, '{bucket}-gone', '{bucket}-old')")
     local = world.config("local", localfs(world.folder / "other"))

@@ -220,7 +220,7 @@ def test_a_stale_plan_switches_nothing(world: World, change: str) -> None:
     plan = world.plan(source, dest)
     world.sql(change)
     tables = world.tables()
-    with pytest.raises(StaleError, match=r"(?s)1 row is no longer.*sha256:0003") as error:
+    with pytest.raises(StaleError, match=r"(?s)1 row has changed.*sha256:0003") as error:
         world.apply(plan)
     assert error.value.exit_code == 4
     assert world.tables()["archive_metadata"] == tables["archive_metadata"]

@@ -69,7 +69,7 @@ def test_what_services_did_meanwhile_is_taken_along(archive: Archive) -> None:
     archive.world.apply("p.json", stage_only=True)
     wanted = archive.change_all()
     before = archive.world.tables()
-    with pytest.raises(StaleError, match=r"overwritten|no longer as the plan|is gone|added"):
+    with pytest.raises(StaleError, match=r"overwritten|changed since the plan|was deleted|added"):
         archive.world.apply("p.json")
     assert archive.world.tables() == before
 

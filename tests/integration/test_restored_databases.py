@@ -128,7 +128,7 @@ def test_the_owner_mark_stops_a_copy_that_nothing_else_tells_apart(
     twins.world.add("late", b"late")
     with pytest.raises(ReconcileError):
         twins.world.apply(twins.plan)
-    with pytest.raises(ReconcileError, match="in the hands of a run that this database does not know") as error:
+    with pytest.raises(ReconcileError, match="belongs to a run that this database does not know") as error:
         twins.undo(at(copy_of_server, twins.world), run)
     assert error.value.exit_code == 10
 

@@ -20,7 +20,7 @@ from reconcile.stores.addresses import Document, Key
 
 @define
 class SamePlace:
-    """Tells of two stores, by the names of their backends, whether they are one. Each pair is tried once a run."""
+    """Finds out whether two stores are one place, by the names of their backends. Each pair is tried once a run."""
 
     run_id: str
     stores: Mapping[str, Store]
@@ -50,8 +50,9 @@ def _marker_is_seen(source: Store, dest: Store, run_id: str) -> bool:
     written = dest.write([Write(key, token, md5(token))])[key]
     if isinstance(written, DocumentError):
         raise BackendError(
-            f"{dest.address.identity}: the marker that tells one place from two could not be written: {written.detail}",
-            hint="nothing was deleted. Fix it, then run the same command again",
+            f"{dest.address.identity}: the marker that shows whether two places are one could not be written: "
+            f"{written.detail}",
+            hint="nothing was deleted; fix the cause, then run the same command again",
         )
     try:
         seen = source.look(list({there, key}), digest=True).values()
@@ -62,7 +63,7 @@ def _marker_is_seen(source: Store, dest: Store, run_id: str) -> bool:
 
 
 def remove_markers(run_id: str, stores: Mapping[str, Store]) -> None:
-    """Remove what a killed process may have left of a run's marker, when nothing else will."""
+    """Remove what a killed process may have left of a run's marker."""
     for store in stores.values():
         _remove(store, store.address.key(marker(run_id)))
 

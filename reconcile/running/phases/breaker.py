@@ -1,4 +1,4 @@
-"""Whether it is the documents that fail or a store as a whole: one that has none, takes none, or confirms none."""
+"""Whether documents fail or a whole store: one that has no document, accepts none, or confirms none."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _AT_END = 2
 
 @define
 class Health:
-    """Counts what came of documents, store by store. Stores of documents that were staged are above suspicion."""
+    """Counts the outcome of documents, store by store. A store of which a document was staged is known to work."""
 
     desired: DesiredState
     _sound: set[str]
@@ -29,7 +29,7 @@ class Health:
     _unconfirmed: Counter[str] = field(factory=Counter)
 
     def count(self, fate: Fate) -> None:
-        """Count documents that came to the same end."""
+        """Count documents with the same outcome."""
         if fate.state == MoveState.STAGED:
             self._sound |= {fate.source, fate.dest}
         elif fate.reason == "source_missing":
@@ -42,32 +42,33 @@ class Health:
             self._unconfirmed[fate.dest] += fate.documents
 
     def check(self, *, at_end: bool = False) -> None:
-        """Raise `BackendError` for a store that has or takes nothing, `UnconfirmedError` if it confirms nothing."""
+        """Raise `BackendError` for a store that has or accepts nothing, `UnconfirmedError` if it confirms nothing."""
         for name, missing in self._missing.items():
             if name not in self._sound and missing >= (_AT_END if at_end else _ALL_MISSING):
                 raise self._all_missing(name, missing)
         for name, refused in self._refused.items():
             if name not in self._sound and refused >= (_AT_END if at_end else _ALL_REFUSED):
                 raise BackendError(
-                    f"{name} ({self._identity(name)}) refuses every document, {refused} so far; the first:"
-                    f" {self._refusals[name]}. Nothing was switched",
-                    hint="let it take and give documents (rights, quota, read-only?), then run the same command again;"
-                    " reconcile check CONFIG    tries each right",
+                    f"{name} ({self._identity(name)}) refuses every document, {refused:,} so far; the first: "
+                    f"{self._refusals[name]}. Nothing was switched",
+                    hint="check privileges, quota and whether it is read-only, then run the same command "
+                    "again; reconcile check CONFIG    tests each privilege",
                 )
         for name, unconfirmed in self._unconfirmed.items():
             if name not in self._sound and unconfirmed >= (_AT_END if at_end else _ALL_UNCONFIRMED):
                 raise UnconfirmedError(
-                    f"{name} ({self._identity(name)}) holds none of the first {unconfirmed} documents as they were"
-                    " sent to it",
-                    hint="nothing was switched, and what it held was taken away; find out what alters or drops it",
+                    f"{name} ({self._identity(name)}) holds none of the first {unconfirmed:,} documents as "
+                    "they were sent to it",
+                    hint="nothing was switched, and what it held was deleted; find out what alters or drops "
+                    "the content",
                 )
 
     def _all_missing(self, name: str, missing: int) -> BackendError:
         return BackendError(
-            f"none of the first {missing} documents is in {name} ({self._identity(name)})",
-            hint="is the data dir mounted at the same path here?"
+            f"none of the first {missing:,} documents is in {name} ({self._identity(name)}); nothing was switched",
+            hint="check that the data dir is mounted at the same path here"
             if self.desired.places[name].address.scheme == "file"
-            else "is the source config the one that the services used until now?",
+            else "check that the source config is the one that the services used until now",
         )
 
     def _identity(self, name: str) -> str:

@@ -14,7 +14,7 @@ from reconcile.running.record.parts import Outline
 class Budget:
     """What may be spent; None is no limit. ``until`` is a time of ``clock``, in seconds, ``clock`` the monotonic one.
 
-    ``reached`` says which limit ended the staging, by its option's name.
+    ``reached`` is the option of the limit that ended the staging.
     """
 
     documents: int | None = None
@@ -29,7 +29,7 @@ class Budget:
         return (self.documents, self.size, self.until) != (None, None, None)
 
     def spend(self, batches: Iterable[list[Outline]]) -> Iterator[list[Outline]]:
-        """Yield batches as far as may be spent; the last one is cut. Rows of one document stay together."""
+        """Yield batches within the limits; the last one is cut. Rows of one document stay together."""
         documents = size = 0
         for batch in batches:
             allowed: list[Outline] = []

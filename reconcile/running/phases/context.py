@@ -20,7 +20,7 @@ from reconcile.stores import Store, open_store
 class RunContext:
     """One run under way: its record, the configs that lead it, their open stores, and who drives it.
 
-    ``stores`` are by the names of their places, ``pipelines`` says how many batches are in hand at once.
+    ``stores`` are by the names of their places, ``pipelines`` says how many batches are worked on at once.
     """
 
     run: Run
@@ -53,17 +53,17 @@ class Phase:
 
     @property
     def control(self) -> Control:
-        """Who says when to stop, and is told how it goes."""
+        """What says when to stop, and receives the progress."""
         return self.context.control
 
     def keep_workers_out(self) -> None:
-        """Have no worker at work on any part from here on. Raises `LockedError` naming those that are (exit 10)."""
+        """From now on no worker may work on a part. Raises `LockedError` naming workers that do (exit 10)."""
         assert self.run.executor is not None  # noqa: S101 - whoever switches or deletes executes
         self.run.executor.keep_workers_out(self.control.check)
 
     @property
     def pipelines(self) -> int:
-        """How many batches are in hand at once."""
+        """How many batches are worked on at once."""
         return self.context.pipelines
 
 

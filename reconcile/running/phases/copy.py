@@ -1,4 +1,4 @@
-"""One copy on its way: what was read, checked and encoded, and what to do about content that is there already."""
+"""One copy in progress: what was read, checked and encoded, and what to do about content that is already there."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Copy:
 
 @frozen
 class CopyOutcome:
-    """What came of one move. ``stat`` is the confirmed copy's."""
+    """The outcome of one move. ``stat`` is the confirmed copy's."""
 
     copy: Copy
     state: MoveState
@@ -55,7 +55,7 @@ class CopyOutcome:
 
 
 def transfer_of(copy: Copy, way: Shortcut) -> Transfer | None:
-    """Return what could take a shortcut: nothing, unless the bytes stay as the catalog knows them."""
+    """Return what a shortcut could copy: nothing, unless the bytes stay as the catalog has them."""
     before, after, restore = copy.work.move.before, copy.work.move.after, copy.work.restore
     compressed = bool(after.pinned.is_compressed) if after.pinned else after.compressed
     same_bytes = compressed == bool(before.is_compressed)
@@ -66,7 +66,7 @@ def transfer_of(copy: Copy, way: Shortcut) -> Transfer | None:
 
 
 def transferred(copy: Copy, done: Transferred | DocumentError) -> CopyOutcome:
-    """Return what came of a copy that did not come through us."""
+    """Return the outcome of a copy that did not go through this client."""
     if isinstance(done, DocumentError):
         return CopyOutcome(copy, MoveState.FAILED, Origin.INTENDED, error=done)
     compressed = bool(copy.work.move.before.is_compressed)
@@ -92,15 +92,15 @@ def encoded(copy: Copy, content: Content | DocumentError, desired: DesiredState,
 
 
 def check_reproduced(copy: Copy) -> None:
-    """Refuse to restore anything but the original's very bytes."""
+    """Refuse to restore anything but the exact original bytes."""
     if copy.write is not None and copy.write.md5 != copy.expected:
         raise DocumentError(
-            "not_reproducible", f"the original had MD5 {copy.expected}, encoding gives {copy.write.md5}"
+            "not_reproducible", f"the original had MD5 {copy.expected}, but encoding gives {copy.write.md5}"
         )
 
 
 def found_there(copy: Copy, stat: Stat, dest: Store) -> CopyOutcome:
-    """Decide about content that was at the destination before us: adopt it, or leave it alone and say so."""
+    """Decide about content that was at the destination before: adopt it, or leave it and report that."""
     origin = Origin.WRITTEN if copy.work.origin in (Origin.INTENDED, Origin.WRITTEN) else Origin.ADOPTED
     any_zlib = copy.compressed and copy.work.restore is None and copy.write is not None
     found = found_copy(dest, copy.dest_key, stat, copy.expected, copy.write.data if any_zlib and copy.write else None)
@@ -109,7 +109,7 @@ def found_there(copy: Copy, stat: Stat, dest: Store) -> CopyOutcome:
     if found is not None and expiry is None:
         return CopyOutcome(copy, MoveState.STAGED, origin, found)
     what = f"the same content, but {expiry}," if expiry else "other content"
-    error = DocumentError("destination_occupied", f"{what} is at {copy.work.move.after.content_url}")
+    error = DocumentError("destination_occupied", f"{what} is already at {copy.work.move.after.content_url}")
     return CopyOutcome(copy, MoveState.FAILED, copy.work.origin, error=error)
 
 
@@ -129,6 +129,6 @@ def already_restored(copies: Sequence[Copy], present: Mapping[Key, Stat]) -> dic
 
 
 def changed(copy: Copy, origin: Origin | None) -> CopyOutcome:
-    """Return what came of a move whose catalog row is another by now."""
-    error = DocumentError(ROW_CHANGED, "the catalog row is no longer as the plan saw it")
+    """Return the outcome of a move whose catalog row has changed."""
+    error = DocumentError(ROW_CHANGED, "the catalog row has changed since the plan")
     return CopyOutcome(copy, MoveState.CHANGED, origin, error=error)

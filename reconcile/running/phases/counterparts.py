@@ -40,7 +40,7 @@ class _Expected:
 
 @frozen
 class Looked:
-    """What a look at the other side gave, by seq: ``concerned`` are those whose rows lead there.
+    """The result of checking the other side, by seq: ``concerned`` are those whose rows lead there.
 
     ``broken`` are those of them whose content is not as on record, ``absent`` those of them where nothing is.
     """
@@ -53,17 +53,17 @@ class Looked:
 def look_at_copies(
     run: Run, desired: DesiredState, stores: Mapping[str, Store], batch: Sequence[WorkMove], *, of_rows: bool = True
 ) -> Looked:
-    """Look whether the copies are as they were confirmed; with ``of_rows`` those that rows lead to, else all."""
+    """Check that the copies are as they were confirmed; with ``of_rows`` those that rows lead to, else all."""
     return _looked_at(run, desired, stores, batch, _copy_of, as_after if of_rows else None)
 
 
 def look_at_sources(run: Run, desired: DesiredState, stores: Mapping[str, Store], batch: Sequence[WorkMove]) -> Looked:
-    """Look whether the sources are as they were read."""
+    """Check that the sources are as they were read."""
     return _looked_at(run, desired, stores, batch, _source_of, as_before)
 
 
 def is_another(stat: Stat, version: str | None, mark: str | None, size: int | None) -> bool:
-    """Tell whether what is there may be something else by now; reading it tells."""
+    """Tell whether what is there may be other content now; only reading it can show."""
     unsure = stat.in_doubt and (stat.mark is None or stat.mark != mark)
     return unsure or _differs(stat.size, size) or _differs(stat.version, version) or _differs(stat.mark, mark)
 

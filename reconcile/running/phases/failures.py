@@ -1,4 +1,4 @@
-"""What is said of documents that could not be staged: each reason once, the first documents, and a way on."""
+"""The message about documents that could not be staged: each reason once, the first documents, and what to do."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def stage_failed(run: Run, what: str, hint: str | None = None) -> StageFailedErr
     lines = list(_failed_by_reason(run))
     if hint is None and _is_occupied(run):
         hint = (
-            "content that no catalog row refers to is replaced by a plan made with"
-            f" --overwrite, and what is staged is adopted:\n{plan_again(run.record.header, overwrite=True)}\n"
-            "or give --leave-failed to switch the others"
+            "a plan made with --overwrite replaces content that no catalog row refers to, and adopts what is "
+            f"staged:\n{plan_again(run.record.header, overwrite=True)}\nor give --leave-failed to switch the "
+            "others"
         )
     return StageFailedError(
-        f"{what}, so nothing was switched ({staged:,} are staged and stay so):\n" + "\n".join(lines),
+        f"{what}, so nothing was switched ({staged:,} are staged and stay staged):\n" + "\n".join(lines),
         hint=hint or "fix the cause and run the same command again, or give --leave-failed to switch the others",
     )
 

@@ -30,7 +30,9 @@ def make_destinations(catalog: Catalog, plan: PlanFile, desired: DesiredState) -
     for name in sorted({flow.dest for flow in plan.header.summary.flows}):
         is_known = name in desired.places or (is_elsewhere(name) and plan.header.undo_of is not None)
         if not is_known:
-            raise PlanFileError(f"{plan.path}: the plan names a backend {printable(name)}, which no config has")
+            raise PlanFileError(
+                f"{plan.path}: the plan names a backend {printable(name)} that neither config has; nothing was done"
+            )
         store = open_store(desired.places[name].backend, catalog, plan.header.plan_id)
         store.write_with(plan.header.policy.s3_put)
         store.prepare(create=not is_elsewhere(name))
@@ -78,8 +80,9 @@ def checked_rows(plan: PlanFile, desired: DesiredState) -> Iterator[dict[str, An
         planned = move if move.action is None else evolve(move, action=None)
         if decision != planned:
             raise PlanFileError(
-                f"{plan.path}: the move of {'/'.join(move.document)} is not what the configs lead to",
-                hint="the plan was changed, or made by another version; make a new one with reconcile plan",
+                f"{plan.path}: the move of {'/'.join(move.document)} does not follow from the configs; "
+                "nothing was done",
+                hint="the plan was changed or made by another version; make a new one with reconcile plan",
             )
         total += 1
         yield move_row(move, desired.target(move), keep=plan.header.policy.keeps(move.source))
@@ -87,5 +90,6 @@ def checked_rows(plan: PlanFile, desired: DesiredState) -> Iterator[dict[str, An
         yield blocker_row(blocker)
     if total != plan.header.summary.moves.documents:
         raise PlanFileError(
-            f"{plan.path}: the plan holds {total} moves, its summary says {plan.header.summary.moves.documents}"
+            f"{plan.path}: the plan holds {total:,} moves, but its summary has "
+            f"{plan.header.summary.moves.documents:,}; nothing was done"
         )

@@ -1,4 +1,4 @@
-"""Look at a part: whether its copies are still at the destination, as they were confirmed (R3)."""
+"""Check a part: whether its copies are still at the destination, as they were confirmed (R3)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from reconcile.running.record.work_moves import WorkMove
 
 @frozen
 class Looked:
-    """What was seen of a part: so many documents and bytes, and how many copies are gone or altered."""
+    """The result for a part: so many documents and bytes, and how many copies are gone or altered."""
 
     documents: int
     size: int
@@ -22,10 +22,10 @@ class Looked:
 
 @define
 class PartLooker(Phase):
-    """Looks at parts of one run, on as many threads at once as call it."""
+    """Checks parts of one run, on as many threads at once as call it."""
 
     def look(self, part: Part) -> Looked:
-        """Look at the copies of the part's staged moves; those that are gone are to be staged anew."""
+        """Check the copies of the part's staged moves; those that are gone will be staged again."""
         batch = self.run.between(MoveState.STAGED, part.first, part.last)
         by_dest: dict[str, list[WorkMove]] = {}
         for work in batch:

@@ -19,14 +19,14 @@ class Mark:
     shared: list[dict[str, Any]] = field(factory=list)
 
     def encode(self) -> bytes | None:
-        """Return the text that is kept at the place; None where there is nothing to say."""
+        """Return the text that is kept at the place; None if there is nothing to record."""
         if self.owner is None and not self.shared:
             return None
         return msgspec.json.encode({"reconcile": 1, "owner": self.owner, "shared": self.shared})
 
     @classmethod
     def decode(cls, text: bytes | None) -> Mark:
-        """Read a mark. What is none of ours stands for an owner that nobody knows."""
+        """Read a mark. A text of another kind becomes an unknown owner."""
         if text is None:
             return cls()
         try:

@@ -1,4 +1,4 @@
-"""How a run goes: what an operator can ask of it."""
+"""How to run: what an operator can choose."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class Share:
 
 @frozen
 class RunOptions:
-    """How a run goes. Waits are in seconds, sizes in bytes.
+    """How to run. Waits are in seconds, sizes in bytes.
 
-    ``workers`` is how many requests are on their way to a store at once; None means what it does best with.
-    ``stage_only`` ends before the switch, ``clean_later`` after it; ``refresh`` takes in what is new or changed since
+    ``workers`` is how many requests are sent to a store at once; None: the store's default.
+    ``stage_only`` ends before the switch, ``clean_later`` after it; ``refresh`` includes what is new or changed since
     the plan. ``max_rate`` is in documents a second, ``max_bandwidth`` in bytes; ``limits_file`` says both, and how many
     workers, while the run goes. ``takeover_wait`` bounds the wait for deletes of an earlier process that may still
     arrive; None: as long as it takes. ``share_destination`` adopts documents at a place that another installation owns.
@@ -72,5 +72,5 @@ class RunOptions:
 
     @property
     def pipelines(self) -> int:
-        """How many batches are in hand at once."""
+        """How many batches are worked on at once."""
         return min(self.workers or PIPELINES, PIPELINES)

@@ -57,7 +57,7 @@ from reconcile.stores import Store
 from reconcile.wording import count, time_text
 
 _SHOWN = 20
-_FEWER = "fix the cause and run the same command again, or give a larger --max-failures to try the others"
+_FEWER = "fix the cause and run the same command again, or give a larger --max-failures to try the other documents"
 
 log = get_logger()
 
@@ -74,7 +74,7 @@ class Phases:
     _owner: Owner = field(init=False)
 
     def execute(self, *, is_news: bool = True) -> Outcome:
-        """Go through the phases from where the run is; return what it came to. ``is_news``: tell of the switch."""
+        """Execute the phases from where the run is; return its outcome. ``is_news``: announce the switch."""
         structlog.contextvars.bind_contextvars(run=self.run.run_id)
         shown = self.control.progress
         try:
@@ -130,7 +130,7 @@ class Phases:
 
     @property
     def is_undo(self) -> bool:
-        """Whether this run takes another back."""
+        """Whether this run undoes another."""
         return self.run.record.undo_of is not None
 
     def _open_stores(self) -> None:
@@ -197,7 +197,7 @@ class Phases:
         staged, left = counts.get(MoveState.STAGED, (0, 0))[0], counts[MoveState.PLANNED][0]
         ended = f"staging was ended by {budget.reached or 'a limit'}"
         raise LimitReachedError(
-            f"{ended}: {count(staged)} staged, which stay so, and {left:,} still to be staged; nothing was switched",
+            f"{ended}: {count(staged)} staged, which stay staged, and {left:,} still to stage; nothing was switched",
             hint="the same command resumes\n"
             f"{command_line('verify', self.desired.dest.path, run=self.run.run_id)}    checks what is staged",
         )
@@ -243,12 +243,15 @@ class Phases:
         unreadable = self._unreadable()
         dest, what = self.desired.dest.path, "undone" if self.is_undo else "switched"
         if unreadable:
-            text = f"{what}; NOT YET: services with {dest} could not read {count(unreadable)}, at another driver still"
+            text = (
+                f"{what}; NOT YET: services with {dest} could not read {count(unreadable)}, which are "
+                "still at another driver"
+            )
         else:
             stay = self.run.record.keep_source or not self.run.backend_pairs(~moves.c.keep)
             kept = stay or self.options.clean_later
-            which = f"a config that says what {dest} said" if self.desired.dest.is_from_plan else dest
-            text = f"{what}: the services may be started with {which} now"
+            which = f"a config with the former content of {dest}" if self.desired.dest.is_from_plan else dest
+            text = f"{what}: you can start the services with {which} now"
             text += "" if kept else f"; {'copies' if self.is_undo else 'sources'} are being deleted"
         self.control.progress.say(at + text, strong=True)
 
@@ -310,7 +313,8 @@ class Phases:
         folder = self._undo_path().absolute().parent
         if not os.access(folder, os.W_OK | os.X_OK):
             raise PlanFileError(
-                f"{folder}: the undo plan cannot be written there", hint="name another file with --undo-out"
+                f"{folder}: the undo plan cannot be written there; nothing was switched",
+                hint="name another file with --undo-out",
             )
 
     @carries_out(Step.UNDO_PLAN)

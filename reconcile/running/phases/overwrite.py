@@ -1,4 +1,4 @@
-"""Room at the destination: which what is there already and may be replaced: nothing that a row refers to (R3)."""
+"""Overwrite: which content at a destination may be replaced; never content that a row refers to (R3)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Room:
 
     @classmethod
     def around(cls, run: Run, others: Sequence[str], stores: Mapping[str, Store]) -> Room:
-        """Return the room of a run; ``others`` are the ids of other unfinished runs."""
+        """Return the decider of a run; ``others`` are the ids of other unfinished runs."""
         overwrite = run.record.header.policy.overwrite
         addresses: Iterable[Address] = [store.address for store in stores.values()]
         may_replace = overwrite or bool(others) or run.replaces()
@@ -44,7 +44,7 @@ class Room:
         """Return keys and versions of content that may be replaced by copies that cannot adopt it.
 
         It is a source that the undone run had kept (undo with changes), the copy that another run, which never
-        switched, made of an older version of the document, or whatever is there, if the plan says ``overwrite``.
+        switched, made of an older version of the document, or any content, if the plan says ``overwrite``.
         """
         found = {copy.dest_key: copy.work.replaces for copy in occupied if copy.work.replaces is not None}
         if not occupied or not (found or self.others or self.overwrite):

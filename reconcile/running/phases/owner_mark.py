@@ -1,4 +1,4 @@
-"""The owner mark: whose the place is where a run deletes, written there and looked at before each batch of deletes.
+"""The owner mark: which run may delete at a place; written there, and checked before each batch of deletes.
 
 A mark is a small JSON text beside the documents. ``owner`` is the run that may delete there, by a random word that is
 new for each executor and each phase of deleting. A word that this database has no record of is another database's: that
@@ -45,9 +45,9 @@ class Owner(PlaceCheck):
     _word: str = field(init=False, factory=lambda: secrets.token_hex(16))
 
     def open(self) -> None:
-        """Check every place against the record, put back what earlier executors took aside, and claim the place.
+        """Check every place against the record, put back what earlier executors moved aside, and claim the place.
 
-        Raises `PlaceChangedError` for a place that is another, `ForeignOwnerError` for one that others have in hand.
+        Raises `PlaceChangedError` for another place than on record, `ForeignOwnerError` for one that others own.
         """
         recorded, deletes_at = self._recorded(), self._places_of_deletes()
         for name, store in self.stores.items():
@@ -61,7 +61,7 @@ class Owner(PlaceCheck):
                 self._claim(name, store, mark, before, is_ours=is_ours)
 
     def share_places(self, names: set[str]) -> None:
-        """Put on record at these places that documents of this database lie there which no run of it wrote."""
+        """Record at these places that documents of this database are there which no run of it wrote."""
         me = database_record(self.run.catalog)
         for name in sorted(names):
             store = self.stores[name]
@@ -74,7 +74,7 @@ class Owner(PlaceCheck):
             new = Mark(mark.owner, [*mark.shared, me])
             if not store.swap_mark(text, new.encode()):
                 raise ForeignOwnerError(
-                    f"{store.address.identity}: the owner mark was changed just now; nothing was switched",
+                    f"{store.address.identity}: another process has just changed the owner mark; nothing was switched",
                     hint="run the same command again",
                 )
             for other in self.marks:
@@ -82,7 +82,7 @@ class Owner(PlaceCheck):
                     self.marks[other] = new.encode() or b""
 
     def release(self) -> None:
-        """Take the marks away: all that was to be deleted is. They stay where another unfinished run has the place.
+        """Remove the marks once all deletes are done. They stay where another unfinished run uses the place.
 
         This comes before the run's end is recorded (`forget`): killed in between, the same command does both.
         """
@@ -105,7 +105,7 @@ class Owner(PlaceCheck):
         self.marks.clear()
 
     def forget(self, connection: sa.Connection) -> None:
-        """Record, with the run's end, that it has no marks any more."""
+        """Record, with the run's end, that it no longer has marks."""
         values = {"mark_before": places.c.mark, "mark": None}
         connection.execute(sa.update(places).where(places.c.run_id == self.run.run_id).values(**values))
         self.run.update(connection, phase=None)
@@ -139,14 +139,15 @@ class Owner(PlaceCheck):
                 self.of_others.add(name)
                 return
             raise ForeignOwnerError(
-                f"{identity} is in the hands of a run that this database does not know: {mark.describe()}."
-                " Nothing was done",
-                hint="where two installations share the place: apply --share-destination\n"
-                f"if this database is the one that the services use:\n{rebind_command(self.run.record)}",
+                f"{identity} belongs to a run that this database does not know: {mark.describe()}. Nothing was done",
+                hint="if two installations share the place: apply --share-destination\nif this database is "
+                f"the one that the services use:\n{rebind_command(self.run.record)}",
             )
         was_marked = before is not None and before.run_id == self.run.run_id and before.mark is not None
         if was_marked and mark.owner is None and "inode" not in store.place():
-            self.unclaimed[name] = "the mark that this run wrote there is gone: another server may answer by that name"
+            self.unclaimed[name] = (
+                "the mark that this run wrote there is gone: another server may be answering at that name"
+            )
             return
         self._write_mark(name, store, mark)
 
@@ -157,7 +158,7 @@ class Owner(PlaceCheck):
             store.give_back(marked_keys(self.run, store), tokens)
 
     def begin_phase(self, phase: str) -> None:
-        """Put it on record that the run deletes from here on, and change its marks.
+        """Record that the run deletes from now on, and change its marks.
 
         A database that is restored to a state from before then finds marks that it has no record of.
         """
@@ -186,7 +187,7 @@ class Owner(PlaceCheck):
             is_there = store.mark() == new  # one place under two names
             if not is_there and not store.swap_mark(mark.encode(), new):
                 raise ForeignOwnerError(
-                    f"{store.address.identity}: another process has just put its mark there; nothing was done",
+                    f"{store.address.identity}: another process has just written its mark there; nothing was done",
                     hint="run the same command again",
                 )
         except TransientError:
@@ -229,10 +230,11 @@ class Owner(PlaceCheck):
         if before is None or is_ours or is_same_place(msgspec.json.decode(before.details), store.place()):
             return
         raise PlaceChangedError(
-            f"{name} is not the place that run {self.run.run_id} began with: it was {place_text(before.details)},"
-            f" it is {place_text(msgspec.json.encode(store.place()))} now. Nothing was done",
-            hint="is the data dir mounted? Mount it, and run the same command again; if this is the right place from"
-            f" now on: reconcile rebind {self.run.run_id}",
+            f"{name} is not the place that run {self.run.run_id} began with: it was "
+            f"{place_text(before.details)}, now it is {place_text(msgspec.json.encode(store.place()))}. "
+            "Nothing was done",
+            hint="if the data dir is not mounted, mount it and run the same command again; if this is the "
+            f"right place from now on: reconcile rebind {self.run.run_id}",
         )
 
     def _record(self, name: str, store: Store, before: Any) -> None:  # noqa: ANN401 - a row, or None

@@ -61,7 +61,7 @@ class PlaceCheck:
     def check(self, name: str, *, deletes: bool = True) -> None:
         """Raise before a batch of deletes unless the place is the one on record and still this executor's.
 
-        ``deletes`` False: it is the other side of what is deleted, which may be another installation's, if so told.
+        ``deletes`` False: it is the other side of what is deleted, which with ``share`` may be another installation's.
         """
         store = self.stores[name]
         store.check_place()
@@ -70,7 +70,8 @@ class PlaceCheck:
         if name in self.unclaimed:
             raise PlaceChangedError(
                 f"{store.address.identity}: {self.unclaimed[name]}; nothing is deleted there",
-                hint=f"if it is the right place, this, then the same command again:\n{rebind_command(self.run.record)}",
+                hint="if it is the right place, run this, then the same command"
+                f" again:\n{rebind_command(self.run.record)}",
             )
         if name in self.marks and store.mark() != self.marks[name]:
             assert self.run.executor is not None  # noqa: S101 - whoever deletes executes
@@ -78,20 +79,20 @@ class PlaceCheck:
             other = Mark.decode(store.mark())
             who = other.describe() if other.owner else "no owner: the mark of this run is gone"
             raise PlaceChangedError(
-                f"{store.address.identity}: the owner mark is not this run's any more; it says: {who}. Nothing more is"
+                f"{store.address.identity}: the owner mark is no longer this run's; it names: {who}. Nothing more is"
                 " deleted there",
                 hint=f"if this database is the one that the services use:\n{rebind_command(self.run.record)}",
             )
 
     def may_overwrite(self, name: str) -> bool:
-        """Tell whether content at a destination may make room; raises as `check` does."""
+        """Tell whether content at a destination may be replaced; raises as `check` does."""
         if name in self.of_others or self.why_not_delete(name) is not None:
             return False
         self.check(name)
         return True
 
     def why_not_delete(self, name: str) -> str | None:
-        """Return why nothing may be deleted at a place for good, None where it may."""
+        """Return why nothing may ever be deleted at a place, None where it may."""
         mark = Mark.decode(self.marks.get(name))
         others = self._others(mark)
         return f"the place is shared with {', '.join(map(database_text, others))}" if others else None

@@ -1,4 +1,4 @@
-"""Who refers to a place: catalog rows under another spelling of its URL, and other runs that have staged there (R3)."""
+"""Who refers to a place: catalog rows with another spelling of its URL, and other runs that have staged there (R3)."""
 
 from __future__ import annotations
 
@@ -74,12 +74,12 @@ def referred_more_than_once(run: Run, addresses: Iterable[Address]) -> set[str |
 
 
 def is_referred_source() -> sa.ColumnElement[bool]:
-    """Return the condition that a catalog row refers to a move's source, by the very URL."""
+    """Return the condition that a catalog row refers to a move's source, by the same URL."""
     return moves.c.before_url.in_(sa.select(archive_metadata.c.content_url))
 
 
 def has_moved_on(later: Sequence[str]) -> list[sa.ColumnElement[bool]]:
-    """Return the conditions that later runs moved a move's document, or have to do with its source."""
+    """Return the conditions that later runs moved a move's document, or concern its source."""
     theirs = moves.alias("theirs")
     named = sa.and_(theirs.c.run_id.in_(later), theirs.c.state == MoveState.STAGED)
     key = ("user_id", "bucket", "archive_id", "document_name")

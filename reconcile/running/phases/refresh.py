@@ -1,8 +1,8 @@
-"""Refresh: include what services added, changed or removed since the plan was made, in the run that is going on.
+"""Refresh: include what services added, changed or removed since the plan was made, in the run in progress.
 
-A move whose row is no longer as the plan saw it is given up: its copy is dropped, as in the undo of a run that never
+A move whose row has changed since the plan is abandoned: its copy is deleted, as in the undo of a run that never
 switched (R3). Then every row in scope that is at a source and not in the run is decided as a plan would decide it, and
-its move put behind the others. Killed at any moment, the next refresh finds what is left to do.
+its move is appended. After a kill at any moment, the next refresh finds what is left to do.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ log = get_logger()
 
 @define
 class Found:
-    """What a refresh found: rows by what became of them; by name the copies that stay, and rows that are blocked."""
+    """What a refresh found: counts of rows by outcome; by name the copies that stay, and rows that are blocked."""
 
     added: int = 0
     changed: int = 0
@@ -44,9 +44,12 @@ class Found:
 
     def describe(self) -> str:
         """Return a line for people."""
-        text = f"since the plan was made {self.added} rows came, {self.changed} changed, {self.gone} went"
+        text = f"rows since the plan was made: {self.added:,} added, {self.changed:,} changed, {self.gone:,} deleted"
         if self.left:
-            text += f"; {len(self.left)} copies of what they were stay: they are not, or not surely, this run's own"
+            text += (
+                f"; {len(self.left):,} copies of their earlier content stay: they are not, or not "
+                "certainly, this run's own"
+            )
         return text
 
 
@@ -57,7 +60,7 @@ class Refresher(Phase):
     owner: Owner
 
     def refresh(self) -> Found:
-        """Do so. Not for the run of a plan with a limit, which leaves rows alone on purpose."""
+        """Refresh the run. Not for the run of a plan with a limit, which leaves rows out on purpose."""
         scope = Scope.of(self.run.record.header.scope)
         self._prepare_places(scope)
         changed, gone = self._give_up()

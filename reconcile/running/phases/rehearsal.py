@@ -37,7 +37,7 @@ class _RolledBack(Exception):  # noqa: N818 - ends the transaction
 
 
 def rehearse(run: Run, stores: Mapping[str, Store]) -> None:
-    """Raise `CatalogError` naming the rules if the database would not keep what the run writes, or would do more."""
+    """Raise `CatalogError` naming the rules if the database would not keep what the run writes, or change more."""
     with suppress(_RolledBack), run.catalog.write(bulk=True) as connection:
         rules = rules_of(connection, archive_metadata.name, "UPDATE")
         of_stores = [rule for store in stores.values() for rule in rules_of_store(connection, store)]
@@ -48,11 +48,13 @@ def rehearse(run: Run, stores: Mapping[str, Store]) -> None:
             except OperationalError as error:
                 if getattr(error.orig, "pgcode", None) != "55P03":  # a service is at work on one of the rows
                     raise
-                log.warning("rules could not be tried: rows are in use; the switch checks what they do")
+                log.warning(
+                    "the database's rules could not be tried because rows are locked; the switch checks their effect"
+                )
             except DBAPIError as error:
                 refusal = scrub(str(error.orig).strip().partition("\n")[0])
                 raise meddled(
-                    rules + of_stores, f"the database refused a trial of what this run does: {refusal}"
+                    rules + of_stores, f"the database refused a trial of this run's writes: {refusal}; nothing was done"
                 ) from None
         raise _RolledBack
 
@@ -67,14 +69,17 @@ def _rehearse(connection: Connection, run: Run, stores: Mapping[str, Store], rul
     if run.record.state == RunState.STAGING:
         _switch(connection, tried, rules)
         if _rest(connection, tried) != rest:
-            raise meddled(rules, "a switch changes other columns or rows too, in a trial that was rolled back")
+            raise meddled(rules, "in a trial that was rolled back, a switch changed other columns or rows too")
     for name, store in stores.items():
         keys = [key for work in sample for place, key in _places(work, stores) if place == name]
         if keys:
             rehearse_content(connection, store, keys)
             if _rest(connection, tried) != rest:
-                what = f"rows of archive_metadata change as content comes to {name} or goes, in a trial that was rolled"
-                raise meddled(rules_of_store(connection, store), f"{what} back")
+                what = (
+                    "in a trial that was rolled back, rows of archive_metadata changed as content was "
+                    f"added to {name} or deleted"
+                )
+                raise meddled(rules_of_store(connection, store), f"{what}")
 
 
 def _places(work: WorkMove, stores: Mapping[str, Store]) -> list[tuple[str, Key]]:
@@ -116,7 +121,7 @@ def _switch(connection: Connection, tried: sa.ColumnElement[bool], rules: list[R
     held = connection.execute(count.where(repointed)).scalar_one()
     if held < wanted:
         raise meddled(
-            rules, f"{held} of {wanted} catalog rows hold what a switch writes, in a trial that was rolled back"
+            rules, f"in a trial that was rolled back, {held:,} of {wanted:,} catalog rows held what a switch writes"
         )
 
 

@@ -48,7 +48,7 @@ class _Dropped:
 
 @define
 class Dropper(Phase):
-    """Takes back the stage phase of one run."""
+    """Undoes the stage phase of one run."""
 
     owner: Owner
     left: list[str] = field(factory=list)
@@ -159,10 +159,10 @@ class Dropper(Phase):
         there = self._with_copies([work for work in batch if work.seq in looked.broken])
         if there and looked.absent == looked.concerned:
             raise PlaceChangedError(
-                f"of {count(len(looked.absent), 'source')} that were looked at none is there, but {len(there)} of their"
-                " copies are: this database is older than the stores, where the run got further than it says here. No"
-                " copy was deleted",
-                hint=f"{apply_command(self.run.record)}    leads the rows to the copies in this database too",
+                f"of {count(len(looked.absent), 'source')} that were checked none exists, but {len(there):,} "
+                "of their copies do: this database is older than the stores, where the run had progressed "
+                "further. No copy was deleted",
+                hint=f"{apply_command(self.run.record)}    points the rows of this database at the copies too",
             )
         return there
 
@@ -183,7 +183,9 @@ class Dropper(Phase):
         with self.run.writing() as connection:
             state = connection.execute(sa.select(runs.c.state).where(runs.c.run_id == self.run.run_id)).scalar_one()
             if state not in (RunState.STAGING, RunState.UNDOING):
-                raise SupersededError(f"run {self.run.run_id} is {state}: its copies may not be dropped any more")
+                raise SupersededError(
+                    f"run {self.run.run_id} is {state}: its copies may no longer be deleted; nothing was deleted"
+                )
             self.run.update_moves(connection, [{"seq": work.seq, "cleaned": Removal.MARKED} for work in works])
 
     def _is_ours(self, work: WorkMove, stat: Stat, source: str) -> bool:

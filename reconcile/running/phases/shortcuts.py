@@ -1,4 +1,4 @@
-"""The shortest path for the bytes: which documents of a run go by a shortcut of their stores."""
+"""The shortest path for the bytes: which documents of a run use a shortcut of their stores."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from reconcile.stores import Location, Shortcut, Store
 
 @frozen
 class Ways:
-    """The shortcuts between a run's backends. ``referred``: what more than its own row leads to."""
+    """The shortcuts between a run's backends. ``referred``: locations that more than one row refers to."""
 
     desired: DesiredState
     keep_source: bool
@@ -39,7 +39,7 @@ class Ways:
 
     @carries_out(Step.COPY)
     def take(self, source: str, dest: str, copies: Sequence[Copy]) -> dict[int, CopyOutcome]:
-        """Copy what a shortcut takes, and return that by seq; the rest is for the ordinary way."""
+        """Copy what a shortcut can copy, and return that by seq; the rest is copied the ordinary way."""
         way = self.between.get((source, dest))
         if way is None:
             return {}

@@ -1,4 +1,4 @@
-"""How fast a run may go: documents and bytes a second, by the time of day, and as a file says by now."""
+"""Speed limits of a run: documents and bytes a second, by time of day, and from a file that may change."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ log = get_logger()
 
 
 class SpeedLimits:
-    """What holds by now: the options of the command, and of a file what it says, which wins and may change.
+    """The limits in force: the options of the command, and those of a file, which win and may change.
 
     ``use_workers`` is called with the number of requests at once that the file says. Raises `UsageError` for a file
-    that cannot be read at the beginning; later, one in disorder is warned of, and what held goes on to hold.
+    that cannot be read at the beginning; later, an invalid file gives a warning, and the limits stay.
     """
 
     def __init__(
@@ -71,7 +71,11 @@ class SpeedLimits:
         except (OSError, UsageError) as error:
             reason = error.message.partition("; nothing")[0] if isinstance(error, UsageError) else str(error.strerror)
             if reason != self._warned:  # once, until it is another
-                log.warning("limits not read; what held goes on to hold", file=str(self._file), reason=reason)
+                log.warning(
+                    "the limits file could not be read; the limits stay as they were",
+                    file=str(self._file),
+                    reason=reason,
+                )
             self._warned = reason
 
     def _read(self, file: Path) -> None:
@@ -90,10 +94,10 @@ def read_limits(file: Path) -> tuple[dict[str, Any], int]:
         changed_at, text = file.stat().st_mtime_ns, file.read_text(encoding="utf-8")
         found = yaml.safe_load(text)
     except (OSError, ValueError, yaml.YAMLError) as error:  # a date of a 13th month is a ValueError
-        reason = getattr(error, "strerror", None) or "it is no YAML"
+        reason = getattr(error, "strerror", None) or "it is not YAML"
         raise _disorder(file, reason) from None
     if not isinstance(found, dict) or set(found) - set(_KEYS):
-        raise _disorder(file, f"it is to have {', '.join(_KEYS)}, and nothing else")
+        raise _disorder(file, f"it must have {', '.join(_KEYS)}, and nothing else")
     try:
         return {key: _value(key, value) for key, value in found.items()}, changed_at
     except ValueError as error:
@@ -108,25 +112,26 @@ def _value(key: str, value: object) -> object:
         return None
     is_number = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
     if not is_number or (key == "workers" and not (isinstance(value, int) and value <= 256)):  # noqa: PLR2004 - as the option
-        raise ValueError(f"{key}: {value!r} is no such number")
+        raise ValueError(f"{key}: {value!r} is not a valid number")
     return value
 
 
 def _disorder(file: Path, reason: str) -> UsageError:
     return UsageError(
-        f"--limits-file {file}: {reason}; nothing was done", hint="max_rate: 200, max_bandwidth: 50MiB, workers: 16"
+        f"--limits-file {file}: {reason}; nothing was done",
+        hint="write for example max_rate: 200, max_bandwidth: 50MiB, workers: 16",
     )
 
 
 class Throttle:
-    """Holds batches of documents back, so that no more documents and bytes a second begin than may."""
+    """Delays batches of documents to keep documents and bytes a second within the limits."""
 
     def __init__(self, limits: SpeedLimits | None = None) -> None:
         limits = limits or SpeedLimits()
         self._documents, self._bytes = RateLimit(limits.rate), RateLimit(limits.bandwidth)
 
     def batch(self, most: int) -> int:
-        """Return how many documents a batch may have, so that it stands for a second at most."""
+        """Return how many documents a batch may have, so that it takes a second at most."""
         return self._documents.batch(most)
 
     def batch_bytes(self, most: int) -> int:
@@ -139,5 +144,5 @@ class Throttle:
         self._bytes.wait(part.size, check)
 
     def settle(self, more: int) -> None:
-        """Count bytes that a batch turned out to have beside what it was held for: it was written larger than read."""
+        """Count bytes that a batch had beyond those waited for: its copies are larger than what was read."""
         self._bytes.spend(more)

@@ -1,7 +1,7 @@
-"""Stage: have every document copied to its destination and confirmed there. The catalog stays untouched.
+"""Stage: have every document copied to its destination and confirmed there. The catalog stays unchanged.
 
-The moves are cut into parts, and each is staged by whoever takes it (`stage_part`); here it is decided how many
-are in hand, and when to stop.
+The moves are cut into parts, and a worker that claims a part stages it (`stage_part`); here it is decided how many
+are worked on, and when to stop.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ log = get_logger()
 class Limits:
     """When staging stops early: after so many failed documents (None: never), or what ``budget`` allows.
 
-    ``largest`` is a document's bytes, ``memory`` those of all documents in hand.
+    ``largest`` is a document's bytes, ``memory`` those of all documents worked on at once.
     """
 
     failures: int | None = None
@@ -69,7 +69,7 @@ class Stager(Phase):
     _logged: Counter[str] = field(factory=Counter)
 
     def stage(self) -> None:
-        """Stage every planned move, as far as the budget goes.
+        """Stage every planned move, within the budget.
 
         Raises `BackendError` when a whole store fails, `Interrupted` on a signal.
         """
@@ -102,8 +102,8 @@ class Stager(Phase):
         """Return the engine; None where content at the destination may have to make room: workers delete nothing."""
         if self.engine is None or not (self.run.unfinished_others() or self.run.replaces()):
             return self.engine
-        why = "what other unfinished runs have copied may have to be replaced"
-        self.control.progress.say(f"staged by this process alone: {why}, and workers delete nothing")
+        why = "copies of other unfinished runs may have to be replaced"
+        self.control.progress.say(f"only this process stages: {why}, and workers delete nothing")
         return None
 
     def _carrier(self, engine: Engine | None) -> AbstractContextManager[Carrier[PartResult]]:
@@ -133,7 +133,7 @@ class Stager(Phase):
         self._health.check()
         self._failures += counts[MoveState.FAILED]
         if self.limits.failures is not None and self._failures > self.limits.failures:
-            raise TooManyFailuresError(f"{count(self._failures)} could not be staged, --max-failures allows fewer")
+            raise TooManyFailuresError(f"{count(self._failures)} could not be staged, more than --max-failures allows")
 
     def _from_record(self, part: Part) -> PartResult:
         """Return what came of a part by the record of its moves: those that are not there as failed were staged."""
@@ -162,4 +162,4 @@ class Stager(Phase):
             say = logger.warning if is_seldom or is_fed() else logger.debug
             say("document not staged", reason=reason, detail=work.detail, **fields)
             if is_seldom and self._logged[reason] == _LOGGED_OF_A_REASON:
-                logger.warning("more documents may fail so; they are on record", reason=reason)
+                logger.warning("more documents may fail like this; they are on record", reason=reason)

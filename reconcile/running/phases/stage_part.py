@@ -49,7 +49,7 @@ log = get_logger()
 class PartStager(Phase):
     """Stages parts of one run, on as many threads at once as call it. ``largest`` is a document's bytes.
 
-    ``may_overwrite`` raises where a place is another by now.
+    ``may_overwrite`` raises where a place has changed.
     """
 
     largest: int = LARGEST
@@ -65,7 +65,7 @@ class PartStager(Phase):
         self._ways = Ways.of(self.run, self.desired, self.stores)
 
     def stage(self, part: Part) -> PartResult:
-        """Stage those of the part's moves that are still planned, and record what came of each."""
+        """Stage those of the part's moves that are still planned, and record each outcome."""
         begun = time.monotonic()
         batch = self.run.between(MoveState.PLANNED, part.first, part.last)
         outcomes = self._stage_batch(batch) if batch else []
@@ -191,7 +191,7 @@ class PartStager(Phase):
                     CopyOutcome(copy, MoveState.FAILED, copy.work.origin if theirs else Origin.INTENDED, error=answer)
                 )
             elif answer.md5 != copy.expected:  # another row's content went there in this very batch
-                taken = DocumentError("destination_occupied", "another row has its content there")
+                taken = DocumentError("destination_occupied", "another catalog row refers to it")
                 outcomes.append(CopyOutcome(copy, MoveState.FAILED, copy.work.origin, error=taken))
             else:  # a glance may have missed what is there; found by a resumed run it is what that run wrote
                 adopted = answer.found and copy.work.origin != Origin.INTENDED and copy.dest_key not in free
@@ -228,7 +228,7 @@ class PartStager(Phase):
             return found
         if not dest.shares_bytes(copy.dest_key, source, copy.source_key):
             return found
-        why = "it is a hard link of the source, which is to be kept; undo the run that made it, or keep no sources"
+        why = "it is a hard link of the source, which must be kept; undo the run that made it, or keep no sources"
         return CopyOutcome(copy, MoveState.FAILED, copy.work.origin, error=DocumentError("destination_occupied", why))
 
     def _encoded(self, copy: Copy, content: Content | DocumentError, source: Store) -> Copy:

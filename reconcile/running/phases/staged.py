@@ -34,7 +34,7 @@ def staged_row(outcome: CopyOutcome, *, is_undo: bool, taken: bool) -> dict[str,
 
 
 def _must_keep(copy: Copy, content: Content | Transferred, stat: Stat, *, is_undo: bool) -> bool:
-    """Tell whether only the source itself can give back what it holds, byte for byte (R5)."""
+    """Tell whether no copy can restore the source byte for byte (R5)."""
     move = copy.work.move
     if is_undo:
         return False

@@ -1,4 +1,4 @@
-"""Rows that are no longer as the plan saw them: found, named, and what then goes on with the run (R4)."""
+"""Rows that have changed since the plan: found, named, and how to resume the run (R4)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _STAGED = (MoveState.STAGED, MoveState.CHANGED)
 def changed_rows(
     connection: Connection, run_id: str, states: Sequence[MoveState] = _STAGED, most: int | None = None
 ) -> list[str]:
-    """Return a line for each row that is no longer as the plan saw it, or so many, of moves in these states."""
+    """Return a line for each row that has changed since the plan, or so many, of moves in these states."""
     otherwise = sa.or_(archive_metadata.c.userId.is_(None), ~as_before(archive_metadata))
     query = (
         sa.select(moves, archive_metadata.c.content_url, archive_metadata.c.digest, archive_metadata.c.last_updated)
@@ -39,7 +39,7 @@ def changed_rows(
     for row in connection.execute(query):
         name = printable(f"{row.user_id}/{row.bucket}/{row.archive_id}")
         if row.content_url is None and row.last_updated is None:
-            lines.append(f"{name}: the row is gone")
+            lines.append(f"{name}: the row was deleted")
             continue
         now = {"content_url": row.content_url, "digest": row.digest, "last_updated": row.last_updated}
         then = {
@@ -48,16 +48,16 @@ def changed_rows(
             "last_updated": row.before_last_updated,
         }
         differences = [f"{k} was {then[k]}, is {now[k]}" for k in now if now[k] != then[k]]
-        lines.append(f"{name}: {printable('; '.join(differences) or 'is_compressed or size differ')}")
+        lines.append(f"{name}: {printable('; '.join(differences) or 'is_compressed or size differs')}")
     return lines
 
 
 def rows_changed(run: Run, connection: Connection) -> StaleError:
-    """Return the error that names rows which are no longer as the plan saw them."""
-    who = "as the run left" if run.record.undo_of else "as the plan saw"
+    """Return the error that names rows which have changed since the plan."""
+    since = "since the run" if run.record.undo_of else "since the plan"
     lines = changed_rows(connection, run.run_id)
     return StaleError(
-        f"{count(len(lines), f'row is no longer {who} it', f'rows are no longer {who} them')};"
+        f"{count(len(lines), f'row has changed {since}', f'rows have changed {since}')};"
         f" nothing was switched:\n{_first(lines)}",
         hint=_include_them(run),
     )
@@ -73,7 +73,7 @@ def rows_added(run: Run, lines: list[str]) -> StaleError:
 
 
 def refuse_overtaken(connection: Connection, run_id: str, plan: PlanFile) -> None:
-    """Raise `StaleError` for a plan that finds no row as it saw it, such as one that was applied and forgotten."""
+    """Raise `StaleError` for a plan of which every row has changed, such as one that was applied and forgotten."""
     joined = moves.join(archive_metadata, same_row(archive_metadata))
     mine = moves.c.run_id == run_id, moves.c.state == MoveState.PLANNED
     some = sa.select(moves.c.seq).select_from(joined).where(*mine, as_before(archive_metadata)).limit(1)
@@ -81,7 +81,8 @@ def refuse_overtaken(connection: Connection, run_id: str, plan: PlanFile) -> Non
         rows = plan.header.summary.moves.documents
         lines = changed_rows(connection, run_id, (MoveState.PLANNED,), _SHOWN)
         raise StaleError(
-            f"none of the plan's {count(rows, 'row')} is as the plan saw it; no run was begun:\n{_first(lines, rows)}",
+            f"every row of the plan's {count(rows, 'row')} has changed since the plan; no run was "
+            f"begun:\n{_first(lines, rows)}",
             hint=_refresh_or_plan(command_line("apply", plan.path, refresh=True), plan.header),
         )
 
@@ -101,5 +102,5 @@ def _include_them(run: Run) -> str:
 
 
 def _refresh_or_plan(refresh: str, header: PlanHeader) -> str:
-    again = f"{plan_again(header)}    makes a new plan; what is staged is adopted"
+    again = f"{plan_again(header)}    makes a new plan, which adopts what is staged"
     return again if header.policy.limited else f"{refresh}    includes them as they are now\n{again}"

@@ -32,7 +32,7 @@ _functions: dict[Step, list[str]] = {step: [] for step in Step}
 
 
 def carries_out(step: Step) -> Callable[[F], F]:
-    """Put it on record that the decorated function carries a step out."""
+    """Register the decorated function as the one that carries out a step."""
 
     def noted(function: F) -> F:
         _functions[step].append(f"{function.__module__}:{function.__qualname__}")

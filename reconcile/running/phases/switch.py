@@ -1,7 +1,7 @@
 """Switch: repoint the catalog, all rows of the run in one transaction (R2), or none.
 
-Before it the destination is looked at once more. In the transaction: the lock is held, the services are
-quiet, no row was added at a source, every row is as the plan saw it. Only location columns are written.
+Before it the destination is checked once more. In the transaction: the lock is held, the services are
+quiet, no row was added at a source, every row is unchanged since the plan. Only location columns are written.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Switcher(Phase):
 
     @carries_out(Step.LOOK_AGAIN)
     def look_again(self, stager: Stager) -> None:
-        """See that every copy is still there; stage anew what is gone (R3).
+        """Check that every copy is still there; stage again what is gone (R3).
 
         Raises `UnconfirmedError` if copies keep vanishing.
         """
@@ -74,7 +74,7 @@ class Switcher(Phase):
             gone = max(gone, self.run.counts().get(MoveState.PLANNED, (0, 0))[0])  # an answer may have been lost
             if not gone:
                 return
-            self.control.progress.say(f"{gone} staged copies are gone from the destination; they are staged anew")
+            self.control.progress.say(f"{gone:,} staged copies are gone from the destination; they are staged again")
             stager.stage()
             counts = self.run.counts()
             if (
@@ -82,7 +82,8 @@ class Switcher(Phase):
             ):  # other content is in their place
                 break
         raise UnconfirmedError(
-            f"the destination does not keep copies that it had confirmed: {gone} were gone or altered at the last look",
+            f"the destination does not keep copies that it had confirmed: {gone:,} were missing or altered at "
+            "the last check",
             hint="nothing was switched; find out what deletes or alters them, then run the same command again",
         )
 
@@ -160,8 +161,8 @@ class Switcher(Phase):
         late_ones = [late_requests.concerns(self.run.run_id, store.address.identity) for store in self.stores.values()]
         if connection.execute(sa.select(late_deletes.c.url).where(sa.or_(*late_ones)).limit(1)).first() is not None:
             raise UnconfirmedError(
-                "a request that deletes one of the copies may still be on its way; nothing was switched",
-                hint="run the same command again: it waits until none can arrive any more",
+                "a delete request for one of the copies may still arrive; nothing was switched",
+                hint="run the same command again: it waits until no such request can arrive",
             )
 
     def _keep_writers_out(self, connection: Connection) -> None:
@@ -176,8 +177,8 @@ class Switcher(Phase):
             if getattr(error.orig, "pgcode", None) != "55P03":
                 raise
             raise CatalogError(
-                f"another session has the catalog in use: archive_metadata could not be locked in {_LOCK_SECONDS} s",
-                hint="nothing was switched; end that session (pg_stat_activity), then run the same command again",
+                f"another session is using the catalog: archive_metadata could not be locked in {_LOCK_SECONDS} s",
+                hint="nothing was switched; end that session (see pg_stat_activity), then run the same command again",
             ) from None
 
     def _refuse_added(self, connection: Connection, scope: Scope) -> None:
@@ -190,7 +191,7 @@ class Switcher(Phase):
             undone = find_runs(self.run.catalog, run_id=self.run.record.undo_of)[0]
             condition = sa.and_(condition, newest >= since - CLOCK_SKEW_SECONDS, ~not_of_run(undone))
         added = [
-            f"{printable('/'.join(row.document))}: added since, at {printable(row.content_url or '')}"
+            f"{printable('/'.join(row.document))}: added since the plan, at {printable(row.content_url or '')}"
             for row in stream_rows(connection, condition, ordered=False)
             if isinstance(self.desired.decide(row), Move if since else Move | Blocker)
         ]
@@ -227,9 +228,10 @@ class Switcher(Phase):
             savepoint.rollback()
         if changed_rows(connection, self.run.run_id):
             raise rows_changed(self.run, connection)
-        what = "and other columns or rows changed with them" if held == expected else "the others something else"
+        what = "and other columns or rows changed too" if held == expected else "the others hold something else"
         raise meddled(
-            rules, f"{held:,} of {expected:,} catalog rows hold what the switch wrote, {what}; it was rolled back"
+            rules,
+            f"{held:,} of {expected:,} catalog rows hold what the switch wrote, {what}; the switch was rolled back",
         )
 
     def _record_tasks(self, connection: Connection) -> None:
@@ -254,9 +256,9 @@ def _rest(connection: Connection, mine: sa.ColumnElement[bool]) -> int:
 
 
 def wait_for_quiet(run: Run, control: Control, seconds: int) -> list[Heartbeat]:
-    """Watch services whose heartbeat is recent until it expires. Raises `ServicesRunningError` if one advances.
+    """Watch services with a recent heartbeat until it expires. Raises `ServicesRunningError` if one advances.
 
-    Returns what was seen, for the run's record.
+    Returns the heartbeats, for the run's record.
     """
     catalog = run.catalog
     first = last_signs(catalog)
@@ -269,8 +271,8 @@ def wait_for_quiet(run: Run, control: Control, seconds: int) -> list[Heartbeat]:
     if young and seconds > 0:
         rest = QUIET_SECONDS - min(beat.age for beat in young.values())
         control.progress.step("waiting for heartbeats to expire")
-        seen = f"{count(len(young), 'service', 'services')} had a heartbeat just now"
-        control.progress.say(f"{seen}; watching for up to {min(rest, seconds)} s whether one is running")
+        seen = f"{count(len(young), 'service', 'services')} had a recent heartbeat"
+        control.progress.say(f"{seen}; waiting up to {min(rest, seconds)} s to see whether one is running")
     current = first
     while any(beat.is_young for beat in current):
         advanced = [beat for beat in current if beat.is_young and beat.heartbeat != _value(young, beat)]

@@ -49,7 +49,7 @@ CLOCK_SKEW_SECONDS = 3600
 
 
 def reverse(work: WorkMove) -> Move:
-    """Return the move that takes this one back: its after pins the row as it was, NULL included."""
+    """Return the reverse of this move: its after pins the row as it was, NULL included."""
     move, before = work.move, work.move.before
     return Move(
         *move.document,
@@ -152,13 +152,14 @@ def undo_rows(
 
 def _not_the_reverse(plan: PlanFile, record: RunRecord, document: str) -> PlanFileError:
     return PlanFileError(
-        f"{plan.path}: what it says of {document} is not the reverse of what run {record.run_id} recorded",
+        f"{plan.path}: its move of {document} is not the reverse of what run {record.run_id} recorded; "
+        "nothing was done",
         hint=f"{undo_command(record)}    writes the right plan from the run's record",
     )
 
 
 def mark_undoing(executor: Executor, record: RunRecord) -> None:
-    """Mark a run as being undone: from here on its own apply and clean refuse."""
+    """Mark a run as being undone: from now on its own apply and clean refuse."""
     with executor.catalog.write() as connection:
         executor.guard(connection)
         changed = connection.execute(
@@ -167,7 +168,10 @@ def mark_undoing(executor: Executor, record: RunRecord) -> None:
             .values(state=RunState.UNDOING, paused_at=None, epoch=runs.c.epoch + 1)
         )
         if changed.rowcount != 1:
-            raise SupersededError(f"run {record.run_id} changed its state just now", hint="run the same command again")
+            raise SupersededError(
+                f"another process has just changed the state of run {record.run_id}; nothing was done",
+                hint="run the same command again",
+            )
 
 
 def mark_undone(connection: Connection, run_id: str) -> None:

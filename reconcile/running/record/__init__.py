@@ -1,1 +1,1 @@
-"""What the database holds of runs: their tables, who reads and writes them, and what is told of a run from there."""
+"""What the database holds of runs: their tables, who reads and writes them, and what is reported of a run."""

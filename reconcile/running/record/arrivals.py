@@ -10,7 +10,7 @@ from reconcile.running.record.states import RunState
 
 
 def how_they_came(catalog: Catalog, config: Config) -> str | None:
-    """Return what led the catalog to where a config says, in words; None if nothing on record did."""
+    """Return which run or migration moved documents to where a config says, in words; None if none on record did."""
     fingerprint = config.fingerprint()
     for record in find_runs(catalog):
         if record.state in (RunState.SWITCHED, RunState.DONE) and record.header.dest.fingerprint == fingerprint:

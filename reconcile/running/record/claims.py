@@ -36,10 +36,10 @@ class Claim:
     def guard(self, connection: Connection) -> None:
         """Raise `SupersededError` unless the part is still this worker's; keeps it so until the transaction ends."""
         if connection.execute(sa.select(claims.c.token).where(*self._mine).with_for_update()).first() is None:
-            raise SupersededError("another worker has this part by now, or its phase has ended")
+            raise SupersededError("another worker has taken this part over, or its phase has ended")
 
     def give_back(self, connection: Connection) -> None:
-        """Have it no more."""
+        """Give the claim up."""
         connection.execute(sa.delete(claims).where(*self._mine))
 
     @property
@@ -52,8 +52,8 @@ def claim(
 ) -> Claim:
     """Claim a part of the phase ``parts`` for a worker, whose shared lock is of the database process ``session``.
 
-    ``folder`` is the directory that it takes files aside to.
-    Raises `BusyError` if another worker has it and gave a sign of life lately, `SupersededError` if the phase is over.
+    ``folder`` is the directory that it moves files aside to.
+    Raises `BusyError` if another worker has it and was active recently, `SupersededError` if the phase is over.
     """
     from sqlalchemy.dialects.postgresql import insert  # noqa: PLC0415 - there are no workers on SQLite
 
@@ -68,7 +68,7 @@ def claim(
     )
     found = connection.execute(theirs.with_for_update()).first()
     if found is not None and now - found.seen_at <= STALE_SECONDS and holds_workers_lock(connection, found.session):
-        raise BusyError(f"worker {found.worker} has it in hand")
+        raise BusyError(f"worker {found.worker} is working on it")
     new = {"token": secrets.token_hex(16), "worker": worker, "session": session, "seen_at": now, "folder": folder}
     statement = insert(claims).values(run_id=run_id, first=first, **new)
     connection.execute(statement.on_conflict_do_update(index_elements=["run_id", "first"], set_=new))
@@ -76,38 +76,39 @@ def claim(
 
 
 def begin_parts(connection: Connection, run_id: str, engine: str) -> str:
-    """Let workers claim parts of a run from here on; return the token of this phase."""
+    """Let workers claim parts of a run from now on; return the token of this phase."""
     parts = secrets.token_hex(16)
     connection.execute(sa.update(runs).where(runs.c.run_id == run_id).values(parts=parts, engine=engine))
     return parts
 
 
 def end_parts(connection: Connection, run_id: str) -> None:
-    """Let nobody claim a part any more, and end all claims."""
+    """Let no worker claim a part from now on, and end all claims."""
     connection.execute(sa.update(runs).where(runs.c.run_id == run_id).values(parts=None))
     connection.execute(sa.delete(claims).where(claims.c.run_id == run_id))
 
 
 def claimed(connection: Connection, run_id: str) -> dict[int, bool]:
-    """Return the first numbers of the parts that are claimed, and whether their workers gave a sign of life lately."""
+    """Return the first numbers of the parts that are claimed, and whether their workers were active recently."""
     now = database_now(connection)
     query = sa.select(claims.c.first, claims.c.seen_at).where(claims.c.run_id == run_id)
     return {row.first: now - row.seen_at <= STALE_SECONDS for row in connection.execute(query)}
 
 
 def keep_workers_out(lock: RunLock, wait: float, check: Callable[[], None] = lambda: None) -> None:
-    """Wait up to so many seconds until no worker has a part in hand; from then on none takes one.
+    """Wait up to so many seconds until no worker works on a part; from then on none takes one.
 
-    Comes before whatever must not meet a late worker. Raises `LockedError` naming those at work (exit 10).
+    Comes before anything that must not meet a late worker. Raises `LockedError` naming active workers (exit 10).
     """
     deadline = time.monotonic() + wait
     while not lock.keep_workers_out():
         if time.monotonic() >= deadline:
             raise LockedError(
-                f"a worker still has a part of a run in hand: {'; '.join(lock.workers_at_work())}. It is slow, or was"
-                " stopped; until it ends nothing is switched or deleted",
-                hint="let it go on, or end its process on its machine (kill -9, delete its pod): to end its database"
-                " process is not enough, it would go on writing; then run the same command again",
+                f"a worker is still working on a part of a run: {'; '.join(lock.workers_at_work())}. It is "
+                "slow or was stopped; until it ends, nothing is switched or deleted",
+                hint="let it finish, or end its process on its machine (kill -9, or delete its pod), then "
+                "run the same command again. Ending only its database process is not enough: it would "
+                "continue to write",
             )
         check()
         time.sleep(_POLL_SECONDS)

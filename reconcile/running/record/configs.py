@@ -1,4 +1,4 @@
-"""The two configs of a plan, wherever they are by now: found by what they say, not by the name that they had.
+"""The two configs of a plan, wherever they are now: found by their content, not by their former path.
 
 After a switch the new config takes the old one's place, so the path that a plan recorded holds the other config. A
 config is known by its fingerprint, which credentials are no part of: they are read from the file that is found.
@@ -31,9 +31,9 @@ log = get_logger()
 def configs_of(header: PlanHeader, source: Path | None, dest: Path | None, *, anywhere: bool = False) -> DesiredState:
     """Load the two configs of a plan, from the files given or from those it recorded.
 
-    ``anywhere``, for a run that is switched: where such a file says something else by now, all files known are looked
-    through, and of a config without any credential the plan itself says enough. Raises `ConfigError` if a config is not
-    found that says what it did when the plan was made, credentials aside.
+    ``anywhere``, for a run that is switched: where such a file has changed, all known files are searched, and for
+    a config without any credential the plan itself says enough. Raises `ConfigError` if no config is
+    found that is unchanged since the plan, credentials aside.
     """
     going_forward = header.undo_of is None  # an undo leads back to whatever the services had
     recorded = [Path(header.source.path), Path(header.dest.path)]
@@ -49,9 +49,9 @@ def configs_of(header: PlanHeader, source: Path | None, dest: Path | None, *, an
 
 
 def path_now(header: PlanHeader, reference: ConfigReference, first: str | None = None) -> Path | None:
-    """Return the file that says what a config of a plan said; its recorded path if no file is needed, else None.
+    """Return the file that is unchanged from a config of a plan; its recorded path if no file is needed, else None.
 
-    ``first`` is the file to prefer, where it says so too, to the one that the plan recorded.
+    ``first`` is preferred to the file that the plan recorded, if it is unchanged too.
     """
     recorded = [Path(header.source.path), Path(header.dest.path)]
     if first is not None and _loaded(_Wanted("", reference, None), Path(first)) is not None:
@@ -84,7 +84,7 @@ def _find(wanted: _Wanted, known: Sequence[Path | None] | None) -> Config:
     if found is None and known is not None:
         found = _found_among(wanted, known) or _without_credentials(wanted.reference)
         if found is not None and wanted.given is not None:
-            said = "the file given is not the config that the plan was made with; the one that says so is used"
+            said = "the given file is not the config that the plan was made with; the matching file is used"
             log.warning(said, option=wanted.option, given=str(wanted.given), used=str(found.path))
     return found or _raise(wanted, first)
 
@@ -120,7 +120,7 @@ def _without_credentials(reference: ConfigReference) -> Config | None:
     config = Config(Path(reference.path), backends[OBJECT_STORE], backends.get(ANALYSIS_ARCHIVE), is_from_plan=True)
     if config.fingerprint() != reference.fingerprint:
         return None
-    log.info("a config is not in its file any more; the plan says what it said", file=reference.path)
+    log.info("a config is no longer in its file; the plan's record of it is used", file=reference.path)
     return config
 
 
@@ -133,15 +133,15 @@ def _raise(wanted: _Wanted, path: Path) -> Config:
     said = "; ".join(f"{role}: {backend_text(backend)}" for role, backend in reference.backends.items())
     if not path.exists():
         raise ConfigError(
-            f"{path}: no such config file; it was the plan's {option} config, and said {said}",
-            hint=f"the same command with --{option} FILE: the file that says this now, or a copy of it",
+            f"{path}: no such config file; it was the plan's {option} config, with {said}; nothing was done",
+            hint=f"the same command with --{option} FILE: the file that has this content now, or a copy of it",
         )
     now = wanted.load(path).describe()
     raise ConfigError(
         f"{path}: this is not the {option} config that the plan was made with: "
         + "; ".join(_differences(option, reference.backends, now)),
-        hint=f"the same command with --{option} FILE: a file that says what was planned, such as a copy of the old"
-        " config.yaml",
+        hint=f"the same command with --{option} FILE: a file with the planned content, such as a copy of the "
+        "old config.yaml",
     )
 
 
@@ -149,4 +149,4 @@ def _differences(option: str, then: dict[str, Any], now: dict[str, Any]) -> Iter
     for role in sorted({*then, *now}):
         if then.get(role) != now.get(role):
             was, says = backend_text(then.get(role)), backend_text(now.get(role))
-            yield f"{role}: {option} was {was}, this file says {says}"
+            yield f"{role}: {option} was {was}, this file has {says}"

@@ -1,4 +1,4 @@
-"""Which workers did parts of a run: how much, since when, and when each was last heard of."""
+"""Which workers did parts of a run: how much, since when, and when each was last seen."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class WorkerRecord:
 
     @property
     def documents_per_second(self) -> float:
-        """How fast it was on the whole."""
+        """Its average speed."""
         return self.documents / max(1, self.seen_at - self.since)
 
 
 def note_work(connection: Connection, run_id: str, worker: str, documents: int, size: int) -> None:
-    """Put on record that a worker staged so many documents and bytes more, or was heard of."""
+    """Record that a worker staged so many more documents and bytes, or was active."""
     from sqlalchemy.dialects.postgresql import insert  # noqa: PLC0415 - there are no workers on SQLite
 
     now = database_now(connection)
@@ -43,7 +43,7 @@ def note_work(connection: Connection, run_id: str, worker: str, documents: int, 
 
 
 def crew(catalog: Catalog, run_id: str) -> tuple[WorkerRecord, ...]:
-    """Return the workers of a run, those that were heard of last first."""
+    """Return the workers of a run, the last seen first."""
     if not catalog.has_table(workers):
         return ()
     columns = (workers.c.worker, workers.c.documents, workers.c.bytes, workers.c.since, workers.c.seen_at)

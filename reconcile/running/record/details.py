@@ -8,13 +8,13 @@ from reconcile.catalog import Catalog
 from reconcile.running.record.states import MoveState, Removal
 from reconcile.running.record.tables import moves
 
-_SAME_URL = "the document kept its URL, and only the recorded runs tell the two endpoints apart"
+_SAME_URL = "the document kept its URL, so only the recorded runs show which endpoint holds it"
 _ELSEWHERE = "the source config does not name its bucket, prefix or data dir, and the plan has no --clean-elsewhere"
-_ONLY_COPY = "only the source itself can give back what it holds, byte for byte"
+_ONLY_COPY = "no copy can restore the source byte for byte"
 
 
 def why_kept_for_good() -> sa.ColumnElement[str]:
-    """Return why a source is kept that no clean is to delete."""
+    """Return why a source is kept that no clean may delete."""
     return sa.case(
         (moves.c.before_url == moves.c.after_url, _SAME_URL),
         (moves.c.source.contains("@"), _ELSEWHERE),
@@ -47,7 +47,7 @@ def troubles(catalog: Catalog, run_id: str, limit: int) -> list[tuple[str, str]]
 
 
 def why_kept(catalog: Catalog, run_id: str, *, only_lasting: bool = False) -> dict[str, int]:
-    """Return how many sources a run keeps, by reason; ``only_lasting``: for reasons that no later clean judges anew."""
+    """Return how many sources a run keeps, by reason; ``only_lasting``: for lasting reasons only."""
     reason = sa.case((moves.c.keep, why_kept_for_good()), else_=moves.c.detail)
     kept = moves.c.keep if only_lasting else moves.c.keep | (moves.c.cleaned == Removal.KEPT)
     query = (

@@ -2,7 +2,7 @@
 
 The lock says who may begin; the token says who may still write and delete. Taking over writes a new token, so that
 nothing which an earlier process still does afterwards passes `Executor.guard`. A database that was restored meanwhile
-may hold an old token as if it were the current one; so the session that took the lock must live, too.
+may hold an old token as if it were the current one; so the session that took the lock must still exist, too.
 """
 
 from __future__ import annotations
@@ -64,8 +64,9 @@ class Executor:
         locked = connection.execute(mine.with_for_update(read=True)).first() is not None
         if not (locked and self._holds_lock(connection)):
             raise SupersededError(
-                "another process took over, or the lock was lost: nothing more is written or deleted by this one",
-                hint="the same command takes the lock again\nreconcile status    shows who executes now",
+                "another process took over, or the lock was lost: this process writes and deletes nothing more",
+                hint="the same command takes the lock again and resumes\nreconcile status    shows which "
+                "process executes now",
             )
 
     def check(self) -> None:
@@ -77,8 +78,9 @@ class Executor:
             is_ours = row is not None and row.ended_at is None and self._holds_lock(connection)
         if not is_ours:
             raise SupersededError(
-                "another process took over, or the lock was lost: nothing more is deleted by this one",
-                hint="the same command takes the lock again\nreconcile status    shows who executes now",
+                "another process took over, or the lock was lost: this process deletes nothing more",
+                hint="the same command takes the lock again and resumes\nreconcile status    shows which "
+                "process executes now",
             )
         self._asked = clocks
 
@@ -96,21 +98,21 @@ class Executor:
             self.check()
 
     def keep_workers_out(self, check: Callable[[], None] = lambda: None) -> None:
-        """Have no worker at work from here on; see `claims.keep_workers_out`."""
+        """Let no worker work from now on; see `claims.keep_workers_out`."""
         assert self.lock is not None  # noqa: S101 - no worker switches or deletes
         keep_workers_out(self.lock, _WORKERS_SECONDS, check)
 
     @property
     def has_unrecorded(self) -> bool:
-        """Whether a request was not answered, and that could not be put on record."""
+        """Whether a request was not answered, and that could not be recorded."""
         return self._unrecorded > 0
 
     def has_tables(self, connection: Connection) -> bool:
-        """Tell whether the work tables are there still: forgetting the last run removes them."""
+        """Tell whether the work tables still exist: forgetting the last run removes them."""
         return sa.inspect(connection).has_table(executors.name)
 
     def lives(self, address: Address, seconds: int) -> None:
-        """Put on record that requests to this place may take effect so much later."""
+        """Record that requests to this place may take effect so much later."""
         with self.catalog.write() as connection:
             self.guard(connection)
             connection.execute(
@@ -120,7 +122,7 @@ class Executor:
             )
 
     def unanswered(self, address: Address, keys: Sequence[Key]) -> None:
-        """Put on record that these keys may still be deleted by a request that was never answered."""
+        """Record that these keys may still be deleted by a request that was never answered."""
         log.warning("a deleting request was not answered", at=address.identity, documents=len(keys))
         self._unrecorded += 1
         with self.catalog.write() as connection:
@@ -129,7 +131,7 @@ class Executor:
 
     @contextmanager
     def pending(self, address: Address, keys: Sequence[Key]) -> Iterator[None]:
-        """Have it on record for the block that these keys are being deleted."""
+        """Record for the block that these keys are being deleted."""
         with self.catalog.write() as connection:
             self.guard(connection)
             late_requests.note(connection, address, keys, answered=True)
@@ -207,13 +209,13 @@ def led_by(catalog: Catalog, token: str) -> Executor:
     with catalog.read() as connection:
         row = connection.execute(query.where(executors.c.token == token, executors.c.ended_at.is_(None))).first()
         if row is None or row.session is None:
-            raise SupersededError("nobody leads the run any more that this worker was asked to do a part of")
+            raise SupersededError("the process that led this worker's run has ended")
         found = connection.execute(_STARTED, {"pid": row.session}).first()
         role = connection.execute(sa.select(sa.func.current_user())).scalar_one()
     if found is not None and found[0] is None:
         raise ConfigError(
-            f"the database role {role} of this worker does not see the session that leads the run, which is another"
-            " role's",
+            f"the database role {role} of this worker cannot see the session that leads the run, which "
+            "belongs to another role",
             hint=f"connect as the same role, or have a superuser run: GRANT pg_read_all_stats TO {role};",
         )
     return Executor(catalog, None, token, (row.session, row.session_start), folder=secrets.token_hex(16))

@@ -21,7 +21,7 @@ _CONNECT_SECONDS = 5
 
 
 def database_record(catalog: Catalog) -> dict[str, Any]:
-    """Return what tells this database from any other: its identity, and where it is reached; no user, no password."""
+    """Return what identifies this database: its identity, and where it is reached; no user, no password."""
     return {"identity": catalog.identity, "address": _address(catalog)}
 
 
@@ -56,14 +56,17 @@ def database_text(recorded: Mapping[str, Any]) -> str:
 
 
 def check_database(catalog: Catalog, record: RunRecord) -> None:
-    """Raise `PlaceChangedError` unless this is the run's database, reached where it was or shown to be the same one.
+    """Raise `PlaceChangedError` unless this is the run's database, at its recorded address or proven to be the same.
 
     A run of an earlier version has none on record: then its plan's counts. Raises `ReconcileError` for the records of a
     later version.
     """
     refuse_later(catalog)
     recorded, here = record.database or {"identity": record.header.database}, database_record(catalog)
-    rebind = f"if this is the run's database from now on (restored, upgraded, moved): reconcile rebind {record.run_id}"
+    rebind = (
+        "if this is the run's database from now on (after a restore, upgrade or move): reconcile rebind "
+        f"{record.run_id}"
+    )
     if not same_database(recorded["identity"], here["identity"]):
         raise PlaceChangedError(
             f"run {record.run_id} belongs to another database: {database_text(recorded)}. This one is"
@@ -76,7 +79,10 @@ def check_database(catalog: Catalog, record: RunRecord) -> None:
     if answer:
         return
     if answer is None:
-        why = "the former address does not answer, or does not let us in, so whether it is the same cannot be told"
+        why = (
+            "the former address does not answer or refuses the connection, so it is unknown whether it is "
+            "the same database"
+        )
     else:
         why = "another server answers at the former address: one of the two is a copy of the other"
     raise PlaceChangedError(
@@ -87,7 +93,7 @@ def check_database(catalog: Catalog, record: RunRecord) -> None:
 
 
 def is_same_server(catalog: Catalog, address: Mapping[str, Any]) -> bool | None:
-    """Tell whether the database at an address is this very one: a session of ours shows there. None: no answer."""
+    """Tell whether the database at an address is this one: our own session shows there. None: no answer."""
     with _driver(catalog) as here:
         session = _row(here, "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()")
         seen = (

@@ -1,4 +1,4 @@
-"""Deletes that may still arrive: requests that were sent and not answered, by whoever executed before.
+"""Deletes that may still arrive: requests that earlier executors sent and that were not answered.
 
 A request that waits somewhere between here and a server cannot be called back. So whoever takes over writes down what
 may be deleted yet, and how long such a request lives. A run that is about to point rows at one of these places first
@@ -35,7 +35,7 @@ log = get_logger()
 
 
 def note(connection: Connection, address: Address, keys: Sequence[Key], *, answered: bool) -> None:
-    """Write down that these keys may be deleted yet. ``answered`` False: nobody will hear whether they were."""
+    """Record that these keys may still be deleted. ``answered`` False: it will not be known whether they were."""
     life = sa.select(sa.func.max(places.c.life)).where(places.c.store == address.identity)
     seconds = connection.execute(life).scalar_one()
     if not seconds:
@@ -46,7 +46,7 @@ def note(connection: Connection, address: Address, keys: Sequence[Key], *, answe
 
 
 def settle(connection: Connection, address: Address, keys: Sequence[Key]) -> None:
-    """Take notes back: these deletes were answered."""
+    """Remove notes: these deletes were answered."""
     mine = late_deletes.c.url.in_([address.url_at(key) for key in keys])
     here = late_deletes.c.store == address.identity
     connection.execute(sa.delete(late_deletes).where(here, mine, late_deletes.c.answered))
@@ -163,16 +163,16 @@ def _wait_for(
     until = _until(catalog, store, concerned)
     left = until - _now(store)
     what = (
-        f"an earlier process may have requests on their way that delete {count(documents)} at {identity};"
-        f" the last one expires at {datetime.fromtimestamp(until, UTC):%H:%M:%S} UTC by that server's clock"
+        f"delete requests of an earlier process for {count(documents)} at {identity} may still arrive; the "
+        f"last one expires at {datetime.fromtimestamp(until, UTC):%H:%M:%S} UTC by that server's clock"
     )
     if most is not None and left > most:
         raise LockedError(
-            f"{what}, in {left:.0f} s. Nothing was switched or deleted; all that is staged stays staged",
-            hint="run the same command again then, or without --takeover-wait: it waits by itself",
+            f"{what}, in {left:,.0f} s. Nothing was switched or deleted; all that is staged stays staged",
+            hint="run the same command again after that, or without --takeover-wait: it then waits by itself",
         )
     log.info("waiting for late deletes", phase="wait", at=identity, documents=documents, seconds=round(left))
-    control.progress.say(f"{what}. Waiting; the catalog stays as it is until then, and services may run")
+    control.progress.say(f"{what}. Waiting until then; the catalog does not change, and services may run")
     while left > 0:
         said = time.monotonic()
         while time.monotonic() - said < min(left, _SAY_SECONDS):
@@ -180,7 +180,7 @@ def _wait_for(
             time.sleep(min(_POLL_SECONDS, max(left, 0.01)))
         left = until - _now(store)
         if left > 0:
-            control.progress.say(f"waiting: {left:.0f} s left")
+            control.progress.say(f"waiting: {left:,.0f} s left")
     with catalog.write(bulk=True) as connection:
         over = sa.and_(late_deletes.c.store == identity, late_deletes.c.until <= until)
         connection.execute(sa.delete(late_deletes).where(over))

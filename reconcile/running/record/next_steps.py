@@ -1,4 +1,4 @@
-"""What to type next about a run, with the configs where they are by now."""
+"""What to type next about a run, with the present paths of its configs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PLACEHOLDER = "FILE"
 def next_step(record: RunRecord, documents: dict[str, Tally], services: str | None = None) -> str:
     """Return what to type next about a run: a command a line, four blanks, and what it does.
 
-    ``services`` is what is to be said of the config that they need, such as `config_for_services` returns.
+    ``services`` is the line about the config that they need, as `config_for_services` returns it.
     """
     steps = list(_steps(record, documents))
     if services is not None:
@@ -34,14 +34,17 @@ def config_for_services(record: RunRecord, unreadable: int) -> str:
     own = planned if record.undo_of is not None else header.source.path  # where the services' config has always been
     path = path_now(header, header.dest, own)
     if path is None:
-        return f"the services need a config that says what {planned} said when it was planned: no known file does now"
+        return (
+            f"the services need a config with the content that {planned} had when the plan was made; no "
+            "known file has it now"
+        )
     if unreadable:
-        return f"NOT YET: services with {path} could not read {count(unreadable)}, at another driver still"
-    return f"the services may be started with {path}"
+        return f"NOT YET: services with {path} could not read {count(unreadable)}, which are still at another driver"
+    return f"you can start the services with {path}"
 
 
 def watch_step(record: RunRecord) -> str:
-    """Return how to watch a run that somebody may be at work on."""
+    """Return how to watch a run that a process may be working on."""
     return f"{command_line('status', record.run_id, watch=True, source=_paths(record)[0])}    shows how far it is"
 
 
@@ -49,21 +52,24 @@ def _steps(record: RunRecord, documents: dict[str, Tally]) -> Iterator[tuple[str
     is_undo, undo = record.undo_of is not None, undo_command(record, record.undo_of)
     if is_undo and record.state in (RunState.STAGING, RunState.SWITCHED):
         if MoveState.CHANGED in documents:
-            yield undo_command(record, record.undo_of, with_changes=True), "takes along what services wrote since"
+            yield (
+                undo_command(record, record.undo_of, with_changes=True),
+                "resumes it, and includes what services wrote since",
+            )
         elif _is_made_anew(record):
-            yield resume_command(record), "begins it anew with what is there by then: what is staged is copied again"
+            yield resume_command(record), "starts it again from the present catalog: what is staged is copied again"
         else:
             yield resume_command(record), "resumes it"
         if record.state == RunState.STAGING:
-            yield undo_command(record), "gives it up: the copies that it made are dropped"
+            yield undo_command(record), "abandons it: the copies that it made are deleted"
     elif record.state == RunState.STAGING:
         if MoveState.CHANGED in documents:
-            yield apply_command(record, refresh=True), "takes in what changed in the catalog"
+            yield apply_command(record, refresh=True), "resumes it, and includes what changed in the catalog"
         else:
             yield resume_command(record), _how_it_resumes(record)
         if MoveState.FAILED in documents:
-            yield apply_command(record, leave_failed=True), "switches without those that failed"
-        yield undo, "drops what is staged"
+            yield apply_command(record, leave_failed=True), "switches without the documents that failed"
+        yield undo, "deletes what is staged"
     elif record.state == RunState.SWITCHED:
         yield resume_command(record), "deletes the sources that are left"
         yield undo, "undoes it"
@@ -75,10 +81,10 @@ def _steps(record: RunRecord, documents: dict[str, Tally]) -> Iterator[tuple[str
 
 def _how_it_resumes(record: RunRecord) -> str:
     if is_staged(record):
-        return "switches, once the services are stopped"
+        return "switches; stop the services first"
     stops: dict[str, str] = {
-        Asked.STAGE_ONLY: ", and stops before the switch as it was asked to",
-        Asked.CLEAN_LATER: ", and stops after the switch as it was asked to",
+        Asked.STAGE_ONLY: ", and stops before the switch, as before",
+        Asked.CLEAN_LATER: ", and stops after the switch, as before",
     }
     return "resumes it" + stops.get(record.asked or "", "")
 
@@ -91,16 +97,16 @@ def _is_made_anew(record: RunRecord) -> bool:
 def _steps_of_ended(record: RunRecord, documents: dict[str, Tally], undo: str) -> Iterator[tuple[str, str]]:
     left = sum(documents[state].documents for state in (MoveState.BLOCKED, MoveState.FAILED) if state in documents)
     if record.state == RunState.DONE and left:
-        yield "", f"{count(left, 'document was', 'documents were')} left: remove the causes and make a new plan"
+        yield "", f"{count(left, 'document was', 'documents were')} not moved: fix the causes and make a new plan"
     else:
         yield "", "nothing is left to do"
     if record.state == RunState.UNDONE and record.undo_of is not None:
-        yield undo, "undoes that run after all"
+        yield undo, "undoes that run"
     elif record.state == RunState.UNDONE:
-        yield apply_command(record), "does it again"
+        yield apply_command(record), "applies it again"
     elif record.undo_of is None:
         if record.keep_source:
-            yield clean_command(record), "deletes the sources that it kept, once they are wanted no more"
+            yield clean_command(record), "deletes the sources that it kept, when you no longer need them"
         yield undo, "undoes it"
 
 
@@ -137,7 +143,7 @@ def is_staged(record: RunRecord) -> bool:
 
 
 def plan_again(header: PlanHeader, *, overwrite: bool = False) -> str:
-    """Return the command that makes a plan like this one anew, in a file of a new name."""
+    """Return the command that makes a plan like this one again, in a file of a new name."""
     policy, scope = header.policy, Scope.of(header.scope)
     before = scope.created_before
     return command_line(
@@ -167,13 +173,13 @@ def clean_command(record: RunRecord) -> str:
 
 
 def rebind_command(record: RunRecord) -> str:
-    """Return the command that makes the database and the places of now the run's."""
+    """Return the command that binds the run to the present database and places."""
     source, dest = _paths(record)
     return command_line("rebind", record.run_id, source=source, dest=dest)
 
 
 def undo_command(record: RunRecord, run_id: str | None = None, **options: bool) -> str:
-    """Return the command that takes a run back, or with ``run_id`` goes on with an undo of that one."""
+    """Return the command that undoes a run, or with ``run_id`` resumes an undo of that one."""
     source, dest = _paths(record)
     return undo_run(run_id, source, dest, **options) if run_id else undo_run(record.run_id, dest, source, **options)
 

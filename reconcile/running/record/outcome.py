@@ -1,4 +1,4 @@
-"""What a run came to, as its record tells."""
+"""The outcome of a run, by its record."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ UNDONE = "the run is undone already"
 
 @frozen
 class Outcome:
-    """What a run came to. ``kept`` counts sources that stay although the plan would have them deleted.
+    """The outcome of a run. ``kept`` counts sources that stay although the plan would have them deleted.
 
-    ``not_dropped`` names copies that the undo of a run that never switched left alone: no longer its own, or, as many
+    ``not_dropped`` names copies that the undo of a run that never switched kept: no longer its own, or, as many
     as ``last_copies`` says, the last ones. ``not_intact`` names documents whose sources stay since their copies are not
     intact.
     ``unreadable`` counts documents of the whole archive that services with the new config cannot read. ``staged``: the
-    run ended before its switch, as it was asked to, ``clean_later``: right after it. ``keep_source``: it
-    deletes none. ``changed`` counts rows that are
-    not as the plan saw them any more.
+    run ended before its switch, as requested, ``clean_later``: right after it. ``keep_source``: it
+    deletes none. ``changed`` counts rows that
+    have changed since the plan.
     """
 
     run_id: str
@@ -47,7 +47,7 @@ class Outcome:
 
 
 def outcome_of(catalog: Catalog, run_id: str, *, already: str | None = None) -> Outcome:
-    """Return what a run came to, from its record."""
+    """Return the outcome of a run, from its record."""
     record = find_runs(catalog, run_id=run_id)[0]
     query = sa.select(sa.func.count()).select_from(moves).where(moves.c.run_id == run_id)
     with catalog.read() as connection:

@@ -1,4 +1,4 @@
-"""Parts of a run: ranges of its moves, by their numbers, each of which is worked on at once; and what came of one.
+"""Parts of a run: ranges of its moves, by their numbers, each of which is worked on as a whole; and the result of one.
 
 A part and its result hold numbers, names of backends and texts of errors: no document, no credential, no location.
 """
@@ -53,7 +53,7 @@ class Part:
 
 @frozen
 class Fate:
-    """How many documents of a part, from one backend to one other, came to the same end.
+    """How many documents of a part, from one backend to one other, had the same outcome.
 
     ``detail`` is the text of the first one's error. ``was_read``: it is the destination that the error is about.
     """
@@ -75,7 +75,7 @@ class Fate:
 
 @frozen
 class PartResult:
-    """What came of a part. ``failed`` are the numbers of moves that were not staged.
+    """The result of a part. ``failed`` are the numbers of moves that were not staged.
 
     ``grown`` is by how many bytes more than was read was written, ``seconds`` how long it took.
     """

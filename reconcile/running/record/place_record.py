@@ -1,4 +1,4 @@
-"""Places on record: whether one is another by now, what it is called in words, and how it is renamed."""
+"""Places on record: whether one has changed, its description, and how it is renamed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from reconcile.running.record.tables import late_deletes, moves, places
 
 
 def rename_place(connection: sa.Connection, old: str, new: str) -> None:
-    """Have the record call a place by another name, wherever it is named."""
+    """Rename a place everywhere in the record."""
     connection.execute(sa.update(moves).where(moves.c.dest_store == old).values(dest_store=new))
     connection.execute(sa.update(places).where(places.c.store == old).values(store=new))
     connection.execute(sa.update(late_deletes).where(late_deletes.c.store == old).values(store=new))

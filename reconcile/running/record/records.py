@@ -1,4 +1,4 @@
-"""What the work tables say of runs: read, never written, by whoever wants to know."""
+"""What the work tables record of runs; read only."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class RunRecord:
 
     @property
     def last_event(self) -> tuple[int, int]:
-        """When something last came of it, in Unix seconds, and its number: an undo may begin in the same second."""
+        """When it last changed, in Unix seconds, and its number: an undo may begin in the same second."""
         times = (self.created_at, self.refreshed_at, self.staged_at, self.switched_at, self.finished_at)
         return max(at for at in times if at is not None), self.number
 
@@ -117,7 +117,7 @@ def run_record(catalog: Catalog, run_id: str) -> RunRecord:
     """Return a run's record. Raises `ReconcileError` if there is no such run."""
     found = find_run(catalog, run_id)
     if found is None:
-        raise ReconcileError(f"there is no run {run_id} in this database", hint="reconcile runs    lists them")
+        raise ReconcileError(f"this database has no run {run_id}", hint="reconcile runs    lists them")
     return found
 
 

@@ -1,4 +1,4 @@
-"""The account of a run: who, when, how long, how much, what is left, how to go back."""
+"""The report of a run: who, when, how long, how much, what is left, how to undo it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Moved:
 
 @frozen(slots=False)
 class Sources:
-    """What became of sources: so many ``documents``. ``fate`` is deleted, kept, or left so far."""
+    """The outcome of sources: so many ``documents``. ``fate`` is deleted, kept, or left so far."""
 
     fate: str
     reason: str | None
@@ -79,7 +79,7 @@ class LeftDocument:
 
 @frozen(slots=False)
 class Undo:
-    """How to take the run back: the command, and the undo plan's file where there is one."""
+    """How to undo the run: the command, and the undo plan's file where there is one."""
 
     command: str
     plan_path: str | None
@@ -88,9 +88,9 @@ class Undo:
 
 @frozen(slots=False)
 class Report:
-    """A run's record, told. Times are in Unix seconds by the database's clock; ``left_named`` are the first.
+    """A run's record as a report. Times are in Unix seconds by the database's clock; ``left_named`` are the first.
 
-    ``resume`` is the command that goes on with an unfinished run.
+    ``resume`` is the command that resumes an unfinished run.
     """
 
     format_version: str

@@ -1,4 +1,4 @@
-"""Account for a run from its record in the work tables, whatever became of it."""
+"""Report on a run from its record in the work tables, whatever its state."""
 
 from __future__ import annotations
 
@@ -109,15 +109,13 @@ def _downtime(record: RunRecord, services: str | None) -> Downtime:
         return Downtime(None, None, "nothing was switched")
     seen = _services.decode(services or "[]")
     if not seen:
-        return Downtime(
-            None, None, "no service had left a heartbeat in this database, so when they stopped is not known"
-        )
+        return Downtime(None, None, "no service has a heartbeat in this database, so it is unknown when they stopped")
     last = max(seen, key=lambda beat: beat.heartbeat)
     return Downtime(
         record.switched_at - last.heartbeat,
         last.heartbeat,
-        f"from the last heartbeat, of {last.service} on {last.host}, to the committed switch; heartbeats come every"
-        " 60 s, and the services were down until they were started again",
+        f"from the last heartbeat, of {last.service} on {last.host}, to the committed switch. Services send a "
+        "heartbeat every 60 s, and were down until they were started again",
     )
 
 
@@ -137,7 +135,7 @@ def _sources(connection: Connection, record: RunRecord) -> list[Sources]:
     """Return what became of the sources, once the catalog did not point at them any more."""
     if record.switched_at is None:
         return []
-    policy = "the run keeps its sources"
+    policy = "the run keeps all sources"
     reason = sa.case(
         (moves.c.cleaned == Removal.KEPT, moves.c.detail),
         (moves.c.cleaned == Removal.DELETED, None),

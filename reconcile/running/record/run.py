@@ -31,7 +31,7 @@ M = TypeVar("M", Outline, WorkMove)
 
 @define
 class Run:
-    """A run in the hands of this process: every write checks that it is still so.
+    """A run that this process executes: every write checks that this is still true.
 
     ``executor`` is None for whoever only reads, ``claim`` for whoever leads the run: a worker has one on its part.
     """
@@ -63,7 +63,8 @@ class Run:
         query = sa.select(runs.c.state).where(runs.c.run_id == self.run_id, runs.c.epoch == self.epoch)
         if connection.execute(query.with_for_update(read=True)).first() is None:
             raise SupersededError(
-                f"run {self.run_id} was taken over by another process, or is being undone",
+                f"run {self.run_id} was taken over by another process, or is being undone; this process does "
+                "nothing more",
                 hint=f"reconcile status {self.run_id}    shows its state",
             )
 
@@ -176,7 +177,7 @@ class Run:
             return list(connection.execute(query).scalars())
 
     def take_over(self, connection: Connection, others: Sequence[str], copies: Sequence[WorkMove]) -> set[int]:
-        """Take the ownership of copies that other unfinished runs wrote; return the seqs that are ours now."""
+        """Take over the ownership of copies that other unfinished runs wrote; return their seqs."""
         ours: dict[tuple[str, str], list[int]] = {}
         for copy in copies:
             ours.setdefault((copy.dest_store, copy.dest_key), []).append(copy.seq)
@@ -266,7 +267,7 @@ def begin_run(  # noqa: PLR0913
 def resume_run(executor: Executor, record: RunRecord, *, keep_source: bool = False, asked: Asked | None = None) -> Run:
     """Take a run over: raises its epoch, so that a paused old executor cannot go on.
 
-    ``keep_source`` keeps its sources from here on; it cannot be taken back.
+    ``keep_source`` keeps its sources from now on; this cannot be reversed.
     """
     keep = record.keep_source or keep_source
     with executor.catalog.write() as connection:

@@ -33,7 +33,7 @@ class Speed:
 
 @define
 class Sampled:
-    """Progress that passes everything on, and puts on record now and then how far the phase is."""
+    """Progress that passes everything on, and records from time to time how far the phase is."""
 
     progress: Progress
     run: Run
@@ -44,7 +44,7 @@ class Sampled:
     _last: float = field(init=False, default=0.0)
 
     def phase(self, name: str, documents: int, size: int, before: tuple[int, int] = (0, 0)) -> None:
-        """Tell that a phase begins."""
+        """Report that a phase begins."""
         self._write()
         self._phase, self._documents, self._bytes = name, *before
         self._write()
@@ -52,7 +52,7 @@ class Sampled:
         self.progress.phase(name, documents, size, before)
 
     def advance(self, documents: int, size: int) -> None:
-        """Tell that so many documents and bytes more are done."""
+        """Report that so many more documents and bytes are done."""
         self._documents += documents
         self._bytes += size
         if self.clock() - self._last >= SAMPLE_SECONDS:
@@ -60,14 +60,14 @@ class Sampled:
         self.progress.advance(documents, size)
 
     def step(self, name: str) -> None:
-        """Tell that something begins that has no count."""
+        """Report that a step without a count begins."""
         self._write()
         self._phase = ""
         self._note(name)
         self.progress.step(name)
 
     def say(self, text: str, *, strong: bool = False) -> None:
-        """Tell people something in words."""
+        """Report a sentence to people."""
         self.progress.say(text, strong=strong)
 
     def _note(self, doing: str) -> None:
@@ -94,7 +94,7 @@ class Sampled:
 
 
 def last_progress(catalog: Catalog, run_id: str, phase: str) -> int | None:
-    """Return when a phase of a run that counts was last seen to go on, to some seconds, in Unix seconds."""
+    """Return when a counted phase of a run last made progress, to some seconds, in Unix seconds."""
     if not catalog.has_table(samples):
         return None
     query = sa.select(samples.c.phase, samples.c.at).where(samples.c.run_id == run_id)

@@ -26,7 +26,7 @@ class MoveState(StrEnum):
 
 
 class Origin(StrEnum):
-    """Whose the content at a move's destination is."""
+    """Who wrote the content at a move's destination."""
 
     INTENDED = "intended"  # this run is about to write there: what appears is its own
     WRITTEN = "written"  # this run wrote it
@@ -35,7 +35,7 @@ class Origin(StrEnum):
 
 
 class Removal(StrEnum):
-    """Outcome of the delete of a move's source; of its copy, where a run that never switched is undone."""
+    """Outcome of deleting a move's source; of its copy, where a run that never switched is undone."""
 
     MARKED = "marked"  # a request to delete it may have been sent
     DELETED = "deleted"
@@ -50,7 +50,7 @@ class Deleting(StrEnum):
 
 
 class Asked(StrEnum):
-    """What a run was asked for beside its plan: the command that resumes it asks for the same."""
+    """What a run was asked for beside its plan; the command that resumes it repeats it."""
 
     STAGE_ONLY = "stage-only"
     CLEAN_LATER = "clean-later"

@@ -1,4 +1,4 @@
-"""What can be told of a run from outside, while it goes and after: short reads, no lock, nothing written."""
+"""The status of a run, during and after it: short reads, no lock, nothing written."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from reconcile.running.record.states import MoveState, Origin, Removal, RunState
 from reconcile.running.record.tables import moves
 
 PHASES = {
-    RunState.STAGING: "staging; the catalog is untouched",
-    RunState.SWITCHED: "the catalog is switched; sources are still to be deleted",
+    RunState.STAGING: "staging; the catalog is unchanged",
+    RunState.SWITCHED: "the catalog is switched; sources still have to be deleted",
     RunState.DONE: "done; the catalog is switched",
     RunState.UNDOING: "being undone",
     RunState.UNDONE: "undone",
@@ -33,8 +33,8 @@ class Status:
     """A run at one moment: ``at``, in Unix seconds by the database's clock.
 
     ``documents`` counts moves by their state, ``sources`` the deleted and kept ones. ``done`` of ``total`` is how far
-    the present phase is. ``holder`` is who holds the lock: whoever it is, nobody else can be at work on this run.
-    ``services`` says which config they need, if the catalog is as this run switched it and nobody is at work.
+    the present phase is. ``holder`` is who holds the lock: no other process can be working on this run.
+    ``services`` says which config they need, if the catalog is as this run switched it and no process is working.
     ``workers`` are those of an engine, if it has one.
     """
 
@@ -56,13 +56,13 @@ class Status:
 
     @property
     def achieved(self) -> Tally:
-        """What of ``done`` came to what the phase is for: a document that failed or changed is not staged."""
+        """What of ``done`` reached the phase's goal: a document that failed or changed is not staged."""
         staged = self.documents.get(MoveState.STAGED, Tally(0, 0))
         return staged if self.record.state == RunState.STAGING else self.done
 
     @property
     def average(self) -> Rate | None:
-        """The rate of staging since the run was begun; None where nobody is at work on that."""
+        """The rate of staging since the run began; None where no process is staging."""
         seconds = self.at - self.record.created_at
         if self.record.state != RunState.STAGING or self.holder is None or seconds <= 0:
             return None
@@ -70,32 +70,32 @@ class Status:
 
     @property
     def is_interrupted(self) -> bool:
-        """Whether it stopped in the middle of something: nobody is at work, and nobody asked it to stop there."""
+        """Whether it stopped in the middle: no process is working, and it was not asked to stop there."""
         return self.is_at_rest and self.record.paused_at is None
 
     @property
     def rest(self) -> str | None:
-        """Why nobody is at work although something is left to do; None where that is not so."""
+        """Why no process is working although something is left to do; None if one is, or nothing is left."""
         if not self.is_at_rest:
             return None
         if self.record.paused_at is not None:
-            return "stopped where it was asked to"
+            return "stopped as requested"
         how = "STOPPED" if self.record.remark else "INTERRUPTED"  # who is killed leaves no word of why
-        return f"{how}: nobody is at work on it"
+        return f"{how}: no process is working on it"
 
     @property
     def is_at_rest(self) -> bool:
-        """Whether something is left to do, and nobody is at work on it."""
+        """Whether something is left to do, and no process is working on it."""
         return not self.is_finished and self.holder is None
 
     @property
     def doing(self) -> str | None:
-        """The phase or step that its executor is at; None where nobody is at work."""
+        """The phase or step that its executor is at; None if no process is working."""
         return self.record.doing if self.holder is not None and not self.is_finished else None
 
     @property
     def next_step(self) -> str:
-        """What to type next. While somebody is at work that is nothing but to watch: a run is not undone under way."""
+        """What to type next. While a process is working, only watching: a run in progress is not undone."""
         if self.holder is not None and not self.is_finished:
             return watch_step(self.record)
         return next_step(self.record, self.documents, self.services)

@@ -1,7 +1,7 @@
 """The work tables: runs and their moves, in the catalog's own database.
 
 From the moment a plan is loaded these tables are the state of the run; resume, status and undo on any
-machine need nothing else but the configs. No credential goes in.
+machine need only them and the configs. They hold no credentials.
 """
 
 from __future__ import annotations
@@ -202,7 +202,7 @@ sa.Index(
 
 
 def refuse_later(catalog: Catalog) -> None:
-    """Raise `ReconcileError` where a run was begun by a later version: its records may mean what we do not know."""
+    """Raise `ReconcileError` where a run was begun by a later version: this version may not understand its records."""
     if not catalog.has_table(runs) or runs.c.layout.name not in catalog.columns_of(runs):
         return
     query = sa.select(runs.c.run_id, runs.c.tool_version).where(runs.c.layout > LAYOUT).order_by(runs.c.number.desc())
@@ -210,16 +210,16 @@ def refuse_later(catalog: Catalog) -> None:
         found = connection.execute(query.limit(1)).first()
     if found is not None:
         raise ReconcileError(
-            f"run {found.run_id} was begun by reconcile {found.tool_version}, whose records this version,"
-            f" {__version__}, does not know; nothing was done",
+            f"run {found.run_id} was begun by reconcile {found.tool_version}, and this version, "
+            f"{__version__}, cannot read its records; nothing was done",
             hint=f"use reconcile {found.tool_version} or later on this database",
         )
 
 
 def create_work_tables(catalog: Catalog) -> None:
-    """Make the work tables where they are missing, and the columns that an earlier version's lack.
+    """Create missing work tables, and columns that tables of an earlier version lack.
 
-    Raises `CatalogError` naming the right that is missing, `ReconcileError` as `refuse_later` does.
+    Raises `CatalogError` naming the missing privilege, `ReconcileError` as `refuse_later` does.
     """
     refuse_later(catalog)
     if all(catalog.has_table(table) for table in WORK.sorted_tables) and not _missing_columns(catalog):
@@ -252,7 +252,7 @@ def same_row(archive: sa.Table) -> sa.ColumnElement[bool]:
 
 
 def as_before(archive: sa.Table) -> sa.ColumnElement[bool]:
-    """Return the condition that a catalog row is still as the plan saw it (R4)."""
+    """Return the condition that a catalog row is unchanged since the plan (R4)."""
     return sa.and_(
         archive.c.content_url.is_not_distinct_from(moves.c.before_url),
         archive.c.is_compressed.is_not_distinct_from(moves.c.before_is_compressed),
