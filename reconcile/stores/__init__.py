@@ -39,7 +39,7 @@ _LARGEST = {"db": GIB - 1, "db2": GIB // 2 - 1024}  # bytes: a text field; a byt
 
 
 def address_of(backend: Backend) -> Address:
-    """Return the rule by which the backend names content. No network; a data dir is looked at."""
+    """Return the rule by which the backend names content. No network; a data dir is inspected."""
     settings = backend.settings
     if backend.driver in _LARGEST:
         return TableAddress(backend.driver, f"database:{backend.driver}", _LARGEST[backend.driver])
@@ -56,7 +56,7 @@ def address_of(backend: Backend) -> Address:
 def open_store(backend: Backend, catalog: Catalog, tag: str, fence: Fence | None = None) -> Store:
     """Return the backend's store. Heavy libraries are imported here; connections are made on first use.
 
-    ``tag`` tells whose temporary files are whose: the run's id. ``fence`` is asked before anything is deleted.
+    ``tag`` marks the run's temporary files: the run's id. ``fence`` is asked before anything is deleted.
     """
     store = _store_of(backend, catalog, tag)
     if fence is not None:

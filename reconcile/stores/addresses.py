@@ -170,7 +170,7 @@ class ObjectAddress(Address):
     def problem(self, key: Key) -> tuple[str, str] | None:
         length = len(str(key).encode())
         if length > self._longest:
-            return ("key_too_long", f"the key has {length} bytes, the limit is {self._longest}")
+            return ("key_too_long", f"the key has {length:,} bytes, the limit is {self._longest:,}")
         return None
 
 
@@ -183,7 +183,7 @@ class SwiftAddress(ObjectAddress):
 
     def problem(self, key: Key) -> tuple[str, str] | None:
         if {".", ".."} & set(str(key).split("/")):
-            return ("name_altered", "python-swiftclient, which the services use, would use another name than this")
+            return ("name_altered", "python-swiftclient, which the services use, would use another name")
         return super().problem(key)
 
     def reading_problem(self, key: Key) -> tuple[str, str] | None:
@@ -256,10 +256,10 @@ class FileAddress(Address):
     def problem(self, key: Key) -> tuple[str, str] | None:
         segments = str(key).split("/")
         if any(segment in ("", ".", "..") for segment in segments) or "\0" in str(key):
-            return ("leaves_data_dir", f"the path {key!r} would not stay below the data dir as it is written")
+            return ("leaves_data_dir", f"the path {key!r} is not a plain path below the data dir")
         longest = max(len(segment.encode()) for segment in segments)
         if longest > self._longest_name:
-            return ("key_too_long", f"a name in the path has {longest} bytes, the limit is {self._longest_name}")
+            return ("key_too_long", f"a name in the path has {longest:,} bytes, the limit is {self._longest_name:,}")
         return None
 
 

@@ -1,4 +1,4 @@
-"""What servers say when they refuse: their own sentence in one line, and what it means whatever the protocol."""
+"""Refusals of servers: their own sentence in one line, and its meaning, for every protocol."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _LONGEST = 300  # characters of a server's sentence that are shown
 _TAG = re.compile(r"<[^<>]*>")
 _FULL = re.compile(r"quota|storagefull|diskfull|insufficientstorage", re.IGNORECASE)
 _TOO_LARGE, _INSUFFICIENT_STORAGE = 413, 507
-FULL_HINT = "free space there, or have the quota raised; then the same command resumes"
+FULL_HINT = "free space there, or have the quota raised; then run the same command again: it resumes"
 
 
 def sentence(text: str | None) -> str:
-    """Return what a server said in one line, without markup and credentials, fit to be shown after a colon."""
+    """Return a server's message in one line, without markup and credentials, to be shown after a colon."""
     words = " ".join(_TAG.sub(" ", text or "").split())
     shown = printable(scrub(words))
     shown = shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}..."
@@ -25,7 +25,7 @@ def sentence(text: str | None) -> str:
 
 
 def is_full(status: int, code: str, message: str) -> bool:
-    """Tell whether an answer says that no more fits in: a quota, or the disks. ``code`` is the error's name, if any.
+    """Tell whether an answer reports a full store: a quota, or the disks. ``code`` is the error's name, if any.
 
     Swift says 413 to what exceeds a quota, its s3api EntityTooLarge, and only the message tells it from a large object.
     """
@@ -50,4 +50,4 @@ def clocks(server_time: str | None) -> tuple[float, str] | None:
     there = there if there.tzinfo else there.replace(tzinfo=UTC)
     return (
         here - there
-    ).total_seconds(), f"here it is {here:%Y-%m-%d %H:%M:%S} UTC, there {there:%Y-%m-%d %H:%M:%S} UTC"
+    ).total_seconds(), f"this machine has {here:%Y-%m-%d %H:%M:%S} UTC, the server {there:%Y-%m-%d %H:%M:%S} UTC"

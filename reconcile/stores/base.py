@@ -30,7 +30,7 @@ Promises that every driver keeps, and that the contract suite tests:
 Errors: what concerns one document is returned in its place as `DocumentError`, so that one bad document
 never hides the others. What concerns the whole backend is raised: `TransientError` where trying again may
 help, `BackendError` where it cannot. A server that will not serve one document (``unserved``) does not hide the
-others either; one that will not serve several in a row is in trouble as a whole. ``look`` does not guess: it raises.
+others either; one that will not serve several in a row has failed as a whole. ``look`` does not guess: it raises.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ if TYPE_CHECKING:
 
 @frozen
 class Stat:
-    """What a store says of a key: ``size`` in bytes, hex ``md5``, and a ``version`` that changes with the content.
+    """What a store reports of a key: ``size`` in bytes, hex ``md5``, and a ``version`` that changes with the content.
 
-    None where the store does not tell without reading. ``version`` is opaque: an ETag, or size and mtime.
+    None where only reading shows it. ``version`` is opaque: an ETag, or size and mtime.
     ``mark`` changes whenever the content is written again, and costs nothing to ask for, where ``version`` does.
-    ``in_doubt``: something is there, and only reading tells what (a NULL, several rows, an error).
+    ``in_doubt``: something is there, unverified: only reading shows what (a NULL, several rows, an error).
     ``found``: a write found just this content there, and it was not its own earlier attempt.
     ``is_composite``: it is made of other objects, which its key only lists, as Swift's large objects are.
-    ``may_be_archived``: `Store.is_archived` tells whether it can be read; where this is False it can.
+    ``may_be_archived``: `Store.is_archived` returns whether it can be read; where this is False it can.
     """
 
     size: int | None = None
@@ -108,10 +108,10 @@ class Known:
 
 @frozen
 class Capabilities:
-    """What a store can do, as far as its kind and its answers so far tell.
+    """What a store can do, as far as is known from its kind and its answers so far.
 
     ``conditional_put``: the server refuses to write where something is; None where it has not shown yet.
-    ``confirmation``: what it rests on that a document is written, in words. ``bulk_delete``: many keys a request.
+    ``confirmation``: how a write is confirmed, in words. ``bulk_delete``: many keys a request.
     """
 
     conditional_put: bool | None
@@ -131,10 +131,10 @@ class Store(ABC):
         self.fence: Fence = Unfenced()
 
     def use(self, workers: int) -> None:  # noqa: B027 - one statement does for a whole batch in some stores
-        """Have so many requests on their way at once from here on, all callers' together."""
+        """Send at most so many requests at once from now on, for all callers together."""
 
     def write_with(self, options: Mapping[str, str]) -> None:  # noqa: B027 - only S3 has such
-        """Have everything written with these parameters of the driver's own API from here on."""
+        """Write everything with these parameters of the driver's own API from now on."""
 
     @abstractmethod
     def prepare(self, *, create: bool) -> None:
@@ -145,35 +145,35 @@ class Store(ABC):
         """Return what is there. With ``digest`` every `Stat` has its ``md5``, read for it if need be."""
 
     def glance(self, keys: Sequence[Key]) -> dict[Key, Stat]:
-        """Return what is easily seen to be there, with its ``md5``."""
+        """Return what a cheap check finds, with its ``md5``."""
         return self.look(keys, digest=True)
 
     @abstractmethod
     def read(self, keys: Sequence[Key]) -> dict[Key, Content | DocumentError]:
-        """Return the content of every key, or why it cannot be had."""
+        """Return the content of every key, or why it cannot be read."""
 
     @abstractmethod
     def write(self, writes: Sequence[Write]) -> dict[Key, Stat | DocumentError]:
-        """Write, have confirmed, and make durable; never replace."""
+        """Write, confirm, and make durable; never replace."""
 
     @abstractmethod
     def delete(self, known: Sequence[Known]) -> dict[Key, DocumentError | None]:
-        """Delete what still is the known content; the answer has None for a key that is gone now."""
+        """Delete keys that still hold the known content; the answer has None for a key that is gone now."""
 
     def tidy(self, keys: Sequence[Key]) -> None:  # noqa: B027 - most stores have nothing to do
         """Remove what a killed write may have left beside the keys. Most stores leave nothing."""
 
     def make_durable(self, keys: Sequence[Key]) -> None:  # noqa: B027 - most stores answer only then
-        """Have what is at these keys survive a crash, whoever wrote it."""
+        """Make what is at these keys survive a crash, even if others wrote it."""
 
     def ready_to_delete(self) -> None:  # noqa: B027 - files only
-        """Make what deleting needs at this place; called before what is to be deleted is marked."""
+        """Create what deleting needs at this place; called before keys are marked for deletion."""
 
     def give_back(self, keys: Iterable[Key], tokens: Collection[str]) -> None:  # noqa: B027 - files only
-        """Put back what executors with these tokens had taken aside to delete; they can take nothing more aside."""
+        """Put back what executors with these tokens had moved aside to delete; they can move nothing more aside."""
 
     def place(self) -> dict[str, Any]:
-        """Return what tells this place from any other, as far as that can be seen without a mark."""
+        """Return what identifies this place, as far as is known without a mark."""
         return {"store": self.address.identity}
 
     def check_place(self) -> None:  # noqa: B027 - a server's name is its place
@@ -184,19 +184,19 @@ class Store(ABC):
         return None
 
     def swap_mark(self, old: bytes | None, new: bytes | None) -> bool:  # noqa: ARG002 - where marks are kept
-        """Put ``new`` in the place of ``old`` (None: there is to be none); False if another mark is there."""
+        """Replace the mark ``old`` by ``new`` (None: no mark); False if another mark is there."""
         return False
 
     def server_time(self) -> float | None:
-        """Return a time that the server's clock has reached, in Unix seconds; None where it does not tell."""
+        """Return a time that the server's clock has reached, in Unix seconds; None where it is unknown."""
         return None
 
     def shortcut_from(self, source: Store) -> Shortcut | None:  # noqa: ARG002 - most pairs have none
-        """Return how content of the source gets here without coming through us, None where it cannot."""
+        """Return how content of the source gets here without going through this client, None where it cannot."""
         return None
 
     def shares_bytes(self, key: Key, other: Store, other_key: Key) -> bool:  # noqa: ARG002 - most cannot
-        """Tell whether what is at the key here and at the other key there are one, under two names of equal right."""
+        """Tell whether the key here and the other key there are hard links of one file."""
         return False
 
     def is_archived(self, key: Key) -> str | None:  # noqa: ARG002 - most stores serve all that they hold
@@ -204,7 +204,7 @@ class Store(ABC):
         return None
 
     def remarks(self) -> list[str]:
-        """Return what an operator should know of the place, as far as it was found out, in sentences."""
+        """Return what an operator should know about the place, as far as it is known, in sentences."""
         return []
 
     def expiry(self, *, patient: bool = True) -> str | None:  # noqa: ARG002 - most stores keep what they hold
@@ -216,7 +216,7 @@ class Store(ABC):
         return None
 
     def expiry_of(self, key: Key) -> str | None:  # noqa: ARG002 - most stores keep what they hold
-        """Return when the server is going to delete what is at the key, in words; None where it is not."""
+        """Return when the server will delete what is at the key, in words; None where it will not."""
         return None
 
     @abstractmethod
@@ -225,7 +225,7 @@ class Store(ABC):
 
     @abstractmethod
     def rights(self) -> Mapping[str, str]:
-        """Return what each verb needs to be allowed, in the words of whoever grants it.
+        """Return which privilege each verb needs, in the terms of whoever grants it.
 
         The verbs: ``prepare``, ``look``, ``read``, ``write``, ``delete``, ``listing``.
         """
@@ -235,7 +235,7 @@ class Store(ABC):
         return key in self.look([key])
 
     def no_document(self, key: Key) -> str | None:  # noqa: ARG002 - most stores hold documents alone
-        """Tell what a listed key is that is no document's, None if it can be one's.
+        """Return the kind of a listed key that is not a document's; None if it can be one.
 
         ``temporary``: what a killed **write** or **delete** of ours left. ``owner_mark``: a run's mark. ``self_check``:
         what a service's own trial left.

@@ -34,7 +34,7 @@ def _now() -> float:
 
 
 class BetweenBuckets:
-    """The way from one bucket to another. ``copy_one`` makes a copy, whatever is there, and tells what is confirmed."""
+    """The way from one bucket to another. ``copy_one`` copies, replacing content, and returns what is confirmed."""
 
     def __init__(self, source: ObjectStore, dest: ObjectStore, copy_one: CopyOne) -> None:
         self._source, self._dest, self._copy_one = source, dest, copy_one
@@ -45,7 +45,7 @@ class BetweenBuckets:
         return Shortcut(self.copy, at_least=AT_LEAST, at_most=self._dest.address.max_size)
 
     def copy(self, transfers: Sequence[Transfer]) -> dict[Key, Transferred | DocumentError]:
-        """Copy what can be copied. Raises `TransientError` once the server fails on several in a row."""
+        """Copy what can be copied. Raises `TransientError` if the server fails on several in a row."""
         answers = self._dest.each(self._copied, transfers)
         return {t.dest: answer for t, answer in zip(transfers, answers, strict=True) if answer is not None}
 
@@ -63,11 +63,7 @@ class BetweenBuckets:
             return Transferred(Stat(there.size, transfer.md5, answer.version), transfer.md5, there.version)
         with self._dest.fence.pending(self._dest.address, [transfer.dest]):
             left = self._dest.delete([Known(transfer.dest, answer.version or "")])[transfer.dest]
-        return (
-            None
-            if left is None
-            else DocumentError("not_confirmed", "the server's copy has other bytes than its source")
-        )
+        return None if left is None else DocumentError("not_confirmed", "the server's copy differs from its source")
 
     def _attempt(self, attempts: count[int], transfer: Transfer) -> Stat | None:
         """Copy unless the key is taken; by a second attempt it may be that the first one's answer was lost."""
@@ -77,12 +73,12 @@ class BetweenBuckets:
             return None if attempt == 1 else there
         if there is not None:
             raise DocumentError(
-                "not_confirmed", "a copy whose answer was lost may be there, and its ETag tells nothing"
+                "not_confirmed", "a copy whose answer was lost may be there, and its ETag does not verify it"
             )
         if _now() - looked_at > FRESH_SECONDS:  # somebody may have written there since
             if attempt == 1:
                 return None
-            raise TransientError("time went by between a look at a key and the copy to it")
+            raise TransientError("too much time passed between checking a key and copying to it")
         try:
             return self._copy_one(transfer)
         except (FileNotFoundError, DocumentError):  # the source is another by now, or the server does not know how
@@ -90,6 +86,6 @@ class BetweenBuckets:
         except TransientError:
             raise
         except BackendError as error:
-            log.warning("the server does not copy by itself; documents are read and written", reason=error.message)
+            log.warning("the server cannot copy objects itself; documents are read and written", reason=error.message)
             self._is_refused = True
             return None

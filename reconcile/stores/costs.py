@@ -1,4 +1,4 @@
-"""What a batch of documents asks of each driver, for forecasts: the drivers' ways, told without opening a store."""
+"""Requests of a batch of documents, by driver, for forecasts; known without opening a store."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _BLOCK_BYTES = 4096  # of a file system
 
 @frozen
 class Costs:
-    """A driver's ways. Requests are asked for one by one unless a field says otherwise.
+    """The costs of a driver. Each key takes its own request unless a field says otherwise.
 
-    ``by_batch``: one statement takes a whole batch. ``worth_listing``: that many keys are looked at by a listing, one
-    request a batch; ``doubted``: what it does not show is asked for all the same. ``deleted_at_once``: so many keys of
+    ``by_batch``: one statement takes a whole batch. ``worth_listing``: that many keys are checked by a listing, one
+    request a batch; ``doubted``: what it does not show is requested anyway. ``deleted_at_once``: so many keys of
     usual length go into a deleting request, None: a whole batch. ``asks_before_copy``: a copy by the server is preceded
-    by a look at either end. ``block``: content takes whole blocks of so many bytes.
+    by a check at both ends. ``block``: content takes whole blocks of so many bytes.
     """
 
     by_batch: bool = False
@@ -41,7 +41,7 @@ COSTS = {
 
 
 def copied_sizes(source: Address, dest: Address, *, is_postgresql: bool, keep_source: bool) -> range:
-    """Return of which sizes, in bytes, two stores copy content by themselves if its bytes stay; none if they do not."""
+    """Return the sizes, in bytes, of content that two stores copy by themselves unchanged; none if they do not."""
     schemes = {source.scheme, dest.scheme}
     if schemes == {"db", "db2"}:
         return range(SPOOL_BYTES + 1) if is_postgresql else range(0)

@@ -39,21 +39,21 @@ class DataDir:
         self._real: set[str] = set()  # directories known to be reached by no symbolic link
 
     def look(self) -> None:
-        """Learn whose the data dir is, and on which file system; holds on to it, so that its numbers stay its own."""
+        """Read the owner and file system of the data dir; keeps it open, so that its numbers stay its own."""
         if self._descriptor is None:
             self._descriptor = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             weakref.finalize(self, os.close, self._descriptor)
         self._status = os.fstat(self._descriptor)
 
     def is_in_place(self) -> bool:
-        """Tell whether the path still leads to the directory that was looked at: not after ``umount -l``, say."""
+        """Tell whether the path still leads to the same directory: not after ``umount -l``, for example."""
         try:
             return self._status is None or os.path.samestat(os.stat(self._root), self._status)
         except FileNotFoundError:
             return False
 
     def place(self) -> dict[str, Any]:
-        """Return what tells the directory from any other: device, inode, and the file system's own id."""
+        """Return what identifies the directory: device, inode, and the file system's own id."""
         status = self._status or os.stat(self._root)
         return {
             "device": status.st_dev,
@@ -182,5 +182,5 @@ def _of_a_file(path: str, status: os.stat_result) -> os.stat_result:
     if stat.S_ISLNK(status.st_mode):
         raise DocumentError("leaves_data_dir", f"{path} is a symbolic link")
     if not stat.S_ISREG(status.st_mode):
-        raise DocumentError("refused", f"{path} is no file")
+        raise DocumentError("refused", f"{path} is not a file")
     return status

@@ -80,9 +80,13 @@ class DbStore(TableStore):
     def _raw(self, write: Write) -> Data:
         raw = _to_base64(write.data) if self._wants_base64(write) else write.data
         if len(raw) > self.address.max_size:
-            raise DocumentError("too_big", f"{len(raw)} bytes as base64, a field holds {self.address.max_size}")
+            raise DocumentError(
+                "too_big", f"{len(raw):,} bytes as base64, but a field holds at most {self.address.max_size:,}"
+            )
         if self.catalog.is_postgresql and any(b"\0" in chunk for chunk in chunks_of(raw)):
-            raise DocumentError("nul_in_text", "it is text with a NUL character, which PostgreSQL text cannot hold")
+            raise DocumentError(
+                "nul_in_text", "it is text with a NUL character, which PostgreSQL's type text cannot hold"
+            )
         return raw
 
     def _told_by_sql(self, column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:

@@ -1,4 +1,4 @@
-"""Stores whose server knows single objects: a batch becomes many requests at once, each tried again while it may help.
+"""Stores whose server knows single objects: a batch becomes many concurrent requests, each retried while that may help.
 
 A driver derives from `DocumentStore` and writes five small methods; threads and retries are here, in none of them.
 """
@@ -32,7 +32,7 @@ _LONGEST_PAUSE = 30.0  # seconds that a server's Retry-After is heeded for
 
 
 class DocumentStore(Store):
-    """A store whose server knows single objects: batches become loops, transient errors are tried again."""
+    """A store whose server knows single objects: batches become loops, transient errors are retried."""
 
     attempts: ClassVar[int] = 5
     documents_in_a_row: ClassVar[int] = 3  # so many that the server would not serve, and it is the server
@@ -68,7 +68,7 @@ class DocumentStore(Store):
         return {key: stat for key, stat in zip(keys, stats, strict=True) if stat is not None}
 
     def stat(self, key: Key) -> Stat | None:
-        """Return what is at the key by asking for it by name. Raises `DocumentError` where the server does not tell."""
+        """Return what is at the key by requesting it by name. Raises `DocumentError` if the server reports nothing."""
         return self._again(self._stat, key)
 
     def _look_at(self, key: Key, *, digest: bool) -> Stat | None:
@@ -142,7 +142,7 @@ class DocumentStore(Store):
         self._delete(known.key)
 
     def outcome(self, verb: Callable[[Any], T], argument: object) -> T | DocumentError:
-        """Call a verb for one document. The server's trouble is that document's, until it has trouble with all."""
+        """Call a verb for one document. A server error counts for that document, until all documents fail."""
         try:
             result = self._sure(verb, argument)
         except TransientError as error:
@@ -211,6 +211,6 @@ def _wait_after(error: Exception) -> bool | float:
 
 
 def seconds_asked(headers: Mapping[str, str]) -> float | None:
-    """Return what ``Retry-After`` says in seconds; its other form, a date, counts for nothing."""
+    """Return the seconds of ``Retry-After``; its other form, a date, is ignored."""
     text = headers.get("retry-after") or ""
     return float(text) if text.isascii() and text.isdigit() else None

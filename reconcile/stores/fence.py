@@ -1,4 +1,4 @@
-"""The fence around deletes: whoever deletes must still be the one who executes, at the very moment of the delete.
+"""The fence around deletes: a process that deletes must still be the executor at that very moment.
 
 A process that was stopped for an hour, or whose request waits in a load balancer, must not delete what another process
 has made the last copy meanwhile. How close the check comes to the delete depends on the kind of store; `base` says
@@ -33,19 +33,19 @@ class Fence(Protocol):
         """Check within a transaction of the catalog's database, and keep it true until that ends."""
 
     def lives(self, address: Address, seconds: int) -> None:
-        """Put on record that a request sent from here on may take effect so much later."""
+        """Record that a request sent from now on may take effect so much later."""
 
     def unanswered(self, address: Address, keys: Sequence[Key]) -> None:
-        """Put on record that a request to delete these keys was sent and never answered."""
+        """Record that a request to delete these keys was sent and never answered."""
 
     @contextmanager
     def pending(self, address: Address, keys: Sequence[Key]) -> Iterator[None]:  # noqa: ARG002
-        """Have it on record, for the block, that a request to delete these keys may be on its way."""
+        """Record, for the block, that a request to delete these keys may still arrive."""
         yield
 
 
 class Unfenced:
-    """No run: nobody else deletes here, and nobody relies on what is deleted."""
+    """No run: no other process deletes here, and none relies on what is deleted."""
 
     folder: str | None = None
 

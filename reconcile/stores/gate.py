@@ -1,4 +1,4 @@
-"""How many requests a store is sent at once: as many as it has workers; fewer, once it says that this is too much."""
+"""How many requests a store is sent at once: as many as it has workers; fewer, once it throttles."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Gate:
             self.width, self._served = self.width + 1, 0
 
     def narrow(self) -> None:
-        """Let half as many through from here on: the server asked for that."""
+        """Let half as many through from now on: the server throttles."""
         with self._free:
             now = self._clock()
             self._served = 0
@@ -62,4 +62,4 @@ class Gate:
                 return
             self._narrowed_at = now
             self.width = max(1, self.width // 2)
-            log.warning("the server throttles; fewer requests at once", requests=self.width)
+            log.warning("the server throttles; fewer requests are sent at once", requests=self.width)

@@ -1,4 +1,4 @@
-"""What tells one physical place from another: directories, S3 endpoints, Swift accounts. No credential in it."""
+"""What identifies a physical place: directories, S3 endpoints, Swift accounts. Without credentials."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from reconcile.secret import Secret
 
 
 def directory_identity(path: str) -> str:
-    """Return what tells a directory from any other: device and inode, or its real path while it is missing."""
+    """Return what identifies a directory: device and inode, or its real path while it is missing."""
     try:
         status = os.stat(path)  # noqa: PTH116
     except OSError:
@@ -33,7 +33,7 @@ def endpoint_identity(url: str | None) -> str:
 
 
 def swift_identity(settings: dict[str, Any]) -> str:
-    """Return what tells this place from others: endpoint, account as far as the options tell, container.
+    """Return what identifies this place: endpoint, account as far as the options show it, container.
 
     What the account follows from may be a credential: only a digest of it is kept.
     """

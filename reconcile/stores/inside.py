@@ -1,4 +1,4 @@
-"""The shortest path inside one PostgreSQL database: content goes from table to table without coming through us.
+"""The shortest path inside one PostgreSQL database: content goes from table to table without going through this client.
 
 One statement takes a batch: it reads and decodes each source, compares its MD5 with the one expected, inserts it
 where the key is free, and has the MD5 of what was inserted returned. Documents that it does not take, for whatever

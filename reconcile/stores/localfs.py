@@ -36,7 +36,7 @@ _TEMPORARY = ".tmp"  # the end of a temporary name; it begins with a dot
 
 
 class FileStore(DocumentStore):
-    """Files below ``archive_data_dir``. ``tag`` goes into temporary names and tells whose they are."""
+    """Files below ``archive_data_dir``. ``tag`` is part of temporary names and marks their run."""
 
     keeps_marks = True
 
@@ -54,20 +54,21 @@ class FileStore(DocumentStore):
                 sync_directory(self._root.parent)
         if not self._root.is_dir():
             raise MissingStoreError(
-                f"{self._root}: the data dir is not there",
-                hint="is it mounted at the same path on this machine?",
+                f"{self._root}: the data dir does not exist",
+                hint="check that it is mounted at the same path on this machine",
                 made_by_apply=self._root.parent.is_dir(),
             )
         if create and os.statvfs(self._root).f_flag & os.ST_RDONLY:
             raise BackendError(
-                f"{self._root}: the file system there is mounted read-only",
-                hint="mount it writable; if it was when the machine started, its disk may have failed (dmesg)",
+                f"{self._root}: the file system is mounted read-only",
+                hint="mount it writable; if it was writable when the machine started, its disk may have "
+                "failed (see dmesg)",
             )
         needed = os.R_OK | os.X_OK | (os.W_OK if create else 0)
         if not os.access(self._root, needed):
             raise DeniedError(
                 f"{self._root}: the data dir cannot be {'written' if create else 'read'} by this user",
-                hint="run as the user that the services run as, or as root",
+                hint="run as the same user as the services, or as root",
             )
         self.data_dir.look()
 
@@ -84,7 +85,7 @@ class FileStore(DocumentStore):
         )
 
     def rights(self) -> Mapping[str, str]:
-        reading, writing = (f"permission to {verb} {self._root} and what is below it" for verb in ("read", "write"))
+        reading, writing = (f"permission to {verb} {self._root} and everything below it" for verb in ("read", "write"))
         return {
             "prepare": writing,
             "look": reading,
@@ -109,9 +110,9 @@ class FileStore(DocumentStore):
         with self._errors():
             if not self.data_dir.is_in_place():
                 raise PlaceChangedError(
-                    f"{self._root}: the path leads to another directory than when this run opened it; nothing more"
-                    " is done there",
-                    hint="mount the data dir again, then run the same command",
+                    f"{self._root}: the path now leads to another directory than when this run opened it; "
+                    "nothing more is done there",
+                    hint="mount the data dir again, then run the same command again",
                 )
 
     def mark(self) -> bytes | None:
@@ -132,7 +133,7 @@ class FileStore(DocumentStore):
             self._folder.give_back(keys, tokens)
 
     def tidy(self, keys: Sequence[Key]) -> None:
-        """Remove what any store of the run left, such as that of a worker that has lost its part."""
+        """Remove what any store of the run left, such as the store of a worker that lost its part."""
         beginnings: dict[str, list[str]] = {}
         for key in keys:
             with suppress(DocumentError):
@@ -190,7 +191,7 @@ class FileStore(DocumentStore):
                 return
             if _stat(os.lstat(path)).version != content.version:  # written between the look and the rename
                 self._folder.put_back(path, content.key)
-                raise DocumentError("content_changed", "it was written again while it was to be deleted")
+                raise DocumentError("content_changed", "it was written again just before it was deleted")
             aside[content.key] = path
 
     def _remove(self, path: str) -> None:
@@ -304,7 +305,7 @@ class FileStore(DocumentStore):
                 path = self.data_dir.path(write.key)
                 self.ready_to_delete()
                 self.delete([Known(write.key, _stat(status).version or "")])  # what was read, and no later one
-                raise DocumentError("not_confirmed", f"{path} does not read back as it was written")
+                raise DocumentError("not_confirmed", f"{path} does not read back as written")
             return evolve(_stat(status), md5=write.md5)
 
     def _delete(self, key: Key) -> None:
@@ -367,12 +368,12 @@ class FileStore(DocumentStore):
         try:
             os.link(temporary, path)
         except FileExistsError:
-            raise DocumentError("destination_occupied", f"{path} is there already") from None
+            raise DocumentError("destination_occupied", f"{path} exists already") from None
         except OSError as error:
             if error.errno not in NO_LINKS:
                 raise
             if os.path.lexists(path):
-                raise DocumentError("destination_occupied", f"{path} is there already") from None
+                raise DocumentError("destination_occupied", f"{path} exists already") from None
             os.rename(temporary, path)
 
     @contextmanager
@@ -385,7 +386,7 @@ class FileStore(DocumentStore):
             if limit is not None:
                 raise limit from None
             if key is None or error.errno in _WHOLE_STORE or not os.path.isdir(self._root):
-                hint = "fix it, then run the same command"
+                hint = "fix the cause, then run the same command again"
                 raise BackendError(f"{self._root}: {error.strerror}", hint=hint) from None
             raise DocumentError("refused", f"{self.data_dir.path(key)}: {error.strerror}") from None
 

@@ -21,7 +21,7 @@ _MARK = "reconcile-owner"  # below the prefix: no document has a key with fewer 
 
 
 class ObjectStore(DocumentStore):
-    """A bucket or container. A listing tells what is there; what it does not show is asked for by name."""
+    """A bucket or container. A listing shows what is there; what it does not show is requested by name."""
 
     default_workers: ClassVar[int] = 32
     page: ClassVar[int]  # names that one listing request gives
@@ -50,7 +50,9 @@ class ObjectStore(DocumentStore):
         try:
             self._again(lambda _nothing: self._prepare(create=create), None)
         except DocumentError as error:
-            raise BackendError(error.detail, hint="check the config's settings, and what the server is") from None
+            raise BackendError(
+                error.detail, hint="check the settings in the config, and which server answers there"
+            ) from None
 
     def look(self, keys: Sequence[Key], *, digest: bool = False) -> dict[Key, Stat]:
         found = self._listed(sorted(map(str, keys)))[0] if len(keys) >= _WORTH_LISTING else {}
@@ -116,11 +118,11 @@ class ObjectStore(DocumentStore):
             if stat is None:
                 continue
             if stat.in_doubt:
-                answer[content.key] = DocumentError("refused", "the server does not tell what is there")
+                answer[content.key] = DocumentError("refused", "the server does not report what is there")
             elif stat.version == content.version:
                 doomed.append(str(content.key))
             else:
-                answer[content.key] = DocumentError("content_changed", "the ETag is not that of the content copied")
+                answer[content.key] = DocumentError("content_changed", "the ETag is not that of the copied content")
         for page in self._pages(doomed):
             if self._deletes_many:
                 try:
@@ -173,12 +175,12 @@ class ObjectStore(DocumentStore):
             return self._again(lambda name: self._list_after(name, prefix, names), last)
         except FileNotFoundError:
             raise BackendError(
-                f"{self.address.identity}: it is not there (any more)",
-                hint="fix it, then the same command resumes",
+                f"{self.address.identity}: it does not exist, or was deleted",
+                hint="fix the cause, then run the same command again: it resumes",
             ) from None
         except DocumentError as error:
             raise BackendError(
-                f"listing failed: {error.detail}", hint="check what the server is, and its log"
+                f"listing failed: {error.detail}", hint="check which server answers there, and its log"
             ) from None
 
     def _listed(self, keys: list[str]) -> tuple[dict[Key, Stat], bool]:

@@ -1,4 +1,4 @@
-"""The folder of the tool's own inside a data dir: the owner mark, and files that an executor takes aside to delete.
+"""The folder of the tool's own inside a data dir: the owner mark, and files that an executor moves aside to delete.
 
 Services refuse to start where anything stands at the top of a data dir but folders named by 32 hex digits (they are
 MD5s of account names), so this one is named so too. A file is deleted in two steps: it is renamed into the executor's
@@ -32,7 +32,7 @@ MARK = f"{FOLDER}/.owner"  # no document has a path of two parts
 
 
 class OwnerFolder:
-    """The folder inside one data dir. Many threads of one executor may take files aside at once."""
+    """The folder inside one data dir. Many threads of one executor may move files aside at once."""
 
     def __init__(self, data_dir: DataDir) -> None:
         self._data_dir = data_dir
@@ -52,14 +52,14 @@ class OwnerFolder:
         except FileNotFoundError:
             if not os.path.isdir(directory):
                 raise SupersededError(
-                    f"{path}: another process has taken over this data dir, and nothing more is deleted by this one",
+                    f"{path}: another process has taken over this data dir, so this process deletes nothing more",
                     hint="reconcile status    shows who executes the run",
                 ) from None
             return None
         return aside
 
     def put_back(self, aside: str, key: Key) -> None:
-        """Give a file its name again, unless something else has that name: then it stays in the folder, left over."""
+        """Give a file its name back, unless something else has that name: then it stays in the folder."""
         path = self._data_dir.safe_path(key)
         if not os.path.lexists(aside):
             return  # removed, or put back by another process
@@ -81,9 +81,9 @@ class OwnerFolder:
         sync_directory(os.path.dirname(path))
 
     def give_back(self, keys: Iterable[Key], tokens: Collection[str]) -> None:
-        """Put back what executors with these tokens took aside, and remove their directories for good.
+        """Put back what executors with these tokens moved aside, and remove their directories for good.
 
-        ``keys`` are asked for only where there is such a directory.
+        ``keys`` is called only if there is such a directory.
         """
         others = self._others(tokens)
         names = {_name(key): key for key in keys} if others else {}
@@ -162,10 +162,10 @@ class OwnerFolder:
             except BlockingIOError:
                 if time.monotonic() > give_up:
                     raise LockedError(
-                        f"{self._path}: another process has locked it for {_LOCK_SECONDS} seconds, about to change the"
-                        " owner mark; nothing was done",
-                        hint=f"fuser -v {shlex.quote(self._path)} shows it: end it if it is stopped, and run the same"
-                        " command again",
+                        f"{self._path}: another process has held its lock for {_LOCK_SECONDS} seconds to "
+                        "change the owner mark; nothing was done",
+                        hint=f"fuser -v {shlex.quote(self._path)} shows that process: end it if it is stopped, "
+                        "then run the same command again",
                     ) from None
                 time.sleep(_POLL_SECONDS)
             except OSError:  # some network file systems have no locks: the mark is read again after all
@@ -174,7 +174,7 @@ class OwnerFolder:
                 return
 
     def prepare(self, token: str) -> None:
-        """Make the executor's directory, once: one that was taken away is not made again.
+        """Create the executor's directory, once: if it was removed, it is not created again.
 
         It is there before anything is marked: whoever takes over then finds it, or finds that nothing was marked.
         """

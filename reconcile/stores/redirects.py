@@ -1,4 +1,4 @@
-"""Redirects: none is followed to another host, which would get credentials and whose answers would be believed.
+"""Redirects: none is followed to another host, which would get credentials and be trusted.
 
 boto3 follows none. obstore follows those of GET and HEAD: see `reconcile.stores.s3_client` for what keeps it from other
 hosts. python-swiftclient and the Keystone clients follow all, by way of ``requests``, and have no setting for that: the
@@ -19,7 +19,7 @@ from reconcile.logs import printable
 from reconcile.secret import scrub
 
 STATUSES = {301, 302, 303, 305, 307, 308}
-_HINT = "if that host is the right one, name it in the config; if not, find out what answers there instead"
+_HINT = "if that host is the right one, set it in the config; if not, find out what answers at the configured address"
 
 _inside = threading.local()
 
@@ -36,7 +36,7 @@ def redirected(where: str, location: str | None) -> RedirectedError:
     """Return the error for a redirect to ``location``, a URL; None where the client does not say where it leads."""
     to = _server(location) if location else "another host"
     return RedirectedError(
-        f"{where}: the server redirects to {to}; no redirect is followed",
+        f"{where}: the server redirects to {to}; reconcile follows no redirect",
         hint=_HINT,
         is_located=bool(location),
     )
@@ -91,6 +91,6 @@ def _server(location: str) -> str:
         parts = urlsplit(location)
         host, port = parts.hostname or "itself", parts.port
     except ValueError:
-        return "what is no URL"
+        return "an invalid URL"
     text = f"{parts.scheme}://{host}:{port}" if port else f"{parts.scheme}://{host}" if parts.scheme else host
     return printable(scrub(text))[:300]

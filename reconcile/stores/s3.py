@@ -70,7 +70,7 @@ class S3Store(ObjectStore):
         self._learning = threading.Lock()
         self._heeds_conditions: bool | None = None
         self._etag_is_md5 = True
-        self._confirmation = "the ETag, which is the MD5 as a rule"
+        self._confirmation = "the ETag, which is usually the MD5"
         self._deletes = ExpiringDeletes(
             self._clients,
             settings.bucket,
@@ -91,7 +91,7 @@ class S3Store(ObjectStore):
 
     def rights(self) -> Mapping[str, str]:
         return {
-            "prepare": "s3:ListBucket, and s3:CreateBucket where it is to be made",
+            "prepare": "s3:ListBucket, and s3:CreateBucket if it has to be created",
             "look": "s3:GetObject and s3:ListBucket",
             "read": "s3:GetObject",
             "write": "s3:PutObject",
@@ -117,7 +117,7 @@ class S3Store(ObjectStore):
         if self._has_tag_rules is None:
             self.expiry()
         at = self._again(self._expiration, key) if self._has_tag_rules else None
-        return f"a lifecycle rule is going to delete it ({at})" if at else None
+        return f"a lifecycle rule will delete it ({at})" if at else None
 
     def _expiration(self, key: Key) -> str | None:
         """Return what the server says of the rule that is going to delete an object."""
@@ -168,8 +168,8 @@ class S3Store(ObjectStore):
             return
         if not (create and self.settings.create_bucket):
             raise MissingStoreError(
-                f"{self._where}: the bucket is not there",
-                hint="make it, or set create_bucket: true in the destination config",
+                f"{self._where}: the bucket does not exist",
+                hint="create it, or set create_bucket: true in the destination config",
                 made_by_apply=self.settings.create_bucket,
             )
         self._bucket.create()
@@ -225,8 +225,8 @@ class S3Store(ObjectStore):
         is_restored = 'ongoing-request="false"' in head.get("Restore", "")
         if not storage or is_restored:
             return None
-        under_way = ", which is under way" if head.get("Restore") else ""
-        return f"it is in archive class {storage} of {self._where}, and has to be restored first{under_way}"
+        under_way = ", which is in progress" if head.get("Restore") else ""
+        return f"it is in archive class {storage} of {self._where}; it must be restored first{under_way}"
 
     def _get(self, key: Key) -> Content:
         import obstore  # noqa: PLC0415
@@ -267,7 +267,7 @@ class S3Store(ObjectStore):
 
     def _found_before(self, write: Write) -> Stat:
         return evolve(
-            self._found(DocumentError("destination_occupied", "an object is there already"), write), found=True
+            self._found(DocumentError("destination_occupied", "an object exists there already"), write), found=True
         )
 
     def _learn_conditions(self, write: Write) -> None:
@@ -285,7 +285,7 @@ class S3Store(ObjectStore):
         if self._heeds_conditions is False:
             return
         self._heeds_conditions = False
-        log.warning("server does not heed If-None-Match; each key is looked up before it is written", at=self._where)
+        log.warning("the server ignores If-None-Match; each key is checked before it is written", at=self._where)
 
     def _put(self, write: Write) -> Stat:
         try:
@@ -294,9 +294,7 @@ class S3Store(ObjectStore):
         except NeedsDigestError:
             if self._needs_md5:
                 raise
-            log.warning(
-                "the bucket takes nothing without Content-MD5, which boto3 sends; it takes more CPU", at=self._where
-            )
+            log.warning("the bucket requires Content-MD5, so boto3 is used, which takes more CPU", at=self._where)
             self._needs_md5 = True
             return self._put(write)
         except UnsupportedRequestError:
@@ -312,7 +310,7 @@ class S3Store(ObjectStore):
             self._confirmation = "the ETag, which is the MD5"
         else:
             self._read_back(write, etag)
-            self._confirmation = "reading back: the ETag is not the MD5, and no SHA-256 is told"
+            self._confirmation = "reading back: the ETag is not the MD5, and the server reports no SHA-256"
         return Stat(len(write.data), write.md5, etag)
 
     def _put_object(self, write: Write) -> tuple[str | None, bool]:
@@ -353,7 +351,7 @@ class S3Store(ObjectStore):
         if there.md5 != write.md5:
             if there.version == etag:  # ours, and not what a service wrote there since
                 self._take_away(write.key)
-            raise DocumentError("not_confirmed", f"{self._where} does not hold what it was given")
+            raise DocumentError("not_confirmed", f"{self._where} does not hold what was written")
         self._etag_is_md5 = False
 
     def delete(self, known: Sequence[Known]) -> dict[Key, DocumentError | None]:
@@ -372,7 +370,7 @@ class S3Store(ObjectStore):
                 self._deletes.delete(key, etag)
         except DocumentError as error:
             if error.reason == "destination_occupied":  # the condition does not hold
-                raise DocumentError("content_changed", "the ETag is not that of the content copied") from None
+                raise DocumentError("content_changed", "the ETag is not that of the copied content") from None
             raise
 
     def _pages(self, keys: list[str]) -> list[list[str]]:

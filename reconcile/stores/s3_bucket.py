@@ -1,4 +1,4 @@
-"""A bucket as a whole: is it there, in which region, and what its server does to what lies in it."""
+"""A bucket as a whole: whether it exists, in which region, and what its server does to its objects."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = get_logger()
 
 @define
 class S3Bucket:
-    """One bucket. ``remarks`` are for the operator. Errors are those of `translated`; nothing is tried again here."""
+    """One bucket. ``remarks`` are for the operator. Errors are those of `translated`; nothing is retried here."""
 
     clients: S3Clients
     where: str
@@ -43,8 +43,10 @@ class S3Bucket:
             except BackendError:
                 self.clients.use_region(tried)
                 raise error from None
-        origin = "which the server names" if named else "the config's"
-        self.remarks.append(f"Requests are signed for region {other}, {origin}: the server refused those for {tried}.")
+        origin = "which the server reports" if named else "the config's"
+        self.remarks.append(
+            f"Requests are signed for region {other}, {origin}: the server refused requests for {tried}."
+        )
         log.info("requests are signed for another region", region=other, refused=tried, at=self.where)
         return exists
 
@@ -85,7 +87,7 @@ class S3Bucket:
             status = self.clients.boto.get_bucket_versioning(Bucket=self._settings.bucket).get("Status")
         if status != "Enabled":
             return None
-        return "A delete frees nothing: the bucket keeps deleted objects as old versions (versioning is enabled)."
+        return "Deleting frees no space: the bucket keeps deleted objects as old versions (versioning is enabled)."
 
     def retention(self, _nothing: None = None) -> str | None:
         """Return what a default retention means for deletes, in a sentence."""
@@ -95,4 +97,7 @@ class S3Bucket:
         if not rule:
             return None
         period = count(rule["Days"], "day") if "Days" in rule else count(rule["Years"], "year")
-        return f"What is written is locked for {period} (Object Lock, {rule['Mode']}): no delete frees it before."
+        return (
+            f"Written objects are locked for {period} (Object Lock, {rule['Mode']}): deleting frees no "
+            "space before that."
+        )

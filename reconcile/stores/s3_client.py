@@ -5,8 +5,8 @@ for that, so every host but the endpoint's is sent to a proxy that does not exis
 a real proxy that is not possible: there boto3 does obstore's part too.
 
 Proxies follow ``HTTP_PROXY``, ``HTTPS_PROXY``, ``NO_PROXY``; certificates of a private authority ``AWS_CA_BUNDLE``
-(or ``ca_bundle`` of the AWS profile, or ``REQUESTS_CA_BUNDLE``), for both clients alike. Which server is meant is for
-the config file alone to say: an endpoint in the environment (``AWS_ENDPOINT_URL``) counts for nothing.
+(or ``ca_bundle`` of the AWS profile, or ``REQUESTS_CA_BUNDLE``), for both clients alike. Only the config file
+says which server is meant: an endpoint in the environment (``AWS_ENDPOINT_URL``) is ignored.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class S3Clients:
         return self._region or self.bucket_region or self._session.region_name or _DEFAULT_REGION
 
     def use_region(self, region: str) -> None:
-        """Sign for this region from here on."""
+        """Sign for this region from now on."""
         with self._making:
             self._region = region
             self._forget()
@@ -137,7 +137,7 @@ class S3Clients:
         """Get credentials anew, unless that was done since ``generation``: the chain is gone through once more."""
         with self._making:
             if generation == self.generation:
-                log.info("the credentials have expired; they are fetched anew", bucket=self._settings.bucket)
+                log.info("the credentials have expired; new ones are fetched", bucket=self._settings.bucket)
                 self._forget()
 
     def _forget(self) -> None:
@@ -237,7 +237,7 @@ class S3Clients:
         endpoint = self._endpoint()
         proxied = urlsplit(endpoint).scheme in get_environ_proxies(endpoint)
         if proxied:
-            log.info("a proxy is in use: all requests go by boto3, which follows no redirect, and takes more CPU")
+            log.info("a proxy is in use: all requests use boto3, which follows no redirect and takes more CPU")
         return proxied
 
     def _endpoint(self) -> str:

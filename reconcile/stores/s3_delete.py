@@ -30,7 +30,7 @@ log = get_logger()
 
 
 class ExpiringDeletes:
-    """Deletes of one bucket. ``check`` raises where nothing may be deleted any more; ``use_headers`` is told before."""
+    """Deletes of one bucket. ``check`` raises if deletes must stop; ``use_headers`` is called before headers sign."""
 
     def __init__(
         self, clients: S3Clients, bucket: str, where: str, check: Callable[[], None], use_headers: Callable[[], None]
@@ -78,7 +78,7 @@ class ExpiringDeletes:
 
         boto = self._prepared()
         if self._by_query is None and self.clock.now() is None:
-            self._give_up_queries("it tells no time")
+            self._give_up_queries("it reports no time")
         by_query = self._by_query is not False
         try:
             answer = request(boto)
@@ -86,7 +86,7 @@ class ExpiringDeletes:
             if _has_expired(error):
                 self.ask_time()
                 raise TransientError(
-                    f"{self._where}: a request took longer than its life of {LIFE_SECONDS} s"
+                    f"{self._where}: a request took longer than its validity of {LIFE_SECONDS} s"
                 ) from None
             if not by_query or self._by_query or _status(error) not in _REFUSED:
                 raise
@@ -101,7 +101,7 @@ class ExpiringDeletes:
     def _give_up_queries(self, why: str) -> None:
         self._use_headers()
         self._by_query = False
-        log.warning("server does not take a signature in the query for deletes", at=self._where, reason=why)
+        log.warning("the server does not accept a signature in the query for deletes", at=self._where, reason=why)
 
     def _prepared(self) -> Any:  # noqa: ANN401
         """Return the client, its deleting requests signed and checked by us."""

@@ -1,4 +1,4 @@
-"""What S3 answers, as the two kinds of error that callers know: one document's, or the whole backend's."""
+"""S3's answers as the two kinds of error that callers know: one document's, or the whole backend's."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ _OTHER_REGION = {"AuthorizationHeaderMalformed", "InvalidRegion", "InvalidRegion
 _OTHER_BYTES = {"BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch"}
 _NEEDS_MD5 = re.compile(r"content-?md5", re.IGNORECASE)
 _SKEW_SECONDS = 300  # servers allow 900: an answer without words, and clocks this far apart, is about the clocks
-_FIX = "fix it, then the same command resumes"
-_WAIT = "once it is available again, the same command resumes; fewer --workers ask less of it"
-_CREDENTIALS = "check access_key and secret_key (or the AWS credential chain), and what they may do in this bucket"
+_FIX = "fix the cause, then run the same command again: it resumes"
+_WAIT = "once it is available again, run the same command again: it resumes; fewer --workers reduce its load"
+_CREDENTIALS = "check access_key and secret_key (or the AWS credential chain), and their privileges in this bucket"
 
 
 class UnsupportedRequestError(DocumentError):
-    """The server does not know what a request asks for (501), such as a condition."""
+    """The server does not support what a request asks for (501), such as a condition."""
 
 
 class NeedsDigestError(DocumentError):
-    """The server takes nothing without ``Content-MD5``, as buckets with Object Lock do."""
+    """The server requires ``Content-MD5``, as buckets with Object Lock do."""
 
 
 class MissingBucketError(BackendError):
@@ -46,7 +46,7 @@ class MissingBucketError(BackendError):
 
 
 class ExpiredCredentialsError(DeniedError):
-    """The credentials are valid no longer; newer ones may be."""
+    """The credentials have expired; newer ones may be valid."""
 
 
 class WrongRegionError(DeniedError):
@@ -144,7 +144,9 @@ def _unreachable(where: str, error: Exception) -> BackendError:
         return BackendError(f"{where}: no credentials: {scrub(str(error))}", hint=_CREDENTIALS)
     first = scrub(str(error).strip().splitlines()[0]) if str(error).strip() else name
     first = _QUERY.sub("", first)  # a signature, and the token of a session, may stand there
-    return TransientError(f"{where}: no answer: {first}", hint="is the endpoint right, and up?")
+    return TransientError(
+        f"{where}: no answer: {first}", hint="check that the endpoint is right and that the server is running"
+    )
 
 
 def _error(where: str, answer: Answer) -> Exception:
@@ -159,13 +161,13 @@ def _of_document(where: str, answer: Answer) -> DocumentError | None:
     """Return the error where the answer is about one document."""
     status, code, said = answer.status, answer.code, f"({answer.said}){sentence(answer.message)}"
     if status == 412 or code in ("PreconditionFailed", "ConditionalRequestConflict"):  # noqa: PLR2004
-        return DocumentError("destination_occupied", "an object is there already")
+        return DocumentError("destination_occupied", "an object exists there already")
     if code in _OTHER_BYTES:
-        return DocumentError("not_confirmed", f"the server got other bytes than were sent {said}")
+        return DocumentError("not_confirmed", f"the server received other bytes than were sent {said}")
     if status == 501 or code == "NotImplemented":  # noqa: PLR2004
-        return UnsupportedRequestError("refused", f"{where} does not know this request {said}")
+        return UnsupportedRequestError("refused", f"{where} does not support this request {said}")
     if code == "InvalidObjectState":
-        return DocumentError("archived", f"it is in an archive class of {where}, and has to be restored first {said}")
+        return DocumentError("archived", f"it is in an archive class of {where}; it must be restored first {said}")
     if status == 400 and _NEEDS_MD5.search(f"{code} {answer.message}"):  # noqa: PLR2004
         return NeedsDigestError("refused", f"{where} refused it {said}")
     return None
@@ -176,11 +178,11 @@ def _of_backend(where: str, answer: Answer) -> BackendError | None:
     status, code, said = answer.status, answer.code, f"({answer.said}){sentence(answer.message)}"
     apart = _apart(answer)
     if code == "NoSuchBucket":
-        error: BackendError = MissingBucketError(f"{where}: the bucket is not there (any more)", hint=_FIX)
+        error: BackendError = MissingBucketError(f"{where}: the bucket does not exist, or was deleted", hint=_FIX)
     elif is_full(status, code, answer.message):
         error = BackendError(f"{where}: the store is full {said}", hint=FULL_HINT)
     elif apart is not None:
-        hint = "set the clock that is wrong (by NTP, say); then the same command resumes"
+        hint = "correct the wrong clock (for example with NTP), then run the same command again: it resumes"
         error = BackendError(f"{where}: the clocks differ {said}; {apart}", hint=hint)
     elif code in _EXPIRED:
         error = ExpiredCredentialsError(
@@ -211,6 +213,6 @@ def _apart(answer: Answer) -> str | None:
     """Return how far the clocks are apart, if that is why a request was refused."""
     found = clocks(answer.server_time)
     if answer.code == "RequestTimeTooSkewed":
-        return found[1] if found else "the server does not say what time it is there"
+        return found[1] if found else "the server does not report its time"
     is_bare = answer.status in (400, 403) and not answer.code
     return found[1] if is_bare and found and abs(found[0]) > _SKEW_SECONDS else None

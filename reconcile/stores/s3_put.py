@@ -20,18 +20,19 @@ def parsed(words: Iterable[str]) -> dict[str, str]:
     for word in words:
         key, equals, value = word.partition("=")
         if not equals or not value or key not in KEYS:
-            raise UsageError(f"--s3-put {word}: found no KEY=VALUE with one of the keys {', '.join(KEYS)}")
+            raise UsageError(f"--s3-put {word}: expected KEY=VALUE with one of the keys {', '.join(KEYS)}")
         if found.setdefault(key, value) != value:
-            raise UsageError(f"--s3-put {key}: two values, {found[key]} and {value}")
+            raise UsageError(f"--s3-put {key}: found two values, {found[key]} and {value}; give one")
     if found.get("StorageClass") in _ARCHIVE_CLASSES:
         raise UsageError(
             f"--s3-put StorageClass={found['StorageClass']}: the services cannot read archive classes",
-            hint="GLACIER_IR, STANDARD_IA and INTELLIGENT_TIERING without archive tiers are read at once",
+            hint="use GLACIER_IR, STANDARD_IA or INTELLIGENT_TIERING without archive tiers: services can "
+            "read them at once",
         )
     if found.get("BucketKeyEnabled", "true") not in ("true", "false"):
         raise UsageError(f"--s3-put BucketKeyEnabled={found['BucketKeyEnabled']}: expected true or false")
     if "SSEKMSKeyId" in found and not encrypts_by_kms(found):
-        raise UsageError("--s3-put SSEKMSKeyId counts only beside ServerSideEncryption=aws:kms")
+        raise UsageError("--s3-put SSEKMSKeyId needs --s3-put ServerSideEncryption=aws:kms")
     return found
 
 

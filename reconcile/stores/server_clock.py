@@ -1,4 +1,4 @@
-"""What time it is at a server, as far as its answers tell."""
+"""The time at a server, as far as its answers show it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ServerClock:
                 self._said = (date, _elapsed())
 
     def now(self) -> float | None:
-        """Return the time in Unix seconds; None where the server does not tell."""
+        """Return the time in Unix seconds; None where the server does not report it."""
         return None if self._said is None else self._said[0] + _elapsed() - self._said[1]
 
 

@@ -1,4 +1,4 @@
-"""Copies that a server or file system makes by itself, so that the bytes need not come through us.
+"""Copies that a server or file system makes by itself, so that the bytes do not go through this client.
 
 A destination says what it can take from a source (`Store.shortcut_from`). What it has copied it has also verified;
 what it leaves goes the ordinary way, which then finds the reason.
@@ -29,7 +29,7 @@ class Transfer:
 
 @frozen
 class Transferred:
-    """What came of a `Transfer`: ``stat`` of the confirmed copy; the rest tells of the source, as in `Content`."""
+    """The outcome of a `Transfer`: ``stat`` of the confirmed copy; the rest is about the source, as in `Content`."""
 
     stat: Stat
     md5: str

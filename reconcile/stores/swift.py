@@ -35,8 +35,8 @@ from reconcile.wording import time_text
 _OWN_KEYS = ("container", "create_container", "anchore_key_prefix")  # the vendor's; all others are the client's
 _TRANSIENT = {408, 429, 498, 499, 500, 502, 503, 504}
 _THROTTLED = {429, 498, 503}
-_WAIT = "once it is available again, the same command resumes; fewer --workers ask less of it"
-_CREDENTIALS = "check the authentication options of the config, and what they may do in this container"
+_WAIT = "once it is available again, run the same command again: it resumes; fewer --workers reduce its load"
+_CREDENTIALS = "check the authentication options of the config, and the account's privileges in this container"
 
 
 class SwiftStore(ObjectStore):
@@ -86,8 +86,8 @@ class SwiftStore(ObjectStore):
         except FileNotFoundError:
             if not (create and self._create):
                 raise MissingStoreError(
-                    f"{self._where}: the container is not there",
-                    hint="make it, or set create_container: true in the destination config",
+                    f"{self._where}: the container does not exist",
+                    hint="create it, or set create_container: true in the destination config",
                     made_by_apply=self._create,
                 ) from None
             with self._translated():
@@ -110,7 +110,7 @@ class SwiftStore(ObjectStore):
 
     def expiry_of(self, key: Key) -> str | None:
         at = self._again(self._deleted_at, key)
-        return f"the server is going to delete it at {time_text(at)} (X-Delete-At)" if at is not None else None
+        return f"the server will delete it at {time_text(at)} (X-Delete-At)" if at is not None else None
 
     def _deleted_at(self, key: Key) -> int | None:
         """Return when the object is going to be deleted, in Unix seconds."""
@@ -148,7 +148,7 @@ class SwiftStore(ObjectStore):
                     headers={"If-None-Match": "*"},
                 )
         except FileNotFoundError:
-            raise BackendError(f"{self._where}: the container is not there (any more)") from None
+            raise BackendError(f"{self._where}: the container does not exist, or was deleted") from None
         if etag.strip('"') != write.md5:
             self._read_back(write, etag.strip('"'))
         return Stat(len(write.data), write.md5, write.md5)
@@ -159,7 +159,7 @@ class SwiftStore(ObjectStore):
         if there.md5 != write.md5:
             if there.version == etag:  # ours, and not what a service wrote there since
                 self._take_away(write.key)
-            raise DocumentError("not_confirmed", f"{self._where} does not hold what it was given")
+            raise DocumentError("not_confirmed", f"{self._where} does not hold what was written")
 
     def server_time(self) -> float | None:
         with self._translated():
@@ -276,7 +276,8 @@ class SwiftStore(ObjectStore):
             if isinstance(error, FileNotFoundError):
                 raise
             raise TransientError(
-                f"{self._where}: no answer: {type(error).__name__}", hint="is the endpoint right, and up?"
+                f"{self._where}: no answer: {type(error).__name__}",
+                hint="check that the endpoint is right and that the server is running",
             ) from None
 
     def _error(self, error: Any) -> Exception:  # noqa: ANN401
@@ -290,7 +291,10 @@ class SwiftStore(ObjectStore):
         if not status:
             said = f"({scrub(str(error).strip().splitlines()[0])})"
         if not status and "unable to establish connection" in said.lower():
-            return TransientError(f"{self._where}: no answer {said}", hint="is the Keystone URL right, and is it up?")
+            return TransientError(
+                f"{self._where}: no answer {said}",
+                hint="check that the Keystone URL is right and that Keystone is running",
+            )
         if is_full(status or 0, "", text):
             return BackendError(f"{self._where}: the store is full {said}", hint=FULL_HINT)
         if status in (401, 403) or (not status and "auth" in said.lower()):
@@ -309,9 +313,9 @@ def _of_document(status: int | None) -> Exception | None:
     if status == 404:  # noqa: PLR2004
         return FileNotFoundError()
     if status == 412:  # noqa: PLR2004
-        return DocumentError("destination_occupied", "an object is there already")
+        return DocumentError("destination_occupied", "an object exists there already")
     if status == 422:  # noqa: PLR2004
-        return DocumentError("not_confirmed", "the server got other bytes than were sent")
+        return DocumentError("not_confirmed", "the server received other bytes than were sent")
     return None
 
 

@@ -20,7 +20,7 @@ _QUOTED_DOT = quote(_DOT)
 def as_sent(key: str) -> str:
     """Return the name by which the client sends requests for an object of this name. Raises `DocumentError`."""
     if _DOT in key:
-        raise DocumentError("name_altered", "the name has a character that stands for a dot here")
+        raise DocumentError("name_altered", "the name has a character that reconcile uses in place of a dot")
     segments = key.split("/")
     if not {".", ".."} & set(segments):
         return key

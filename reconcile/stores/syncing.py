@@ -1,4 +1,4 @@
-"""Making files durable: one sync for a batch where the file system keeps its word about that, else one for each."""
+"""Making files durable: one sync for a batch where the file system guarantees that, else one for each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a content table's own rules do to rows that come and go, tried in a transaction that is rolled back."""
+"""What a content table's own rules do to added and deleted rows, tried in a transaction that is rolled back."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MADE_UP = b"a trial of this table's rules; it is rolled back"
 
 
 def rules_of_store(connection: Connection, store: Store) -> list[Rule]:
-    """Return what the database does by itself as content comes into the store or goes; nothing but for tables."""
+    """Return what the database does by itself as content is added to the store or deleted; for tables only."""
     return rules_of(connection, store.table.name, "INSERT", "DELETE") if isinstance(store, TableStore) else []
 
 
@@ -43,7 +43,7 @@ def rehearse_content(connection: Connection, store: Store, keys: Sequence[Key]) 
     connection.execute(sa.insert(table), inserted)
     fire_deferred(connection)
     if _rows(connection, known) != inserted or (whole and _rows(connection, every) != whole):
-        raise meddled(rules, f"rows of {table.name} are not what was inserted, in a trial that was rolled back")
+        raise meddled(rules, f"in a trial that was rolled back, rows of {table.name} were not what was inserted")
     _delete(connection, table, here, rules)
 
 
@@ -51,7 +51,7 @@ def _delete(connection: Connection, table: sa.Table, here: sa.ColumnElement[bool
     connection.execute(sa.delete(table).where(here))
     fire_deferred(connection)
     if connection.execute(sa.select(sa.func.count()).select_from(table).where(here)).scalar_one():
-        raise meddled(rules, f"rows of {table.name} stay although they were deleted, in a trial that was rolled back")
+        raise meddled(rules, f"in a trial that was rolled back, rows of {table.name} stayed although they were deleted")
 
 
 def _made_up(store: TableStore, key: Key) -> dict[str, Any]:

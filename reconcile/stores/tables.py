@@ -95,8 +95,8 @@ class TableStore(Store):
     def prepare(self, *, create: bool) -> None:  # noqa: ARG002 - the services make their own tables
         if not self.catalog.has_table(self.table):
             raise BackendError(
-                f"the database has no table {self.table.name}, which driver {self.address.scheme} keeps content in",
-                hint="the services make it when they first start on this database",
+                f"the database has no table {self.table.name}, in which driver {self.address.scheme} keeps content",
+                hint="the services create it when they first start on this database",
             )
 
     def look(self, keys: Sequence[Key], *, digest: bool = False) -> dict[Key, Stat]:
@@ -208,7 +208,7 @@ class TableStore(Store):
                 answer[write.key] = (
                     Stat(len(write.data), write.md5, digest, mark=mark, found=write.key in before)
                     if digest == digests[write.key]
-                    else DocumentError("destination_occupied", "another row is there already")
+                    else DocumentError("destination_occupied", "another row exists there already")
                 )
         return answer
 
@@ -228,7 +228,7 @@ class TableStore(Store):
             row = found.get(key)
             if key not in before and (row is None or (row[3], *row[5:]) != wanted):
                 rules = rules_of(connection, self.table.name, "INSERT")
-                raise meddled(rules, f"a row of {self.table.name} is not what was inserted; nothing of its batch stays")
+                raise meddled(rules, f"a row of {self.table.name} is not what was inserted; its batch was rolled back")
         return {key: (row[3], row[4]) for key, row in found.items()}
 
     def _insert(
@@ -248,7 +248,9 @@ class TableStore(Store):
                 copy_in(connection, self.table.name, names, ([*columns.values(), raw] for columns, raw in free))
                 return taken
             taken = self._taken(connection, keys)
-        raise CatalogError(f"rows keep coming into {self.table.name} at the keys that are about to be written")
+        raise CatalogError(
+            f"another process keeps adding rows to {self.table.name} at keys that this run is about to write"
+        )
 
     def _taken(self, connection: Connection, keys: Sequence[Key]) -> set[Key]:
         query = sa.select(*self._key()).where(self._is_one_of(keys))

@@ -1,4 +1,4 @@
-"""How many requests stores were sent by this process, and how many of those were tried again: for metrics."""
+"""How many requests stores were sent by this process, and how many of those were retries: for metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A data dir that does not outlive the machine or the container: a volume was forgotten, as a rule."""
+"""A data dir that does not outlive the machine or the container: usually a volume was forgotten."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def existing(data_dir: Path) -> Path | None:
 
 
 def volatile(address: Address) -> str | None:
-    """Return why documents at this place are lost before long, in a sentence; None where nothing says so."""
+    """Return why documents at this place will soon be lost, in a sentence; None if nothing indicates it."""
     if not isinstance(address, FileAddress):
         return None
     data_dir = Path(address.data_dir)
@@ -25,7 +25,7 @@ def volatile(address: Address) -> str | None:
     if kind in _IN_MEMORY:
         lost = f"is in memory ({kind}): documents are lost when the machine or the container stops"
     elif kind == "overlay":
-        lost = "is in the container's own layer (overlay), on no volume: documents are lost with the container"
+        lost = "is in the container's own layer (overlay), not on a volume: documents are lost with the container"
     else:
         return None
-    return f"{data_dir} {lost}. Is a volume not mounted?"
+    return f"{data_dir} {lost}. Check that the volume is mounted."

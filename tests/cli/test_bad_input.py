@@ -167,7 +167,7 @@ def edit(path: Path, before: str, after: str) -> None:
         (lambda path: path.unlink(), "no such plan file"),
         (lambda path: path.write_text("hello"), "not a plan"),
         (lambda path: path.write_text("{\n}\n"), "the plan is incomplete"),
-        (lambda path: path.write_bytes(path.read_bytes()[:-200]), "cut short"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-200]), "incomplete"),
         (lambda path: edit(path, "sha256:0001", "sha256:0009"), "changed after it was made"),
         (lambda path: edit(path, '"keep_source":false', '"keep_source":true'), "changed after it was made"),
         (lambda path: edit(path, '"format_version": "1.0"', '"format_version": "2.0"'), "format 2.0"),
@@ -292,10 +292,10 @@ def test_work_tables_that_another_role_made(folder: Path, database: str, postgre
 def test_stores_that_cannot_be_used(small: World, moto: MotoServer, swift: SwiftServer) -> None:
     folder = small.folder
     cases = [
-        (s3(moto, "not-there-at-all", create_bucket=False), "the bucket is not there"),
+        (s3(moto, "not-there-at-all", create_bucket=False), "the bucket does not exist"),
         (s3(swift, "any", secret_key="wrong"), "access denied"),
         (s3(moto, "any", url="http://127.0.0.1:9"), "no answer"),
-        (localfs(Path("/no/such/parent/archive")), "the data dir is not there"),
+        (localfs(Path("/no/such/parent/archive")), "the data dir does not exist"),
     ]
     for number, (section, said) in enumerate(cases):
         small.config("dest", section)

@@ -166,7 +166,7 @@ def test_a_bucket_that_nobody_asks_to_make(small: World, moto: MotoServer) -> No
     small.config("config", s3(moto, place.buckets[0], create_bucket=False), DB2)
     backends = checked(small, ok=False)["backends"]
     detail, right = failed(backends[0])["prepare"]
-    assert "the bucket is not there; make it, or set create_bucket: true" in detail
+    assert "the bucket does not exist; create it, or set create_bucket: true" in detail
     assert right is None
     assert backends[0]["rates"] is None
     assert backends[1]["ok"], "a failing backend hinders no other"
@@ -207,7 +207,7 @@ def test_a_data_dir_that_cannot_be_written(small: World, monkeypatch: pytest.Mon
     small.config("config", localfs(small.folder / "archive"))
     monkeypatch.setattr(os, "access", lambda _path, mode: not mode & os.W_OK)  # root is refused nothing
     (backend,) = checked(small, ok=False)["backends"]
-    assert failed(backend)["prepare"][1] == f"permission to write {small.folder / 'archive'} and what is below it"
+    assert failed(backend)["prepare"][1] == f"permission to write {small.folder / 'archive'} and everything below it"
 
 
 def test_a_data_dir_that_is_mounted_read_only(small: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,7 +218,7 @@ def test_a_data_dir_that_is_mounted_read_only(small: World, monkeypatch: pytest.
     values = [*found[:8], found.f_flag | os.ST_RDONLY, found.f_namemax]
     monkeypatch.setattr(os, "statvfs", lambda _path: os.statvfs_result(values))
     (backend,) = checked(small, ok=False)["backends"]
-    assert failed(backend)["prepare"][0].endswith("the file system there is mounted read-only")
+    assert failed(backend)["prepare"][0].endswith("the file system is mounted read-only")
     assert failed(backend)["prepare"][1] is None
 
 

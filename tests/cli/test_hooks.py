@@ -136,7 +136,7 @@ def test_no_secret_reaches_a_program(lite: World) -> None:
         (("--on", "ended", "no-such-program --at-all"), "there is no program 'no-such-program'"),
         (("--on", "ended", "'unbalanced"), "cannot be parsed"),
         (("--on", "ended", ""), "there is no program"),
-        (("--notify", "hooks.example.com"), "is no URL"),
+        (("--notify", "hooks.example.com"), "is not a URL"),
     ],
 )
 def test_bad_input_changes_nothing(lite: World, options: tuple[str, ...], said: str) -> None:

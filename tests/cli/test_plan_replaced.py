@@ -90,7 +90,7 @@ def test_a_plan_of_the_same_id_and_other_content_resumes_no_run(lite: World) -> 
     body = text[: text.rindex(b'"digest"')]
     digest = hashlib.sha256(body).hexdigest()
     plan.path.write_bytes(body + f'"digest": "sha256:{digest}"\n}}\n'.encode())
-    with pytest.raises(PlanFileError, match=f"run {last_run(lite)} was begun with"):
+    with pytest.raises(PlanFileError, match=f"the plan of run {last_run(lite)}, but other content"):
         lite.apply("one.json")
 
 

@@ -118,7 +118,7 @@ def test_the_wait_can_be_left_and_taken_up_again(killed: tuple[World, LoadBalanc
     """--takeover-wait 0 ends at once, exit 10, with what is staged; rows lead to the copies until the switch."""
     world, _balancer = killed
     truth = world.read(world.folder / "dest.yaml")
-    with pytest.raises(LockedError, match="requests on their way") as error:
+    with pytest.raises(LockedError, match="delete requests of an earlier process") as error:
         world.undo(takeover_wait=0)
     assert error.value.exit_code == 10
     assert world.read(world.folder / "dest.yaml") == truth

@@ -222,7 +222,7 @@ def test_a_process_that_was_paused_with_the_folder_locked_keeps_nobody_waiting_f
     monkeypatch.setattr("reconcile.stores.owner_folder._LOCK_SECONDS", 1)
     with paused("mark without its name", world.url, "apply", plan.path, "--yes", life=LIFE) as old:
         old.end_sessions()
-        with pytest.raises(LockedError, match="another process has locked it for 1 seconds") as refused:
+        with pytest.raises(LockedError, match="another process has held its lock for 1 seconds") as refused:
             world.apply(plan)
         assert str(refused.value.hint).startswith("fuser -v ")
         old.kill()

@@ -162,7 +162,7 @@ ON_CONTENT = {
         "not what was inserted",
     ),
     "takes nothing in": ("BEFORE INSERT", "RETURN NULL;", "not what was inserted"),
-    "keeps what is deleted": ("BEFORE DELETE", "RETURN NULL;", "stay although they were deleted"),
+    "keeps what is deleted": ("BEFORE DELETE", "RETURN NULL;", "stayed although they were deleted"),
     "deletes the catalog row along": (
         "AFTER DELETE",
         """DELETE FROM archive_metadata WHERE bucket = OLD.bucket AND "archiveId" = OLD.{key}; RETURN NULL;""",

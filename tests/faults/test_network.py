@@ -153,7 +153,7 @@ FATAL: dict[str, tuple[Rule, str]] = {
     "403": (denied, "access denied (403 AccessDenied)"),
     "404": (
         lambda _request, _forward: Response(404, {}, b"<Error><Code>NoSuchBucket</Code></Error>"),
-        "the bucket is not there",
+        "the bucket does not exist",
     ),
     "expired": (
         lambda _request, _forward: Response(400, {}, b"<Error><Code>ExpiredToken</Code></Error>"),
@@ -191,7 +191,7 @@ def test_nobody_listens(to_s3: Scene) -> None:
     result = reconcile("apply", "p.json", "--yes", cwd=to_s3.world.folder)
     assert result.code == 1
     assert "no answer" in result.err
-    assert "is the endpoint right, and up?" in result.err
+    assert "check that the endpoint is right" in result.err
     assert to_s3.world.tables() == to_s3.before
 
 

@@ -136,7 +136,7 @@ def test_check_says_when_a_delete_frees_nothing(archive: World, moto: MotoServer
     (backend,) = verbs.check(archive.config("config", s3(moto, bucket))).backends
     assert backend.ok, backend.steps
     versions, locked = backend.remarks
-    assert "A delete frees nothing" in versions
+    assert "Deleting frees no space" in versions
     assert "locked for 30 days (Object Lock, GOVERNANCE)" in locked
 
 
@@ -204,7 +204,7 @@ def test_clocks_that_differ_are_named(moto: MotoServer, proxy: FaultProxy, how: 
         proxy.rule = says(403, "", date=format_datetime(there, usegmt=True))
     with pytest.raises(BackendError, match="the clocks differ") as error:
         store.look([store.address.key(("admin", "b", "x"))])
-    assert f"there {there:%Y-%m-%d %H:%M:%S} UTC" in error.value.message
+    assert f"the server {there:%Y-%m-%d %H:%M:%S} UTC" in error.value.message
     assert "clock" in str(error.value.hint)
 
 
@@ -310,7 +310,7 @@ def test_another_region_is_tried_and_named(archive: World, moto: MotoServer, pro
     source, dest = archive.config("config", DB), archive.config("dest", behind)
     (backend,) = verbs.check(dest).backends
     assert backend.ok, backend.steps
-    origin = "which the server names" if is_named else "the config's"
+    origin = "which the server reports" if is_named else "the config's"
     assert [f"for region eu-north-1, {origin}" in remark for remark in backend.remarks] == [True]
     archive.apply(archive.plan(source, dest))
     archive.undo()
@@ -328,4 +328,4 @@ def test_a_real_servers_region_is_found(swift: SwiftServer, monkeypatch: pytest.
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
     store = opened(make_backend("s3", swift, Path()))
     assert isinstance(put(store, "x", b"document"), Stat)
-    assert any("us-east-1, which the server names" in remark for remark in store.remarks())
+    assert any("us-east-1, which the server reports" in remark for remark in store.remarks())

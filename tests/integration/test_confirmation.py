@@ -124,7 +124,7 @@ def test_a_pipe_at_a_documents_path_hangs_nobody(lite: World) -> None:
     path = next((lite.folder / "files").rglob("*.json"))
     path.unlink()
     os.mkfifo(path)
-    with pytest.raises(StageFailedError, match="is no file"):
+    with pytest.raises(StageFailedError, match="is not a file"):
         lite.apply(plan)
 
 
