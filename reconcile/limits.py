@@ -1,6 +1,6 @@
 """Limits that the machine sets to a process: threads, memory, open files. Where one is reached, it is named.
 
-Fewer threads do the same work, so a pool that gets no more of them goes on with those it has.
+Fewer threads do the same work, so a pool that gets no more of them continues with those it has.
 """
 
 from __future__ import annotations

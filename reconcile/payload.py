@@ -26,7 +26,7 @@ LARGEST = 5 << 30  # bytes: no driver holds a larger document
 class Spool:
     """Bytes too many for memory: a temporary file without a name (mode 0600), gone with this object.
 
-    Lies where ``TMPDIR`` says. One thread at a time may read it.
+    It is in the directory of ``TMPDIR``. One thread at a time may read it.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What came of a batch of documents, counted for those who take the log: by backend, state and reason."""
+"""The outcome of a batch of documents, counted for receivers of the log: by backend, state and reason."""
 
 from __future__ import annotations
 

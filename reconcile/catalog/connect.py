@@ -43,8 +43,8 @@ _connections: weakref.WeakSet[Any] = weakref.WeakSet()  # of psycopg2, all that 
 class Catalog:
     """An open catalog: the engine, and what kind of database it is.
 
-    ``is_utf8``: text lies there as UTF-8; elsewhere the server converts it for us, and takes not all of it.
-    ``idle_timeout``: seconds that a transaction may stand still, as where its process is stopped; 0: for ever.
+    ``is_utf8``: text is stored as UTF-8; otherwise the server converts it, and refuses some of it.
+    ``idle_timeout``: seconds that a transaction may be idle, such as when its process is stopped; 0: no limit.
     """
 
     engine: Engine
@@ -100,7 +100,7 @@ class Catalog:
                 yield
 
     def settle(self, connection: Connection, *, bulk: bool = False, durable: bool = False) -> None:
-        """Make this transaction's settings: time-outs, no hidden rows, and durability whatever the role's default.
+        """Make this transaction's settings: time-outs, no hidden rows, and durability, overriding the role's defaults.
 
         The first statement of every transaction.
         """

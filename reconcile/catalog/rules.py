@@ -1,7 +1,7 @@
 """What the database does by itself when rows are written: triggers, rules, generated columns.
 
 Such a rule may keep what is written from being written, change it, or change other rows. Most are harmless (an audit
-trail, replication), and only trying tells: see `reconcile.running.phases.rehearsal`. Here they are named.
+trail, replication), and only a trial shows that: see `reconcile.running.phases.rehearsal`. Here they are named.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Are services running? A service is known by a heartbeat that advances.
 
 Source: a running service renews its row every 60 s (the catalog's own every 15 s); a clean stop leaves
-the row as it is, so that only the age of the heartbeat, by the database's clock, tells.
+the row as it is, so that only the age of the heartbeat, by the database's clock, shows whether it runs.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Which database to connect to, and how: the options and the config's ``credentials.database`` put together.
 
-A mode of TLS is never lowered: of all that ask for one, the strictest holds. What nobody asks for is libpq's to decide,
+A mode of TLS is never lowered: of all that ask for one, the strictest applies. What none asks for, libpq decides
 by ``PGSSLMODE``, ``PGSSLROOTCERT``, ``~/.postgresql/root.crt`` and the like.
 """
 

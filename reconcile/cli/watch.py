@@ -48,7 +48,7 @@ def is_screen() -> bool:
 
 @contextmanager
 def in_place(lines: Callable[[Status, Rate | None], Iterator[str]]) -> Iterator[Show]:
-    """Give a function that shows these lines on the terminal's second screen, whatever its size."""
+    """Give a function that shows these lines on the terminal's second screen, at any size."""
     with Live(console=Console(force_terminal=True), screen=True, auto_refresh=False) as live:
 
         def show(status: Status, rate: Rate | None) -> None:

@@ -98,7 +98,7 @@ class Config:
 
     ``doubts``: in sentences, what an operator should look at: keys that look like misspelt ones, values that the
     services take for something else. ``second_file`` is the name of another file of the same generation that names the
-    object store, too. ``is_from_plan``: no file says this any more, and the one at ``path`` may say something else.
+    object store, too. ``is_from_plan``: no file has this content any more, and the one at ``path`` may have changed.
     """
 
     path: Path

@@ -54,7 +54,7 @@ def check_sections(path: Path, sections: dict[str, Any]) -> None:
 
 
 def values_read(section: object) -> Iterator[tuple[str, Any]]:
-    """Yield place and value of all that the services read of a section, whatever its shape."""
+    """Yield place and value of all that the services read of a section of any shape."""
     if not isinstance(section, dict):
         return
     compression, driver = section.get("compression"), section.get("storage_driver")

@@ -111,7 +111,7 @@ class Forecaster:
         )
 
     def without_rates(self) -> list[str]:
-        """Return the backends in use that the rates given, if any are, say nothing of."""
+        """Return the backends in use that the given rates, if any, do not cover."""
         if self.basis.rates is None:
             return []
         known = {rate.store for rate in self.basis.rates}

@@ -32,7 +32,7 @@ REASONS = {
     "archived": "the content is in an archive class; it must be restored before it can be read",
     "source_missing": "there is no content at the source",
     "ambiguous_source": "there are several contents at the source",
-    "wrong_digest": "the content is not what the catalog's digest says",
+    "wrong_digest": "the content does not match the catalog's digest",
     "undecodable": "the content cannot be decoded",
     "not_reproducible": "encoding the copy again does not give the original's bytes",
     "nul_in_text": "driver db cannot hold text with a NUL character",
@@ -67,7 +67,7 @@ class Pinned:
 
 @frozen(slots=False)
 class After:
-    """Where a move leads. ``compressed`` is None where only reading tells; an undo's after is pinned."""
+    """Where a move leads. ``compressed`` is None where only reading shows it; an undo's after is pinned."""
 
     content_url: str
     compressed: bool | None
@@ -157,7 +157,7 @@ class Policy:
 
     ``allow_unreadable``: documents go even where the services could not read them back. ``overwrite``: content at a
     destination that no catalog row refers to is replaced. ``clean_elsewhere``: sources go too that lie in a bucket or
-    data dir, or under a prefix, that the source config does not name any more. ``s3_put``: parameters of PutObject that
+    data dir, or under a prefix, that the source config no longer names. ``s3_put``: parameters of PutObject that
     every object is written with.
     """
 

@@ -17,7 +17,7 @@ from reconcile.stores.identities import directory_identity
 
 
 def refuse_nested(desired: DesiredState) -> None:
-    """Raise `ConfigError` if a data dir that documents are to be moved to lies inside another one, or around it.
+    """Raise `ConfigError` if a destination's data dir is inside another one, or around it.
 
     What a path leads to counts, not how it is spelled: symbolic links and mounts are seen through.
     """

@@ -32,7 +32,7 @@ Found = dict[Key, Stat]
 class Prober:
     """Probes the moves of one plan. ``digests``: compare contents, not only presence and size.
 
-    ``unrecorded`` counts documents that are at the destination already although no run on record has to do with them,
+    ``unrecorded`` counts documents that are at the destination already although no run on record concerns them,
     ``made`` says which destinations are not there yet.
     """
 

@@ -129,7 +129,7 @@ def _tiles(report: Report) -> Iterator[Tile]:
     adopted = sum(row.adopted for row in report.moved)
     detail = human_bytes(size) + (f", {adopted:,} of them adopted" if adopted else "")
     undone = report.state in (RunState.UNDONE, RunState.UNDOING)
-    label = "Moved" if is_switched(report) else "Taken back" if undone else "Staged"
+    label = "Moved" if is_switched(report) else "Undone" if undone else "Staged"
     yield Tile(label, f"{documents:,}", detail)
     left = sum(row.documents for row in report.left)
     if left:

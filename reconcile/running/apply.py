@@ -141,7 +141,7 @@ def _refuse_linked(catalog: Catalog, record: RunRecord) -> None:
 
 
 def refuse_blocked(plan: PlanFile, *, leave_blocked: bool) -> None:
-    """Raise `ReconcileError` for a plan with blockers, unless those documents are to be left."""
+    """Raise `ReconcileError` for a plan with blockers, unless those documents will be left."""
     summary = plan.header.summary
     if summary.blocked.documents and not leave_blocked:
         log.info("blocked", documents=summary.blocked.documents, plan=str(plan.path))

@@ -178,7 +178,7 @@ class ObjectAddress(Address):
 class SwiftAddress(ObjectAddress):
     """``swift``: an object store whose client, the services' too, takes ``.`` and ``..`` out of names.
 
-    An older one did not: what lies under such a name can be read, see `reconcile.stores.swift_client`.
+    An older one did not: content under such a name can be read, see `reconcile.stores.swift_client`.
     """
 
     def problem(self, key: Key) -> tuple[str, str] | None:

@@ -27,7 +27,7 @@ def sentence(text: str | None) -> str:
 def is_full(status: int, code: str, message: str) -> bool:
     """Tell whether an answer reports a full store: a quota, or the disks. ``code`` is the error's name, if any.
 
-    Swift says 413 to what exceeds a quota, its s3api EntityTooLarge, and only the message tells it from a large object.
+    Swift answers 413 if a quota is exceeded, its s3api EntityTooLarge; only the message shows that it is the quota.
     """
     is_too_large = status == _TOO_LARGE or code == "EntityTooLarge"
     exceeds_quota = is_too_large and "quota" in message.lower()

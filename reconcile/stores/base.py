@@ -20,8 +20,8 @@ Promises that every driver keeps, and that the contract suite tests:
   directories away from executors that were replaced. *Objects*: a request is signed, the fence is asked, then it is
   sent; it may take effect up to ``late_seconds`` afterwards, and what is not answered is on record as such.
 - **make_durable** has content that somebody else wrote, and that is adopted, survive a crash.
-- **place** tells one place from another that later goes by its name; **check_place** raises if the way to the place
-  leads elsewhere by now. **mark** and **swap_mark** read and change the owner mark, a small text beside the documents.
+- **place** tells one place from another that later has its name; **check_place** raises if the way to the place
+  now leads elsewhere. **mark** and **swap_mark** read and change the owner mark, a small text beside the documents.
 - **tidy** removes what a killed **write** of this store's own ``tag`` may have left beside the keys.
 - **prepare** raises if the place is not usable; with ``create`` it first makes what the config asks to be made
   (``create_bucket``, a data dir whose parent is there) and nothing else.

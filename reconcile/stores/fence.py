@@ -27,7 +27,7 @@ class Fence(Protocol):
         """Ask the database whether this executor is still the one."""
 
     def check_recent(self) -> None:
-        """Ask only if the last answer is more than a few seconds old, by a clock that goes on while we are stopped."""
+        """Ask only if the last answer is some seconds old, by a clock that runs while this process is stopped."""
 
     def guard(self, connection: Connection) -> None:
         """Check within a transaction of the catalog's database, and keep it true until that ends."""

@@ -3,7 +3,7 @@
 Services refuse to start where anything stands at the top of a data dir but folders named by 32 hex digits (they are
 MD5s of account names), so this one is named so too. A file is deleted in two steps: it is renamed into the executor's
 own directory here, and removed there. Whoever takes a run over removes that directory first, its files put back: from
-then on the old executor's rename fails, and what it would still remove is not there any more. That holds however
+then on the old executor's rename fails, and what it would still remove is no longer there. That holds however
 long it was stopped, and needs no clock.
 """
 
@@ -176,7 +176,7 @@ class OwnerFolder:
     def prepare(self, token: str) -> None:
         """Create the executor's directory, once: if it was removed, it is not created again.
 
-        It is there before anything is marked: whoever takes over then finds it, or finds that nothing was marked.
+        It is there before anything is marked: an executor that takes over finds it, or finds that nothing was marked.
         """
         with self._making:
             if self._own is None:

@@ -5,8 +5,8 @@ obstore spends a fifteenth of boto3's CPU on a request, but its path type refuse
 documents that lie in a spool file. Writes are single PUTs, so that the ETag is the MD5 wherever the server has it so.
 
 What a server can do is found out as it is used. A write is confirmed by its ETag; where that is not the MD5
-(encrypted by KMS, say) by the SHA-256 that the server computed; where it tells none, by reading back. Writes carry
-``If-None-Match: *``; a server that does not heed it is found out by writing the first object twice,
+(encrypted by KMS, say) by the SHA-256 that the server computed; where it reports none, by reading back. Writes carry
+``If-None-Match: *``; a server that ignores it is detected by writing the first object twice,
 and from then on each key is looked up before it is written.
 """
 

@@ -25,7 +25,7 @@ class S3Bucket:
     remarks: list[str] = field(factory=list)
 
     def exists(self) -> bool:
-        """Tell whether the bucket is there; where the server wants another region, sign for that from here on.
+        """Tell whether the bucket is there; where the server wants another region, sign for that from now on.
 
         The second try is the region that the server names, else the config's, which counts for nothing beside a url.
         """

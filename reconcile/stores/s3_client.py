@@ -123,7 +123,7 @@ class S3Clients:
     def region(self) -> str:
         """The region that requests are signed for.
 
-        Beside a ``url`` the vendor's client takes the environment's, whatever the config says, else us-east-1.
+        Beside a ``url`` the vendor's client takes the environment's, not the config's, else us-east-1.
         """
         return self._region or self.bucket_region or self._session.region_name or _DEFAULT_REGION
 

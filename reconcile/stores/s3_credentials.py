@@ -23,7 +23,7 @@ def refresh_by_life(credentials: Any) -> None:  # noqa: ANN401 - botocore has no
     """Have boto3 fetch new credentials when half of their life is over, where they live for less than half an hour.
 
     By itself it does so a quarter of an hour before their end: at each single request, where they do not live as long.
-    Raises what botocore raises where there are none to be had.
+    Raises what botocore raises if there are none.
     """
     if not hasattr(credentials, "_mandatory_refresh_timeout"):  # they do not expire, as far as botocore knows
         return

@@ -2,7 +2,7 @@
 
 A request that waits in a load balancer, or in a process that was stopped, cannot be called back. A signature in the
 query has a life of its own (``X-Amz-Expires``), which the server holds against its own clock: after that it refuses.
-The time of signing is never later than what the server's own ``Date`` said, whatever the clock of this machine says, so
+The time of signing is never later than what the server's own ``Date`` said, even if this machine's clock is wrong, so
 whoever takes over knows by when the last of them has arrived. A server that does not take such a signature gets one in
 the header, with the life that S3 gives to those.
 """
@@ -61,7 +61,7 @@ class ExpiringDeletes:
         return list(answer.get("Errors", []))
 
     def delete(self, key: str, etag: str | None) -> None:
-        """Delete one key; where ``etag`` is given, only the object that has it, if the server heeds that."""
+        """Delete one key; where ``etag`` is given, only the object that has it, if the server respects that."""
         from botocore.exceptions import ClientError  # noqa: PLC0415
 
         condition = {"IfMatch": etag} if etag else {}

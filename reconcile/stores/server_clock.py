@@ -11,7 +11,7 @@ from email.utils import parsedate_to_datetime
 class ServerClock:
     """A time that the server's clock has reached: what it said last, and what has passed here since.
 
-    Counted by a clock that goes on while this process is stopped, or its machine asleep; one that does not only makes
+    Counted by a clock that runs while this process is stopped, or its machine asleep; one that does not only makes
     requests expire earlier.
     """
 

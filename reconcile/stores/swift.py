@@ -1,7 +1,7 @@
 """Driver ``swift``: objects in a container, by python-swiftclient (extra ``swift``).
 
-The vendor hands its config's keys to the client as options, so we do the same: whatever it can authenticate
-with works here. Connections are not thread-safe: each thread has its own. Writes are sent with their MD5 as
+The vendor hands its config's keys to the client as options, so we do the same: every way to authenticate
+that it knows works here. Connections are not thread-safe: each thread has its own. Writes are sent with their MD5 as
 ETag, which the server checks, and ``If-None-Match: *``; a server that does not know the latter (radosgw) is
 why the run looks before it writes.
 """

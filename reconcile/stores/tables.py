@@ -39,7 +39,7 @@ class InSql:
     """How a table's row is a document, as PostgreSQL expressions over its alias ``{0}``.
 
     ``reproducible``, ``stored`` and ``derived`` may name ``document``, the bytes. ``stored`` makes the column's value
-    of them, ``derived`` those of other columns where they are not given; where one is NULL, only reading tells.
+    of them, ``derived`` those of other columns where they are not given; where one is NULL, only reading shows it.
     """
 
     document: str

@@ -3,7 +3,7 @@
 A mark is a small JSON text beside the documents. ``owner`` is the run that may delete there, by a random word that is
 new for each executor and each phase of deleting. A word that this database has no record of is another database's: that
 of a copy, of another installation, or of this very one before it was restored to an earlier state. ``shared`` names
-databases whose documents lie there although none of their runs wrote them: nobody else deletes there meanwhile.
+databases with documents there that none of their runs wrote: no other database deletes there meanwhile.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The steps of a run in their order: docs/safety.md says of each what is written, and what a crash after it leaves.
 
-The function that carries a step out says so with `carries_out`. The crash tests kill runs at these functions, whatever
-they are called.
+The function that carries a step out says so with `carries_out`. The crash tests kill runs at these functions, by
+this list, not by their names.
 """
 
 from __future__ import annotations

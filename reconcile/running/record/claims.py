@@ -1,7 +1,7 @@
-"""Claims: which worker has which part in hand, by a random token that locks what it records.
+"""Claims: which worker works on which part, by a random token that locks what it records.
 
 A part may be given to two workers: an engine lost it, or one of them was stopped for a while. The later claim holds;
-whoever claimed earlier records nothing any more. That a worker is at work at all is a shared advisory lock of its
+an earlier claimant can record nothing more. An active worker holds a shared advisory lock in its
 session: what must not meet a late worker (the switch, every delete) takes that lock for itself first.
 """
 

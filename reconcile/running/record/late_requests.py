@@ -1,6 +1,6 @@
 """Deletes that may still arrive: requests that earlier executors sent and that were not answered.
 
-A request that waits somewhere between here and a server cannot be called back. So whoever takes over writes down what
+A request that waits somewhere between here and a server cannot be recalled. So an executor that takes over records what
 may be deleted yet, and how long such a request lives. A run that is about to point rows at one of these places first
 waits until that time has passed by the server's own clock, and looks at its copies after that.
 """
@@ -127,7 +127,7 @@ def wait(
 ) -> bool:
     """Wait until nothing can arrive any more at the run's copies; return whether there was anything to wait for.
 
-    ``which`` tells what concerns the run: `concerns_sources` for its sources.
+    ``which`` is the condition of what concerns the run: `concerns_sources` for its sources.
 
     ``most`` is how many seconds may be waited, None: as long as it takes. Raises `LockedError` (exit 10) where that is
     not enough, and what `Control.check` raises. No transaction is open meanwhile.

@@ -1,4 +1,4 @@
-"""Report on a run from its record in the work tables, whatever its state."""
+"""Report on a run from its record in the work tables, in any state."""
 
 from __future__ import annotations
 

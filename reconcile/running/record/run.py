@@ -33,7 +33,7 @@ M = TypeVar("M", Outline, WorkMove)
 class Run:
     """A run that this process executes: every write checks that this is still true.
 
-    ``executor`` is None for whoever only reads, ``claim`` for whoever leads the run: a worker has one on its part.
+    ``executor`` is None for a reader, ``claim`` for the process that leads the run: a worker has one on its part.
     """
 
     catalog: Catalog
