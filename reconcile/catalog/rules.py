@@ -128,10 +128,10 @@ def _quoted(table: sa.Table, names: Sequence[str]) -> sa.ColumnElement[str]:
 
 def meddled(rules: Sequence[Rule], what: str) -> CatalogError:
     """Return the error for a change that the database made by itself: ``what`` describes it and the state now."""
-    names = "; ".join(rule.describe() for rule in rules) or "no trigger or rule that could be found"
+    names = "; ".join(rule.describe() for rule in rules) or "none found"
     without = "; ".join(rule.without for rule in rules)
     return CatalogError(
-        f"{what}. The database has rules on that table: {names}",
+        f"{what}. Triggers and rules on that table: {names}",
         hint=f"{without}; then run the same command again, and enable it afterwards"
         if rules
         else "ask the database's administrator what changes these rows, then run the same command again",

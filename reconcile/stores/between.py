@@ -1,8 +1,8 @@
 """Copies between two buckets or containers of one server, made by the server and confirmed by its ETag.
 
-Such a copy replaces what is at its key (servers ignore conditions on that): each key is requested just
-before, and left if time has passed since, such as when the process was stopped. It takes three requests where reading and
-writing take two, so it is for documents whose bytes weigh more.
+Such a copy replaces what is at its key (servers ignore conditions on that): each key is requested by name just
+before, and left if time has passed since, such as when the process was stopped. It takes three requests where reading
+and writing take two, so it is for documents whose bytes weigh more.
 """
 
 from __future__ import annotations

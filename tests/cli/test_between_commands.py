@@ -120,7 +120,7 @@ def test_the_plan_of_a_forgotten_run_begins_none(lite: World) -> None:
     run(lite, "forget", last_run(lite), "--source", "config.yaml", "--yes")
     done = run(lite, "apply", "p.json", "--yes")
     assert done.code == 4
-    assert "every row of the plan's 6 rows has changed since the plan; no run was begun" in done.err
+    assert "each of the plan's 6 rows has changed since the plan; no run was begun" in done.err
     assert "document not staged" not in done.err
     assert "no run is recorded" in run(lite, "runs", "--source", "config.yaml").out
     assert lite.tables() == tables

@@ -76,7 +76,7 @@ def test_a_stale_plan(lite: World) -> None:
     lite.sql("UPDATE archive_metadata SET last_updated = 5")
     result = run(lite, "apply", "p.json", "--yes")
     assert result.code == 4
-    assert "every row of the plan's 6 rows has changed since the plan; no run was begun" in result.err
+    assert "each of the plan's 6 rows has changed since the plan; no run was begun" in result.err
     assert "next: reconcile apply p.json --refresh    # includes them as they are now" in result.err.replace(
         f"{lite.folder}/", ""
     )

@@ -51,8 +51,8 @@ class Health:
                 raise BackendError(
                     f"{name} ({self._identity(name)}) refuses every document, {refused:,} so far; the first: "
                     f"{self._refusals[name]}. Nothing was switched",
-                    hint="check privileges, quota and whether it is read-only, then run the same command "
-                    "again; reconcile check CONFIG    tests each privilege",
+                    hint="check privileges, quota and whether it is read-only, then run the same command again\n"
+                    "reconcile check CONFIG    tests each privilege",
                 )
         for name, unconfirmed in self._unconfirmed.items():
             if name not in self._sound and unconfirmed >= (_AT_END if at_end else _ALL_UNCONFIRMED):

@@ -79,7 +79,7 @@ def _rehearse(connection: Connection, run: Run, stores: Mapping[str, Store], rul
                     "in a trial that was rolled back, rows of archive_metadata changed as content was "
                     f"added to {name} or deleted"
                 )
-                raise meddled(rules_of_store(connection, store), f"{what}")
+                raise meddled(rules_of_store(connection, store), what)
 
 
 def _places(work: WorkMove, stores: Mapping[str, Store]) -> list[tuple[str, Key]]:

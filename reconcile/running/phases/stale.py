@@ -81,7 +81,7 @@ def refuse_overtaken(connection: Connection, run_id: str, plan: PlanFile) -> Non
         rows = plan.header.summary.moves.documents
         lines = changed_rows(connection, run_id, (MoveState.PLANNED,), _SHOWN)
         raise StaleError(
-            f"every row of the plan's {count(rows, 'row')} has changed since the plan; no run was "
+            f"each of the plan's {count(rows, 'row')} has changed since the plan; no run was "
             f"begun:\n{_first(lines, rows)}",
             hint=_refresh_or_plan(command_line("apply", plan.path, refresh=True), plan.header),
         )

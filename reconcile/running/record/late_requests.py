@@ -164,7 +164,7 @@ def _wait_for(
     left = until - _now(store)
     what = (
         f"delete requests of an earlier process for {count(documents)} at {identity} may still arrive; the "
-        f"last one expires at {datetime.fromtimestamp(until, UTC):%H:%M:%S} UTC by that server's clock"
+        f"last one expires at {datetime.fromtimestamp(until, UTC):%F %T} UTC by that server's clock"
     )
     if most is not None and left > most:
         raise LockedError(
