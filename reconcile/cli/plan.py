@@ -92,21 +92,20 @@ def _conditions(_context: click.Context, _parameter: click.Parameter, value: str
 @option(
     "--overwrite",
     is_flag=True,
-    help="Replace other content that is already at a document's destination. Without this "
-    "option such a document is not moved (destination_occupied). This option never "
-    "replaces content that a catalog row refers to or that another unfinished run has "
-    "staged. A plan with --probe replaces only the content that the probe found. An undo "
-    "does not bring replaced content back. Content that equals the document is adopted, "
-    "with or without this option.",
+    help="Replace other content that is already at a document's destination. Without this option such a "
+    "document is not moved (destination_occupied). This option never replaces content that a catalog "
+    "row refers to or that another unfinished run has staged. A plan with --probe replaces only the "
+    "content that the probe found. An undo does not bring replaced content back. Equal content is "
+    "adopted, with or without this option, unless its server will delete it.",
 )
 @option(
     "--probe",
     type=click.Choice(("exists", "digest")),
     help="Check the stores too. exists: is every source there with the catalog's size, and is every "
     "destination free? digest: does every source also have the catalog's digest? A missing or wrong "
-    "source becomes a blocker, and so does other content at a destination, unless --overwrite is given; "
-    "equal content is planned as adopted. Writes nothing to a store. Without --probe only the catalog "
-    "is read, and staging finds the same problems.",
+    "source becomes a blocker, and so does other content at a destination, unless --overwrite may "
+    "replace it; equal content is planned as adopted. Writes nothing to a store. Without --probe only "
+    "the catalog is read, and staging finds the same problems.",
 )
 @option(
     "--rates",
