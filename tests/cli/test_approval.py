@@ -55,7 +55,7 @@ def test_an_approved_plan_is_applied_and_the_record_says_by_whom(lite: World) ->
     assert approved.code == 0, approved.all
     assert "p.json.sig" in approved.out
     page = here("show", "p.json", "--format", "markdown", cwd=lite.folder).out
-    assert "p.json.sig is there" in page.replace("\\", "")
+    assert "p.json.sig exists" in page.replace("\\", "")
     assert apply(lite).code == 0
     run = last_run(lite)
     report = here("report", run, "--source", "config.yaml", cwd=lite.folder).out

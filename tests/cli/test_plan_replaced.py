@@ -131,7 +131,7 @@ def test_a_line_that_no_plan_has_takes_no_memory(lite: World) -> None:
     done = subprocess.run(command, cwd=lite.folder, capture_output=True, text=True, check=False)
     assert done.returncode == 78, done.stderr
     assert "longer than 4 MiB: this is not a plan" in done.stderr
-    assert "next: make a new one" in done.stderr
+    assert "next: make a new plan" in done.stderr
 
 
 def test_a_header_without_end_takes_no_memory(lite: World) -> None:

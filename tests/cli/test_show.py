@@ -84,7 +84,7 @@ def test_an_undo_plan_is_shown_as_one(folder: Path) -> None:
     dest = world.config("dest", {"storage_driver": {"name": "db2", "config": {}}})
     world.apply(world.plan(source, dest))
     out = "".join(rendered_plan(open_plan(Path("p.undo.json")), "markdown"))
-    assert out.startswith("# Undo plan: take 3 documents")
+    assert out.startswith("# Undo plan: move 3 documents")
     assert f"reconcile undo {folder}/p.undo.json" in out
 
 

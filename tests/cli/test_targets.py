@@ -135,7 +135,7 @@ def planned_list(world: World):
             "is not the name of a document",
         ),
         ("", ("--larger-than", "9223372036854775808"), "too large for a size in bytes"),
-        ("\n".join(f"a/b/{n}" for n in range(10_001)), ("--from-file", "list"), "10,000 at most"),
+        ("\n".join(f"a/b/{n}" for n in range(10_001)), ("--from-file", "list"), "the limit is 10,000"),
         ("", ("--from-file", "nowhere"), "nowhere: the list cannot be read: No such file"),
         ("", ("--larger-than", "1G"), "no document matches"),
         ("", ("--older-than", "1970-01-02"), "no document matches"),

@@ -58,7 +58,7 @@ def test_the_disk_is_full(folder: Path, small_disk: Path) -> None:
     result = reconcile("apply", "p.json", "--yes", cwd=folder)
     assert result.code == 1
     assert "No space left on device" in result.err
-    assert "next: fix it" in result.err
+    assert "next: fix the cause" in result.err
     assert world.read(source) == truth
     assert all(len(path.read_bytes()) == 20_000 for path in small_disk.rglob("*.json"))
     subprocess.run(["mount", "-o", "remount,size=8m", small_disk], check=True)

@@ -140,7 +140,7 @@ def test_limits_end_a_staging_and_the_same_command_goes_on(archive: Archive) -> 
     assert len(archive.there.objects()) == 7
     with pytest.raises(LimitReachedError, match=r"--max-bytes"):
         archive.world.apply("p.json", budget=Budget(size=1))
-    with pytest.raises(LimitReachedError, match=r"its time: 8 documents"):
+    with pytest.raises(LimitReachedError, match=r"its time limit: 8 documents"):
         archive.world.apply("p.json", budget=Budget(until=0))
     outcome = archive.world.apply("p.json", max_rate=1000.0)
     assert outcome.documents == 20

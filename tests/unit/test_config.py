@@ -68,9 +68,9 @@ def test_keys_that_look_misspelt_are_pointed_out(tmp_path: Path) -> None:
     catalog["analysis_archive"] |= {"compression": {"enabld": True}}
     doubts = load_config(write(tmp_path, catalog)).doubts
     assert [doubt.partition("; ")[2] for doubt in doubts] == [
-        "is object_store meant?",
-        "is enabled meant?",
-        "is prefix meant?",
+        "did you mean object_store?",
+        "did you mean enabled?",
+        "did you mean prefix?",
     ]
 
 
@@ -426,7 +426,7 @@ def test_what_a_destination_is_told_of(tmp_path: Path) -> None:
     assert [
         part in doubt for part, doubt in zip(("no key enabled", "driver db2", "direct_access"), doubts, strict=True)
     ]
-    assert "lists db and s3 only" in doubts[1]
+    assert "lists only db and s3" in doubts[1]
     assert load_config(write(tmp_path, catalog, **more)).doubts == ()
     catalog = {"enabled": False, "object_store": section("s3", **KEYS)}
     assert load_config(write(tmp_path, catalog, object_store={"direct_access": False}), destination=True).doubts == ()

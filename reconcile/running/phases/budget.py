@@ -52,5 +52,5 @@ class Budget:
         if self.size is not None and documents and size > self.size:
             return "--max-bytes"
         if self.until is not None and self.clock() >= self.until:
-            return "its time"
+            return "its time limit"
         return None
