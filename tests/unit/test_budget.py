@@ -54,7 +54,7 @@ def test_time() -> None:
             now[0] += 2
 
     assert [batch[0].seq for batch in budget.spend(batches())] == [0, 1, 2]  # type: ignore[arg-type]
-    assert budget.reached == "its time"
+    assert budget.reached == "its time limit"
 
 
 def test_rows_of_one_document_stay_together() -> None:
