@@ -58,7 +58,7 @@ def test_every_verb_writes_what_happens(lite: World) -> None:
     apply = events[first + 1 : names(events).index("ended", first + 1)]
     told = ["begun", "phase", "staged", "phase", "switched", "phase", "cleaned", "run_finished"]
     assert names(apply) == told
-    assert [event["phase"] for event in apply if event["event"] == "phase"] == ["stage", "look again", "clean"]
+    assert [event["phase"] for event in apply if event["event"] == "phase"] == ["stage", "recheck", "clean"]
     assert (apply[2]["documents"], apply[4]["documents"], apply[6]["deleted"]) == (6, 6, 6)
     assert len({event["run"] for event in apply[1:]}) == 1
 

@@ -265,7 +265,7 @@ def test_the_switch_is_told_when_it_is_committed(lite: World) -> None:
     planned(lite)
     result = on_terminal("apply", "p.json", "--yes", cwd=lite.folder, columns=140)
     shown = ESCAPE.sub("", result.err)
-    order = ["stage: 6 documents", "look again: 6 documents", "switched: you can start the services with", "clean: 6"]
+    order = ["stage: 6 documents", "recheck: 6 documents", "switched: you can start the services with", "clean: 6"]
     places = [shown.index(text) for text in order]
     assert places == sorted(places)
     assert re.search(r"\d\d:\d\d:\d\d UTC: switched", shown)

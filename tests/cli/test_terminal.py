@@ -47,7 +47,7 @@ def test_progress_fits_the_terminal(columns: int) -> None:
     out = io.StringIO()
     console = Console(file=out, force_terminal=True, width=columns)
     with Bars(quiet=False, console=console) as bars:
-        bars.phase("look again", 1_000_000, 10**12)
+        bars.phase("recheck", 1_000_000, 10**12)
         bars.advance(123_456, 10**11)
         bars.say("a name without end " + "x" * 500 + "\x1b[2J")
     assert max(map(len, lines(out.getvalue()))) <= columns

@@ -72,7 +72,7 @@ def test_a_run_is_a_trace(lite: World, collector: Any) -> None:
     command, stage, clean = spans["reconcile apply"], spans["stage"], spans["clean"]
     assert command.trace_id.hex() == OUTER.split("-")[1]
     assert command.parent_span_id.hex() == OUTER.split("-")[2]
-    assert {stage.parent_span_id, clean.parent_span_id, spans["look again"].parent_span_id} == {command.span_id}
+    assert {stage.parent_span_id, clean.parent_span_id, spans["recheck"].parent_span_id} == {command.span_id}
     for name, phase in (("batch staged", stage), ("batch cleaned", clean)):
         batch = spans[name]
         assert batch.parent_span_id == phase.span_id

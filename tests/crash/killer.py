@@ -71,7 +71,7 @@ POINTS = {
     "inside a write": Point(_INSIDE_WRITES, "after", 2),
     "written, not recorded": Point(_WRITES, "after", 2),
     "recorded": Point(Step.RECORD, "after", 2),
-    "all staged": Point(Step.LOOK_AGAIN, "before"),
+    "all staged": Point(Step.RECHECK, "before"),
     "undo plan half written": Point(("reconcile.planning.planfile:PlanWriter.add_move",), "before", 12),
     "undo plan written": Point(Step.UNDO_PLAN, "after"),
     "before the switch": Point(Step.SWITCH, "before"),

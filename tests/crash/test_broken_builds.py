@@ -102,13 +102,13 @@ def judge_stale(world: World, _patch: Patch) -> None:
     world.plan(source(world), dest(world))
     kept = world.sql('SELECT "archiveId" FROM archive_metadata ORDER BY 1')[0][0]
     with pytest.MonkeyPatch.context() as patched:
-        original = Switcher.look_again
+        original = Switcher.recheck
 
         def edit(self: Switcher, stager: Stager) -> None:
             original(self, stager)
             world.sql('UPDATE archive_metadata SET last_updated = 5 WHERE "archiveId" = %s', kept)
 
-        patched.setattr(Switcher, "look_again", edit)
+        patched.setattr(Switcher, "recheck", edit)
         with contextlib.suppress(ReconcileError):
             world.apply("p.json")
     assert all(url.startswith("db://") for url in world.urls())
@@ -136,7 +136,7 @@ def judge_resume(world: World, patch: Patch) -> None:
     patch.setattr(FileStore, "_laid", laid)
     world.plan(source(world), dest(world))
     with pytest.MonkeyPatch.context() as patched:
-        kill_at(patched, Switcher, "look_again")
+        kill_at(patched, Switcher, "recheck")
         with contextlib.suppress(Killed):
             world.apply("p.json")
     world.apply("p.json")
@@ -191,7 +191,7 @@ def switch_row_by_row(patch: Patch) -> None:
 
 
 def no_last_look(patch: Patch) -> None:
-    patch.setattr(Switcher, "look_again", lambda *_: None)
+    patch.setattr(Switcher, "recheck", lambda *_: None)
 
 
 def no_condition(patch: Patch) -> None:

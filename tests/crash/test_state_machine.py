@@ -36,7 +36,7 @@ MOMENTS: list[tuple[Any, str]] = [
     (stage_part.PartStager, "_record"),
     (FileStore, "write"),
     (TableStore, "write"),
-    (switch.Switcher, "look_again"),
+    (switch.Switcher, "recheck"),
     (order.Phases, "_write_undo_plan"),
     (switch.Switcher, "_repoint"),
     (switch.Switcher, "switch"),

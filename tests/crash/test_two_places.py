@@ -40,7 +40,7 @@ NAMES = ("a", "b", "c/d", "e:f")
 MOMENTS: list[tuple[Any, str]] = [
     (stage_part.PartStager, "_record"),
     (FileStore, "write"),
-    (switch.Switcher, "look_again"),
+    (switch.Switcher, "recheck"),
     (switch.Switcher, "switch"),
     (clean_part.PartCleaner, "_mark"),
     (FileStore, "delete"),

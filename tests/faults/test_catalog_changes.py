@@ -45,14 +45,14 @@ def test_maintenance_between_staging_and_switch(
     world = filled(World(folder, database))
     truth = world.read(folder / "config.yaml")
     planned(world)
-    look_again = Switcher.look_again
+    recheck = Switcher.recheck
 
     def maintained(self: Switcher, *args: object) -> None:
         postgresql.run(database.rpartition("/")[2], statement.format(table=table))
-        look_again(self, *args)  # type: ignore[arg-type]
+        recheck(self, *args)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patched:
-        patched.setattr(Switcher, "look_again", maintained)
+        patched.setattr(Switcher, "recheck", maintained)
         assert world.apply("p.json").documents == 6
     assert world.read(folder / "dest.yaml") == truth
     postgresql.run(database.rpartition("/")[2], "VACUUM FULL")

@@ -66,7 +66,7 @@ def stopped_before_the_switch(world: World, plan: PlanFile) -> None:
         raise Stop
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Switcher, "look_again", stop)
+        patched.setattr(Switcher, "recheck", stop)
         with pytest.raises(Stop):
             world.apply(plan)
 

@@ -73,13 +73,13 @@ def test_a_data_dir_replaced_just_before_the_switch_switches_nothing(
 ) -> None:
     plan = lite.plan(lite.folder / "config.yaml", lite.folder / "dest.yaml")
     truth = lite.read(lite.folder / "config.yaml")
-    original = switch.Switcher.look_again
+    original = switch.Switcher.recheck
 
     def replaced(self: switch.Switcher, stager: PartStager) -> None:
         original(self, stager)
         unmount(lite)
 
-    monkeypatch.setattr(switch.Switcher, "look_again", replaced)
+    monkeypatch.setattr(switch.Switcher, "recheck", replaced)
     with pytest.raises(PlaceChangedError):
         lite.apply(plan)
     assert lite.read(lite.folder / "config.yaml") == truth

@@ -212,11 +212,11 @@ class Phases:
         switcher = Switcher(self._context, self.options.engine, self.options.workers)
         late_requests.wait(self.catalog, self.run.run_id, self._stores, self.control, self.options.takeover_wait)
         with self._few_failures():
-            switcher.look_again(self._stager())
+            switcher.recheck(self._stager())
             while late_requests.wait(
                 self.catalog, self.run.run_id, self._stores, self.control, self.options.takeover_wait
             ):
-                switcher.look_again(self._stager())
+                switcher.recheck(self._stager())
         self._refuse_unfinished()
         self._judge()
         if not self.is_undo:

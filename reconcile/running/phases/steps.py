@@ -20,7 +20,7 @@ class Step(StrEnum):
     INTEND = "intend"
     COPY = "copy"
     RECORD = "record"
-    LOOK_AGAIN = "look again"
+    RECHECK = "recheck"
     UNDO_PLAN = "undo plan"
     SWITCH = "switch"
     MARK = "look and mark"

@@ -62,8 +62,8 @@ class Switcher(Phase):
     engine: Engine | None = None
     workers: int | None = None
 
-    @carries_out(Step.LOOK_AGAIN)
-    def look_again(self, stager: Stager) -> None:
+    @carries_out(Step.RECHECK)
+    def recheck(self, stager: Stager) -> None:
         """Check that every copy is still there; stage again what is gone (R3).
 
         Raises `UnconfirmedError` if copies keep vanishing.
@@ -100,7 +100,7 @@ class Switcher(Phase):
     def _look(self) -> int:
         self._send_workers_away()  # those that staged; whoever looks can claim nothing else
         documents, size = self.run.counts().get(MoveState.STAGED, (0, 0))
-        self.control.progress.phase("look again", documents, size)
+        self.control.progress.phase("recheck", documents, size)
         gone = 0
 
         def report(_part: Part, looked: Looked) -> None:
