@@ -120,7 +120,7 @@ class Control:
 
 
 @contextmanager
-def calm_collector() -> Iterator[None]:
+def relaxed_gc() -> Iterator[None]:
     """Let Python's garbage collector run rarely, and ignore older objects: batches hold no cycles.
 
     Scanning them repeatedly takes a sixth of the CPU of a run.

@@ -26,7 +26,7 @@ from reconcile.running import forget as forgetting
 from reconcile.running.forget import Forgettable
 from reconcile.running.phases.options import RunOptions
 from reconcile.running.record.configs import configs_of
-from reconcile.running.record.outcome import Outcome
+from reconcile.running.record.result import Outcome
 from reconcile.running.record.status import Status
 from reconcile.verbs import apply as apply
 from reconcile.verbs import check as check

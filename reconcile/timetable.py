@@ -6,7 +6,7 @@ import re
 
 from attrs import frozen
 
-from reconcile.wording import size_of
+from reconcile.formatting import size_of
 
 OFF = "off"
 _ENTRY = re.compile(r"(\d\d):(\d\d)=(\S+)")

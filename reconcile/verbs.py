@@ -19,6 +19,7 @@ from reconcile.commands import command_line, naming_database, undo_run
 from reconcile.config import Config, load_config
 from reconcile.control import Control
 from reconcile.errors import ConfigError, ReconcileError, UsageError
+from reconcile.formatting import time_text
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.model import PlanHeader
 from reconcile.planning.planfile import PlanFile, open_plan, open_whole_plan, undo_path
@@ -30,18 +31,17 @@ from reconcile.running.phases.options import RunOptions
 from reconcile.running.phases.undo_plan import write_undo_plan
 from reconcile.running.preview import UndoPreview, preview_undo
 from reconcile.running.record.configs import configs_of, path_now
-from reconcile.running.record.outcome import APPLIED, UNDONE, Outcome, outcome_of
 from reconcile.running.record.records import RunRecord, find_runs, latest_run_of, run_record
 from reconcile.running.record.report import Report
 from reconcile.running.record.reporting import report_of
+from reconcile.running.record.result import APPLIED, UNDONE, Outcome, outcome_of
 from reconcile.running.record.states import RunState
 from reconcile.running.record.status import Status, status_of
 from reconcile.running.undo_with_changes import plan_with_changes
-from reconcile.wording import time_text
 
 if TYPE_CHECKING:
-    from reconcile.auditing.audited import Audited, Request
     from reconcile.auditing.check import CheckReport
+    from reconcile.auditing.verify_report import Audited, Request
 
 
 @frozen
@@ -332,7 +332,7 @@ def verify(
 ) -> Audited:
     """Audit the archive of a config: each catalog row must lead to content with its digest and size."""
     from reconcile.auditing import verify as verifying  # noqa: PLC0415 - the other verbs do without
-    from reconcile.auditing.audited import Request  # noqa: PLC0415
+    from reconcile.auditing.verify_report import Request  # noqa: PLC0415
 
     loaded = load_config(config)
     with opened(database or DatabaseOptions(), loaded) as catalog:

@@ -14,7 +14,7 @@ from reconcile import verbs
 from reconcile.planning.planfile import PlanFile
 from reconcile.planning.planner import PlanRequest
 from reconcile.running.phases.options import RunOptions
-from reconcile.running.record.outcome import Outcome
+from reconcile.running.record.result import Outcome
 from tests.archives import TABLES, connect, dump, insert, md5, query
 
 NOW = 1_700_000_000

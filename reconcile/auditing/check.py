@@ -12,7 +12,7 @@ from attrs import evolve, frozen
 from reconcile._version import __version__
 from reconcile.auditing.measured import Rates
 from reconcile.auditing.schema import CatalogReport, report
-from reconcile.auditing.trial import Step, Trial
+from reconcile.auditing.store_check import Step, Trial
 from reconcile.catalog import Catalog
 from reconcile.config import Backend, Config
 from reconcile.control import Control

@@ -17,8 +17,8 @@ from reconcile.catalog import Catalog, CatalogRow
 from reconcile.catalog.rows import rows_of
 from reconcile.catalog.services import GRACE_SECONDS
 from reconcile.errors import DocumentError
+from reconcile.planning.content_checks import check_content, refuse_archived
 from reconcile.planning.desired import DesiredState
-from reconcile.planning.evidence import check_content, refuse_archived
 from reconcile.planning.model import Before, Blocker, InPlace
 from reconcile.planning.places import Place, is_elsewhere
 from reconcile.planning.reach import Reach
@@ -153,7 +153,7 @@ def content_problem(store: Store, key: Key, stat: Stat | None, before: Before) -
     digest_agrees = before.digest is None or stat.md5 == before.digest
     try:
         refuse_archived(store, key, stat)
-        if not stat.in_doubt and digest_agrees and before.size in (None, stat.size):
+        if not stat.unverified and digest_agrees and before.size in (None, stat.size):
             return None
         content = store.read([key])[key]
         if not isinstance(content, Content):

@@ -16,10 +16,10 @@ from typing import IO
 
 from attrs import define, field, frozen
 
-from reconcile.auditing.audited import Orphan, Orphans
-from reconcile.auditing.claims import Claim, claims
 from reconcile.auditing.contents import OpenStores
-from reconcile.auditing.lines import Lines, kept_errors
+from reconcile.auditing.ownership import Claim, claims
+from reconcile.auditing.spool import Lines, kept_errors
+from reconcile.auditing.verify_report import Orphan, Orphans
 from reconcile.catalog import Catalog
 from reconcile.catalog.services import GRACE_SECONDS
 from reconcile.control import Control, in_batches
@@ -59,7 +59,7 @@ def find_orphans(catalog: Catalog, desired: DesiredState, stores: OpenStores, co
 
 @frozen
 class _Listed:
-    """One key that a store lists. ``place`` is its backend's, ``kind`` as `Store.no_document` tells it."""
+    """One key that a store lists. ``place`` is its backend's, ``kind`` as `Store.foreign_kind` tells it."""
 
     place: str
     key: Key
@@ -74,7 +74,7 @@ def _listing(place: Place, stores: OpenStores, before: Sequence[Place]) -> Itera
     for key, stat in store.listing():
         url = place.address.url_at(key)
         if not any(address.split(url, ("", "", "")) for address in same_store):
-            yield _Listed(place.name, key, stat.size, store.no_document(key))
+            yield _Listed(place.name, key, stat.size, store.foreign_kind(key))
 
 
 def _unclaimed(parts: _Parts, desired: DesiredState, orphans: Orphans) -> Iterator[_Listed]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from attrs import define, frozen
 
-from reconcile.auditing.audited import PARTIAL, Audited, RunScope
 from reconcile.auditing.contents import OpenStores, Problem, content_problem
+from reconcile.auditing.verify_report import PARTIAL, Audited, RunScope
 from reconcile.catalog import Catalog
 from reconcile.catalog.tables import archive_metadata
 from reconcile.commands import command_line

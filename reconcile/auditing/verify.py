@@ -11,11 +11,11 @@ from collections.abc import Iterable, Iterator
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from reconcile.auditing.audited import Audited, Request
 from reconcile.auditing.contents import Judge, OpenStores, Verdict
-from reconcile.auditing.lines import Lines
 from reconcile.auditing.orphans import find_orphans
+from reconcile.auditing.spool import Lines
 from reconcile.auditing.staged import audit_staged
+from reconcile.auditing.verify_report import Audited, Request
 from reconcile.catalog import Catalog, CatalogRow, Scope
 from reconcile.catalog.rows import stream_rows
 from reconcile.catalog.tables import archive_metadata

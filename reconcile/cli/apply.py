@@ -11,24 +11,24 @@ from attrs import evolve
 
 from reconcile import verbs
 from reconcile.cli.engines import engine_of
+from reconcile.cli.env_option import PATH, option, verb
 from reconcile.cli.events import events_option
 from reconcile.cli.hooks import hook_options
 from reconcile.cli.lines import show
 from reconcile.cli.metrics import metrics_options
-from reconcile.cli.option import PATH, option, verb
 from reconcile.cli.options import budget_of, config_options, database_of, database_options, run_options
+from reconcile.cli.prompt import confirm, controlled
 from reconcile.cli.results import show_outcome
-from reconcile.cli.screen import confirm, controlled
 from reconcile.cli.traces import otlp_option
 from reconcile.cli.values import DIGEST
 from reconcile.errors import EXIT_DONE, EXIT_INCOMPLETE
+from reconcile.formatting import count
 from reconcile.planning.planfile import PlanFile
 from reconcile.planning.render import summary_text
 from reconcile.planning.summary import too_small, volatile_destinations
 from reconcile.running.apply import refuse_blocked
 from reconcile.running.phases.options import RunOptions
 from reconcile.running.record.status import Status
-from reconcile.wording import count
 
 
 @verb("apply", "carry out a plan, or resume it")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
+from reconcile.cli.env_option import PATH, option, verb
 from reconcile.cli.lines import show
-from reconcile.cli.option import PATH, option, verb
 from reconcile.commands import command_line
 from reconcile.planning.approval import sign, signature_file
 from reconcile.planning.planfile import open_whole_plan

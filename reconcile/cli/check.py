@@ -11,14 +11,14 @@ import msgspec
 from reconcile import verbs
 from reconcile.auditing.check import BackendReport, CheckReport
 from reconcile.auditing.schema import CatalogReport, Group
+from reconcile.cli.env_option import PATH, option, verb
 from reconcile.cli.lines import show
-from reconcile.cli.option import PATH, option, verb
 from reconcile.cli.options import database_of, database_options
-from reconcile.cli.screen import controlled
+from reconcile.cli.prompt import controlled
 from reconcile.errors import ReconcileError
+from reconcile.formatting import count, human_bytes, noted
 from reconcile.logs import printable
 from reconcile.planning.render import backend_text
-from reconcile.wording import count, human_bytes, noted
 
 
 @verb("check", "test the backends of a config")

@@ -11,20 +11,21 @@ from attrs import evolve
 
 from reconcile import verbs
 from reconcile.catalog import Catalog
-from reconcile.cli.bars import Bars
 from reconcile.cli.engines import engine_of, engine_option
+from reconcile.cli.env_option import option, verb
 from reconcile.cli.events import events_option
 from reconcile.cli.hooks import hook_options
 from reconcile.cli.lines import show
 from reconcile.cli.metrics import metrics_options
-from reconcile.cli.option import option, verb
 from reconcile.cli.options import config_options, database_of, database_options, lock_wait, max_rate, workers
+from reconcile.cli.progress import Bars
+from reconcile.cli.prompt import confirm_by_name, controlled
 from reconcile.cli.results import not_intact_lines
-from reconcile.cli.screen import confirm_by_name, controlled
 from reconcile.cli.traces import otlp_option
 from reconcile.commands import command_line
 from reconcile.config import load_config
 from reconcile.errors import EXIT_DONE, EXIT_INCOMPLETE, PlaceChangedError
+from reconcile.formatting import count, human_bytes
 from reconcile.running.clean_kept import Cleaned, Kept, clean, kept_sources, nothing_to_do
 from reconcile.running.older import older_than_stores
 from reconcile.running.phases.options import RunOptions
@@ -33,7 +34,6 @@ from reconcile.running.record.configs import configs_of
 from reconcile.running.record.next_steps import undo_command
 from reconcile.running.record.records import RunRecord, run_record
 from reconcile.running.record.states import RunState
-from reconcile.wording import count, human_bytes
 
 
 @verb("clean", "delete the sources that a run kept")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
-from reconcile.cli.option import verb
+from reconcile.cli.env_option import verb
 
 _SHELLS = ("bash", "zsh", "fish")
 PROGRAM = "reconcile"

@@ -12,10 +12,11 @@ import click
 import msgspec
 
 from reconcile import verbs
+from reconcile.cli.env_option import PATH, option, verb
 from reconcile.cli.lines import show
-from reconcile.cli.option import PATH, option, verb
 from reconcile.cli.options import config_options, database_of, database_options
 from reconcile.errors import EXIT_CHANGES
+from reconcile.formatting import count, human_bytes
 from reconcile.logs import printable
 from reconcile.planning.diff import (
     ADDED,
@@ -32,7 +33,6 @@ from reconcile.planning.diff import (
 )
 from reconcile.planning.model import Blocker, Move
 from reconcile.planning.planfile import PlanFile, open_whole_plan
-from reconcile.wording import count, human_bytes
 
 _MARKS = {ADDED: "+", REMOVED: "-", CHANGED: "~", BLOCKED: "!", UNBLOCKED: "*"}
 

@@ -6,9 +6,9 @@ from importlib.util import find_spec
 
 import click
 
-from reconcile.cli.option import verb
+from reconcile.cli.env_option import verb
 from reconcile.config.drivers import DRIVERS
-from reconcile.wording import to_install
+from reconcile.formatting import to_install
 
 
 @verb("drivers", "list the drivers")

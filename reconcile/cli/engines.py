@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from reconcile.catalog import DatabaseOptions
-from reconcile.cli.option import option
+from reconcile.cli.env_option import option
 from reconcile.control import PIPELINES
 from reconcile.engines import Engine, Setup, open_engine
 from reconcile.planning.desired import DesiredState

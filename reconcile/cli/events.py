@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from reconcile.cli.option import PATH, option
+from reconcile.cli.env_option import PATH, option
 from reconcile.events import EventStream
 from reconcile.logs import feed
 

@@ -9,15 +9,15 @@ from typing import Any
 import click
 
 from reconcile import verbs
+from reconcile.cli.env_option import PATH, option, verb
 from reconcile.cli.lines import show
-from reconcile.cli.option import PATH, option, verb
 from reconcile.cli.options import database_of, database_options, lock_wait
-from reconcile.cli.screen import confirm_by_name
+from reconcile.cli.prompt import confirm_by_name
 from reconcile.config import load_config
+from reconcile.formatting import count
 from reconcile.logs import printable
 from reconcile.running.forget import Forgettable, forget, forgettable, refuse_same_url
 from reconcile.running.record.next_steps import clean_command
-from reconcile.wording import count
 
 
 @verb("forget", "remove the records of a run")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from reconcile.cli.option import option
+from reconcile.cli.env_option import option
 from reconcile.events import FOR_HOOKS
 from reconcile.logs import feed
 

@@ -16,7 +16,7 @@ import click
 
 from reconcile import __version__
 from reconcile.cli import events, hooks, metrics, traces
-from reconcile.cli.option import PATH, option
+from reconcile.cli.env_option import PATH, option
 from reconcile.errors import Interrupted, ReconcileError, UsageError
 from reconcile.limits import exceeded
 from reconcile.logs import LEVELS, configure, get_logger, printable
@@ -88,9 +88,9 @@ class Verbs(click.Group):
             return None
         from importlib import import_module  # noqa: PLC0415
 
-        from reconcile.control import calm_collector  # noqa: PLC0415
+        from reconcile.control import relaxed_gc  # noqa: PLC0415
 
-        with calm_collector():  # what is imported stays: to look through it for garbage is an eighth of the start
+        with relaxed_gc():  # what is imported stays: to look through it for garbage is an eighth of the start
             command = import_module(f"reconcile.cli.{name}").command
         assert isinstance(command, click.Command)  # noqa: S101
         return command

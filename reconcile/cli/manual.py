@@ -14,8 +14,8 @@ from pathlib import Path
 import click
 
 from reconcile import __version__
+from reconcile.cli.env_option import Verb
 from reconcile.cli.main import cli
-from reconcile.cli.option import Verb
 
 # As docs/exit-codes.md has them, in a few words each; a test compares the codes.
 EXIT_CODES = {

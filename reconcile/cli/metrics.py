@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from reconcile.cli.option import PATH, option
+from reconcile.cli.env_option import PATH, option
 from reconcile.logs import feed
 
 if TYPE_CHECKING:

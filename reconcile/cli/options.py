@@ -11,7 +11,7 @@ import click
 
 from reconcile.catalog import DatabaseOptions
 from reconcile.cli.engines import engine_option
-from reconcile.cli.option import PATH, option
+from reconcile.cli.env_option import PATH, option
 from reconcile.cli.values import BANDWIDTH, DURATION, RATE, SHARE, SIZE, TIME_OF_DAY
 from reconcile.config.text import read_secret
 from reconcile.errors import UsageError

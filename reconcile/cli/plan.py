@@ -10,14 +10,14 @@ import click
 import msgspec
 
 from reconcile.catalog import Catalog, Scope
-from reconcile.cli.bars import Bars
+from reconcile.cli.env_option import PATH, option, verb
 from reconcile.cli.events import events_option
 from reconcile.cli.hooks import hook_options
 from reconcile.cli.lines import show
 from reconcile.cli.metrics import metrics_options
-from reconcile.cli.option import PATH, option, verb
 from reconcile.cli.options import database_of, database_options
-from reconcile.cli.screen import ended_at_once
+from reconcile.cli.progress import Bars
+from reconcile.cli.prompt import ended_at_once
 from reconcile.cli.traces import otlp_option
 from reconcile.cli.values import INSTANT, SIZE
 from reconcile.commands import command_line

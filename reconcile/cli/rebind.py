@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 from reconcile import verbs
-from reconcile.cli.option import option, verb
+from reconcile.cli.env_option import option, verb
 from reconcile.cli.options import config_options, database_of, database_options, lock_wait
-from reconcile.cli.screen import confirm_by_name, controlled
+from reconcile.cli.prompt import confirm_by_name, controlled
 from reconcile.config import load_config
 from reconcile.errors import UsageError
 from reconcile.running.phases.options import RunOptions

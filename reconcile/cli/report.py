@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from reconcile import verbs
+from reconcile.cli.env_option import PATH, option, verb
 from reconcile.cli.lines import screen_width
-from reconcile.cli.option import PATH, option, verb
 from reconcile.cli.options import database_of, database_options
 from reconcile.cli.results import put_out
 from reconcile.commands import command_line

@@ -17,11 +17,11 @@ from reconcile.cli.lines import show
 from reconcile.commands import command_line, copy_line, old_name, undo_run
 from reconcile.config import Config, load_config
 from reconcile.errors import ConfigError
+from reconcile.formatting import count
 from reconcile.logs import printable
 from reconcile.rendering.output import write_new
-from reconcile.running.record.outcome import Outcome
+from reconcile.running.record.result import Outcome
 from reconcile.verbs import Prepared
-from reconcile.wording import count
 
 
 def put_out(pieces: Iterable[str], out: Path | None, *, wrapped: bool = False) -> None:

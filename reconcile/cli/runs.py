@@ -12,14 +12,14 @@ import msgspec
 from reconcile import verbs
 from reconcile.catalog.lock import lock_holder
 from reconcile.catalog.tasks import Migration
+from reconcile.cli.env_option import PATH, option, verb
 from reconcile.cli.lines import show
-from reconcile.cli.option import PATH, option, verb
 from reconcile.cli.options import database_of, database_options
 from reconcile.config import load_config
+from reconcile.formatting import count, human_bytes, time_text
 from reconcile.logs import printable
 from reconcile.running.record.history import drivers_of, runs_data
 from reconcile.running.record.records import RunRecord
-from reconcile.wording import count, human_bytes, time_text
 
 
 @verb("runs", "list all runs")

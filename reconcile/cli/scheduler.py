@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reconcile.cli.option import option, verb
+from reconcile.cli.env_option import option, verb
 
 
 @verb("scheduler", "distribute parts of runs to workers on many machines")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from reconcile.cli.option import PATH, option, verb
+from reconcile.cli.env_option import PATH, option, verb
 from reconcile.cli.results import put_out
 from reconcile.planning.planfile import open_plan
 from reconcile.rendering.output import PLAN_FORMS, rendered_plan

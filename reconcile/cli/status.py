@@ -12,20 +12,20 @@ import msgspec
 
 from reconcile import verbs
 from reconcile.catalog import Catalog
+from reconcile.cli.env_option import PATH, option, verb
 from reconcile.cli.lines import show
-from reconcile.cli.option import PATH, option, verb
 from reconcile.cli.options import database_of, database_options
 from reconcile.cli.serve import serve
 from reconcile.cli.status_lines import lines_in_place, one_line, screen
 from reconcile.cli.watch import follow, in_place, is_screen
 from reconcile.config import load_config
 from reconcile.errors import EXIT_NOBODY
-from reconcile.pace import Pace, Rate
 from reconcile.rendering.live import live_data
 from reconcile.running.record.details import troubles
 from reconcile.running.record.history import status_data
 from reconcile.running.record.samples import speeds
 from reconcile.running.record.status import Status
+from reconcile.throughput import Pace, Rate
 
 _SHOWN, _SHOWN_ON_PAGE = 10_000, 50
 _INTERRUPTED = 130

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from reconcile.catalog import Catalog
+from reconcile.formatting import count, human_bytes, time_text
 from reconcile.logs import printable
-from reconcile.pace import Rate, duration_text
 from reconcile.running.older import older_than_stores
 from reconcile.running.record.details import troubles
 from reconcile.running.record.next_steps import apply_command, resume_command, undo_command
@@ -15,7 +15,7 @@ from reconcile.running.record.records import RunRecord
 from reconcile.running.record.samples import last_progress
 from reconcile.running.record.states import MoveState, Removal, RunState
 from reconcile.running.record.status import PHASES, Status
-from reconcile.wording import count, human_bytes, time_text
+from reconcile.throughput import Rate, duration_text
 
 _SHOWN_ON_SCREEN = 8
 _SILENT_SECONDS = 15  # without a document done: a sample is taken every five

@@ -7,10 +7,10 @@ from urllib.parse import urlsplit
 
 import click
 
-from reconcile.cli.option import option
+from reconcile.cli.env_option import option
 from reconcile.errors import UsageError
+from reconcile.formatting import to_install
 from reconcile.logs import feed
-from reconcile.wording import to_install
 
 if TYPE_CHECKING:
     from reconcile.traces import Traces

@@ -15,24 +15,24 @@ from reconcile import verbs
 from reconcile._version import OUTPUT_FORMAT
 from reconcile.catalog import Catalog
 from reconcile.cli.engines import engine_of
+from reconcile.cli.env_option import option, verb
 from reconcile.cli.events import events_option
 from reconcile.cli.hooks import hook_options
 from reconcile.cli.lines import show
 from reconcile.cli.metrics import metrics_options
-from reconcile.cli.option import option, verb
 from reconcile.cli.options import budget_of, config_options, database_of, database_options, run_options
+from reconcile.cli.prompt import confirm, controlled
 from reconcile.cli.results import show_outcome
-from reconcile.cli.screen import confirm, controlled
 from reconcile.cli.traces import otlp_option
 from reconcile.commands import command_line
 from reconcile.config import load_config
 from reconcile.errors import EXIT_DONE, EXIT_INCOMPLETE, PlanFileError
+from reconcile.formatting import count
 from reconcile.planning.planfile import open_plan
 from reconcile.planning.render import summary_text
 from reconcile.running.phases.options import RunOptions
 from reconcile.running.record.states import RunState
 from reconcile.running.record.status import Status
-from reconcile.wording import count
 
 
 @verb("undo", "undo a run")

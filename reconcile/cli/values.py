@@ -11,9 +11,9 @@ from typing import Any
 
 import click
 
+from reconcile.formatting import size_of
 from reconcile.running.phases.options import Share
 from reconcile.timetable import timetable
-from reconcile.wording import size_of
 
 _DAY_SECONDS = 86_400
 

@@ -9,22 +9,22 @@ from typing import Any, TypeVar
 import click
 
 from reconcile import verbs
-from reconcile.auditing.audited import Audited, Orphans, Request
 from reconcile.auditing.contents import NOWHERE
+from reconcile.auditing.verify_report import Audited, Orphans, Request
+from reconcile.cli.env_option import PATH, option, verb
 from reconcile.cli.events import events_option
 from reconcile.cli.hooks import hook_options
 from reconcile.cli.lines import show
 from reconcile.cli.metrics import metrics_options
-from reconcile.cli.option import PATH, option, verb
 from reconcile.cli.options import database_of, database_options
-from reconcile.cli.screen import controlled
+from reconcile.cli.prompt import controlled
 from reconcile.cli.traces import otlp_option
 from reconcile.cli.values import PERCENTAGE
 from reconcile.commands import command_line
 from reconcile.errors import VerificationError
+from reconcile.formatting import count, human_bytes
 from reconcile.logs import printable
 from reconcile.planning.render import meaning_of
-from reconcile.wording import count, human_bytes
 
 T = TypeVar("T")
 _SHOWN = 20

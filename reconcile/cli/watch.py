@@ -11,8 +11,8 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from reconcile.pace import Pace, Rate
 from reconcile.running.record.status import Status
+from reconcile.throughput import Pace, Rate
 
 Show = Callable[[Status, Rate | None], None]
 _IDLE_LOOKS = 2  # a process that goes on with a run may be about to take the lock

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from reconcile.cli.option import option, verb
+from reconcile.cli.env_option import option, verb
 from reconcile.cli.options import config_options, database_of, database_options
 from reconcile.control import PIPELINES
 from reconcile.engines import Setup

@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 
 from reconcile.engines.base import Message, Setup
 from reconcile.errors import ConfigError, EngineError, LostError, UsageError
+from reconcile.formatting import to_install
 from reconcile.logs import get_logger
-from reconcile.wording import to_install
 
 _ANSWER = ("reconcile.workers.dask", "answer")  # what workers call with each message
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")

@@ -16,7 +16,7 @@ from reconcile.payload import SPOOL_BYTES
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.model import ADOPT, OVERWRITE, Forecast, Move, Policy, Requests
 from reconcile.planning.rates import Rates, Work, duration
-from reconcile.stores.costs import COSTS, Costs, copied_sizes
+from reconcile.stores.request_costs import COSTS, Costs, copied_sizes
 
 # Moves, and bytes, that the phases take at once. A test holds them to the phases' own numbers.
 STAGE_DOCUMENTS, LOOK_DOCUMENTS, CLEAN_DOCUMENTS = 250, 1000, 500
@@ -178,7 +178,7 @@ class Forecaster:
 
     def _glance(self, dest: str, group: _Group) -> None:
         """Count how a batch learns what is at its destination already."""
-        if self._look(dest, group.documents) and self._costs(dest).doubted:
+        if self._look(dest, group.documents) and self._costs(dest).listing_may_lag:
             self._count(dest, "look", group.documents - group.adopted - group.replaced)
 
     def _end_look_batch(self) -> None:

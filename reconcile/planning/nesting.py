@@ -13,7 +13,7 @@ from reconcile.errors import ConfigError
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.places import Place
 from reconcile.stores.addresses import FileAddress
-from reconcile.stores.identities import directory_identity
+from reconcile.stores.store_id import directory_identity
 
 
 def refuse_nested(desired: DesiredState) -> None:

@@ -20,7 +20,7 @@ from reconcile.commands import command_line
 from reconcile.config import Config, load_config
 from reconcile.config.drivers import DRIVERS
 from reconcile.config.model import ANALYSIS_ARCHIVE, OBJECT_STORE
-from reconcile.control import Progress, Silent, calm_collector
+from reconcile.control import Progress, Silent, relaxed_gc
 from reconcile.errors import UsageError
 from reconcile.machine import user_at_host
 from reconcile.planning.cross_checks import CrossChecks
@@ -130,7 +130,7 @@ def make_plan(
         probed=request.probe,
     )
     with ExitStack() as stack:
-        stack.enter_context(calm_collector())
+        stack.enter_context(relaxed_gc())
         with catalog.snapshot() as connection:
             if not request.again:
                 check_scope(connection, request.scope)

@@ -8,12 +8,12 @@ from typing import Any
 import attrs
 import msgspec
 
+from reconcile.formatting import count, human_bytes, human_seconds, noted
 from reconcile.logs import printable
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.model import REASONS, Duration, Flow, Forecast, PlanHeader, Requests, Tally
 from reconcile.planning.planfile import PlanFile
 from reconcile.planning.scope import scope_text
-from reconcile.wording import count, human_bytes, human_seconds, noted
 
 _SHOWN = 20
 PROBED = {

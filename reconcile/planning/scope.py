@@ -9,8 +9,8 @@ from reconcile.catalog import Scope
 from reconcile.catalog.rows import names_in_use
 from reconcile.catalog.tables import archive_metadata
 from reconcile.errors import UsageError
+from reconcile.formatting import count, human_bytes, time_text
 from reconcile.logs import printable
-from reconcile.wording import count, human_bytes, time_text
 
 _NAMED = 5  # documents of a list that a message names
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from attrs import define, field
 
+from reconcile.formatting import count, human_bytes
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.forecast import Forecaster
 from reconcile.planning.model import ADOPT, OVERWRITE, Blocker, Flow, InPlace, Move, Summary, Tally
 from reconcile.planning.places import is_elsewhere
 from reconcile.stores.addresses import FileAddress
 from reconcile.stores.volatile import existing, volatile
-from reconcile.wording import count, human_bytes
 
 
 @define

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from reconcile.formatting import count
 from reconcile.planning.model import ConfigReference
 from reconcile.planning.render import backend_text
 from reconcile.rendering.pages import BYTES, CODE, NAME, NUMBER, Band, Column, Row, Section, Table
-from reconcile.wording import count
 
 Places = dict[str, tuple[str, str]]
 

@@ -10,10 +10,10 @@ from html import escape
 
 from attrs import define, field, frozen
 
+from reconcile.formatting import count, human_bytes
 from reconcile.logs import printable
 from reconcile.rendering.backends import called
 from reconcile.rendering.pages import Band
-from reconcile.wording import count, human_bytes
 
 _WIDTH, _BAR = 1000, 10
 _COLUMNS = (240, 495, 750)  # left edges of the bars

@@ -14,12 +14,12 @@ import msgspec
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from reconcile.formatting import human_bytes
 from reconcile.logs import printable
 from reconcile.rendering.embedded import embedded, policy_source
 from reconcile.rendering.flow import Diagram
 from reconcile.rendering.pages import BYTES, CODE, NAME, NUMBER, TEXT, Page, Row, Section, Value
 from reconcile.rendering.plot import plot
-from reconcile.wording import human_bytes
 
 SEARCHABLE = 100_000  # rows of a table that are embedded; of more, an even sample
 _STATIC = 25  # rows of a table that can be read without the script

@@ -7,14 +7,14 @@ from typing import Any
 
 import attrs
 
-from reconcile.pace import Rate
+from reconcile.formatting import count, time_text
 from reconcile.rendering.embedded import embedded, policy_source
 from reconcile.running.record.history import status_data
 from reconcile.running.record.records import RunRecord
 from reconcile.running.record.samples import Speed
 from reconcile.running.record.states import RunState
 from reconcile.running.record.status import PHASES, Status
-from reconcile.wording import count, time_text
+from reconcile.throughput import Rate
 
 
 def live_page() -> tuple[bytes, str]:

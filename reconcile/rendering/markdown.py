@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from reconcile.formatting import human_bytes
 from reconcile.logs import printable
 from reconcile.rendering.pages import BYTES, CODE, NAME, NUMBER, Column, Page, Section, Table, Value
-from reconcile.wording import human_bytes
 
 LIMIT = 60_000  # characters; GitHub takes 65,536
 _LONGEST = 300  # characters of a cell, a fact, a note

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from reconcile.commands import command_line, copy_line, undo_run
+from reconcile.formatting import count, human_bytes, human_seconds
 from reconcile.planning.approval import signature_file
 from reconcile.planning.model import Flow, Forecast, PlanHeader
 from reconcile.planning.planfile import PlanFile, undo_path
@@ -23,7 +24,6 @@ from reconcile.planning.render import (
 from reconcile.planning.scope import scope_text
 from reconcile.rendering.backends import backends_text, drivers_of, flows_section, places_of
 from reconcile.rendering.pages import BYTES, CODE, NAME, NUMBER, Band, Column, Page, Row, Section, Table, Tile, Verdict
-from reconcile.wording import count, human_bytes, human_seconds
 
 _FEW_MOVES = 30
 _ACTIONS = {None: "copy", "adopt": "adopt what is there", "overwrite": "replace what is there"}

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from html import escape
 from itertools import groupby
 
+from reconcile.formatting import count, human_seconds
 from reconcile.rendering.pages import Plot, Point
-from reconcile.wording import count, human_seconds
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 1000, 220, 70, 30, 14
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from reconcile.commands import undo_run
+from reconcile.formatting import count, human_bytes, human_seconds, time_text
 from reconcile.planning.render import meaning_of
 from reconcile.rendering.backends import backends_section, backends_text, drivers_of, flows_section, places_of
 from reconcile.rendering.pages import (
@@ -25,7 +26,6 @@ from reconcile.rendering.pages import (
 )
 from reconcile.running.record.report import Report, is_switched
 from reconcile.running.record.states import MoveState, Removal, RunState
-from reconcile.wording import count, human_bytes, human_seconds, time_text
 
 _STATES = {
     RunState.STAGING: "unfinished: the catalog is unchanged",

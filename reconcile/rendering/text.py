@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.table import Table as Drawn
 from rich.text import Text
 
+from reconcile.formatting import human_bytes, noted
 from reconcile.logs import printable
 from reconcile.rendering.pages import BYTES, NUMBER, Column, Page, Section, Table, Value
-from reconcile.wording import human_bytes, noted
 
 _INDENT = 6  # of the rest of a row, and what is between two cells
 _BOUNDLESS = 10_000  # columns of no terminal

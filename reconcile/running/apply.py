@@ -6,8 +6,9 @@ from functools import partial
 
 from reconcile.catalog import Catalog
 from reconcile.catalog.rights import refuse_lacking
-from reconcile.control import Control, calm_collector
+from reconcile.control import Control, relaxed_gc
 from reconcile.errors import PlanFileError, ReconcileError, UsageError
+from reconcile.formatting import count
 from reconcile.logs import get_logger
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.model import PlanHeader
@@ -21,12 +22,11 @@ from reconcile.running.phases.stale import refuse_overtaken
 from reconcile.running.record.executor import executing
 from reconcile.running.record.identity import check_database, same_database
 from reconcile.running.record.next_steps import undo_command
-from reconcile.running.record.outcome import APPLIED, Outcome, outcome_of
 from reconcile.running.record.records import RunRecord, count_linked, find_run, latest_run_of
+from reconcile.running.record.result import APPLIED, Outcome, outcome_of
 from reconcile.running.record.run import resume_run
 from reconcile.running.record.states import RunState
 from reconcile.running.undo import undo
-from reconcile.wording import count
 
 log = get_logger()
 
@@ -75,7 +75,7 @@ def apply(catalog: Catalog, plan: PlanFile, desired: DesiredState, options: RunO
     refuse_blocked(plan, leave_blocked=options.leave_blocked)
     if not summary.moves.documents:
         return Outcome(run_id="", left=summary.blocked.documents, already="no document has to move")
-    with calm_collector(), executing(catalog, options.lock_wait, control.check) as executor:
+    with relaxed_gc(), executing(catalog, options.lock_wait, control.check) as executor:
         record = latest_run_of(catalog, plan.header.plan_id)
         ended = None if record is None else _ended(catalog, record, plan, digest, options)
         if ended is not None:

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from reconcile.catalog import Catalog
 from reconcile.errors import ReconcileError
+from reconcile.formatting import count
 from reconcile.planning.desired import DesiredState
 from reconcile.running.phases.context import open_stores
 from reconcile.running.phases.counterparts import look_at_copies, look_at_sources
@@ -20,7 +21,6 @@ from reconcile.running.record.run import Run
 from reconcile.running.record.states import MoveState, RunState
 from reconcile.running.record.tables import moves
 from reconcile.running.record.work_moves import work_move
-from reconcile.wording import count
 
 _SAMPLE = 20
 

@@ -28,8 +28,8 @@ from reconcile.running.phases.references import (
     staged_by_others,
 )
 from reconcile.running.record.identity import check_database
-from reconcile.running.record.outcome import UNDONE
 from reconcile.running.record.records import RunRecord
+from reconcile.running.record.result import UNDONE
 from reconcile.running.record.run import Run
 from reconcile.running.record.states import MoveState, Origin, Removal, RunState
 from reconcile.running.record.tables import as_after, moves, same_row

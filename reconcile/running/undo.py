@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 
 from reconcile.catalog import Catalog
 from reconcile.catalog.rights import refuse_lacking
-from reconcile.control import Control, calm_collector
+from reconcile.control import Control, relaxed_gc
 from reconcile.errors import PlaceChangedError, ReconcileError, UsageError
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.planfile import PlanFile
@@ -29,8 +29,8 @@ from reconcile.running.record import late_requests
 from reconcile.running.record.executor import Executor, executing
 from reconcile.running.record.identity import check_database
 from reconcile.running.record.next_steps import undo_command
-from reconcile.running.record.outcome import UNDONE, Outcome, outcome_of
 from reconcile.running.record.records import RunRecord, find_runs, run_record
+from reconcile.running.record.result import UNDONE, Outcome, outcome_of
 from reconcile.running.record.run import Run, resume_run
 from reconcile.running.record.states import Origin, RunState
 from reconcile.running.record.tables import moves, places, runs
@@ -54,7 +54,7 @@ def undo(
     check_database(catalog, record)
     forward = DesiredState(desired.dest, desired.source)
     refuse_lacking(catalog, rights_of_plan(forward, record.header, keep_source=record.keep_source))
-    with calm_collector(), executing(catalog, options.lock_wait, control.check) as executor:
+    with relaxed_gc(), executing(catalog, options.lock_wait, control.check) as executor:
         record = run_record(catalog, run_id)
         if record.state == RunState.UNDONE:
             return outcome_of(catalog, run_id, already=UNDONE)

@@ -15,8 +15,8 @@ from reconcile.stores.addresses import (
 )
 from reconcile.stores.base import Capabilities, Content, Known, Stat, Store, Write
 from reconcile.stores.fence import Fence
-from reconcile.stores.identities import endpoint_identity, swift_identity
 from reconcile.stores.shortcuts import Shortcut, Transfer, Transferred
+from reconcile.stores.store_id import endpoint_identity, swift_identity
 
 __all__ = [
     "Address",

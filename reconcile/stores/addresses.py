@@ -19,7 +19,7 @@ from urllib.parse import urlparse
 
 from attrs import define, field, frozen
 
-from reconcile.stores import identities
+from reconcile.stores import store_id
 
 Document = tuple[str, str, str]  # userId, logical bucket, archiveId
 Key = str | tuple[str, str, str]  # what names content inside a store
@@ -207,9 +207,9 @@ class FileAddress(Address):
         """Device and inode of the data dir; asked for again until there is one, since apply may make it."""
         if self._identity is None:
             if not os.path.exists(self.data_dir):  # noqa: PTH110 - asked for every document of a plan
-                self._unmade = self._unmade or identities.directory_identity(self.data_dir)
+                self._unmade = self._unmade or store_id.directory_identity(self.data_dir)
                 return self._unmade
-            self._identity = identities.directory_identity(self.data_dir)
+            self._identity = store_id.directory_identity(self.data_dir)
         return self._identity
 
     def url_at(self, key: Key) -> str:
@@ -237,7 +237,7 @@ class FileAddress(Address):
     def _is_alias(self, directory: str) -> bool:
         """Tell whether this is the data dir by another name (a symlink, another spelling)."""
         if directory not in self._aliases:
-            self._aliases[directory] = identities.directory_identity(directory) == self.identity
+            self._aliases[directory] = store_id.directory_identity(directory) == self.identity
         return self._aliases[directory]
 
     def outside(self, url: str, document: Document) -> str | None:

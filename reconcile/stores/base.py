@@ -22,7 +22,7 @@ Promises that every driver keeps, and that the contract suite tests:
 - **make_durable** has content that somebody else wrote, and that is adopted, survive a crash.
 - **place** tells one place from another that later has its name; **check_place** raises if the way to the place
   now leads elsewhere. **mark** and **swap_mark** read and change the owner mark, a small text beside the documents.
-- **tidy** removes what a killed **write** of this store's own ``tag`` may have left beside the keys.
+- **remove_temporaries** removes what a killed **write** of this store's own ``tag`` may have left beside the keys.
 - **prepare** raises if the place is not usable; with ``create`` it first makes what the config asks to be made
   (``create_bucket``, a data dir whose parent is there) and nothing else.
 - Verbs may be called from many threads at once, and use threads of their own where the server takes many requests.
@@ -56,7 +56,7 @@ class Stat:
 
     None where only reading shows it. ``version`` is opaque: an ETag, or size and mtime.
     ``mark`` changes whenever the content is written again, and costs nothing to ask for, where ``version`` does.
-    ``in_doubt``: something is there, unverified: only reading shows what (a NULL, several rows, an error).
+    ``unverified``: something is there, unverified: only reading shows what (a NULL, several rows, an error).
     ``found``: a write found just this content there, and it was not its own earlier attempt.
     ``is_composite``: it is made of other objects, which its key only lists, as Swift's large objects are.
     ``may_be_archived``: `Store.is_archived` returns whether it can be read; where this is False it can.
@@ -65,7 +65,7 @@ class Stat:
     size: int | None = None
     md5: str | None = None
     version: str | None = None
-    in_doubt: bool = False
+    unverified: bool = False
     mark: str | None = None
     found: bool = False
     may_be_archived: bool = field(default=False, eq=False)
@@ -130,7 +130,7 @@ class Store(ABC):
         self.address = address
         self.fence: Fence = Unfenced()
 
-    def use(self, workers: int) -> None:  # noqa: B027 - one statement does for a whole batch in some stores
+    def set_concurrency(self, workers: int) -> None:  # noqa: B027 - one statement does for a whole batch in some stores
         """Send at most so many requests at once from now on, for all callers together."""
 
     def write_with(self, options: Mapping[str, str]) -> None:  # noqa: B027 - only S3 has such
@@ -160,7 +160,7 @@ class Store(ABC):
     def delete(self, known: Sequence[Known]) -> dict[Key, DocumentError | None]:
         """Delete keys that still hold the known content; the answer has None for a key that is gone now."""
 
-    def tidy(self, keys: Sequence[Key]) -> None:  # noqa: B027 - most stores have nothing to do
+    def remove_temporaries(self, keys: Sequence[Key]) -> None:  # noqa: B027 - most stores have nothing to do
         """Remove what a killed write may have left beside the keys. Most stores leave nothing."""
 
     def make_durable(self, keys: Sequence[Key]) -> None:  # noqa: B027 - most stores answer only then
@@ -234,7 +234,7 @@ class Store(ABC):
         """Tell whether a listing shows the key, without reading the whole of it."""
         return key in self.look([key])
 
-    def no_document(self, key: Key) -> str | None:  # noqa: ARG002 - most stores hold documents alone
+    def foreign_kind(self, key: Key) -> str | None:  # noqa: ARG002 - most stores hold documents alone
         """Return the kind of a listed key that is not a document's; None if it can be one.
 
         ``temporary``: what a killed **write** or **delete** of ours left. ``owner_mark``: a run's mark. ``self_check``:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from reconcile.wording import count
+from reconcile.formatting import count
 
 
 def expiring(rules: Sequence[Mapping[str, Any]], prefix: str, tags: Mapping[str, str]) -> str | None:

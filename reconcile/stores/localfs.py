@@ -26,8 +26,8 @@ from reconcile.stores.addresses import FileAddress, Key
 from reconcile.stores.base import Capabilities, Content, Known, Stat, Store, Write
 from reconcile.stores.data_dir import DataDir
 from reconcile.stores.descriptors import md5_of, read_all, write_all
-from reconcile.stores.documents import DocumentStore
 from reconcile.stores.owner_folder import FOLDER, MARK, NO_LINKS, OwnerFolder
+from reconcile.stores.per_object import DocumentStore
 from reconcile.stores.shortcuts import Shortcut
 from reconcile.stores.syncing import sync_batch, sync_directory, syncs_batches
 
@@ -95,7 +95,7 @@ class FileStore(DocumentStore):
             "listing": reading,
         }
 
-    def no_document(self, key: Key) -> str | None:
+    def foreign_kind(self, key: Key) -> str | None:
         if key == MARK:
             return "owner_mark"
         name = str(key).rpartition("/")[2]
@@ -132,7 +132,7 @@ class FileStore(DocumentStore):
         with self._errors():
             self._folder.give_back(keys, tokens)
 
-    def tidy(self, keys: Sequence[Key]) -> None:
+    def remove_temporaries(self, keys: Sequence[Key]) -> None:
         """Remove what any store of the run left, such as the store of a worker that lost its part."""
         beginnings: dict[str, list[str]] = {}
         for key in keys:
@@ -313,7 +313,7 @@ class FileStore(DocumentStore):
             os.unlink(self.data_dir.safe_path(key))
 
     def shortcut_from(self, source: Store) -> Shortcut | None:
-        from reconcile.stores.links import Links  # noqa: PLC0415 - which is made of two of these
+        from reconcile.stores.hardlinks import Links  # noqa: PLC0415 - which is made of two of these
 
         if not isinstance(source, FileStore) or not self.data_dir.is_beside(source.data_dir):
             return None

@@ -11,7 +11,7 @@ from reconcile.control import in_batches
 from reconcile.errors import BackendError, DocumentError, TransientError
 from reconcile.stores.addresses import Key, ObjectAddress
 from reconcile.stores.base import Known, Stat
-from reconcile.stores.documents import DocumentStore
+from reconcile.stores.per_object import DocumentStore
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -72,7 +72,7 @@ class ObjectStore(DocumentStore):
         """The key of the owner mark."""
         return f"{self._prefix}{_MARK}"
 
-    def no_document(self, key: Key) -> str | None:
+    def foreign_kind(self, key: Key) -> str | None:
         return "owner_mark" if key == self.mark_key else None
 
     def place(self) -> dict[str, Any]:
@@ -117,7 +117,7 @@ class ObjectStore(DocumentStore):
             answer[content.key] = None
             if stat is None:
                 continue
-            if stat.in_doubt:
+            if stat.unverified:
                 answer[content.key] = DocumentError("refused", "the server does not report what is there")
             elif stat.version == content.version:
                 doomed.append(str(content.key))

@@ -29,7 +29,6 @@ from reconcile.logs import get_logger
 from reconcile.payload import CHUNK_BYTES, Spool, chunks_of, gathered
 from reconcile.stores.addresses import Address, Key, ObjectAddress
 from reconcile.stores.base import Capabilities, Content, Known, Stat, Store, Write
-from reconcile.stores.between import BetweenBuckets
 from reconcile.stores.lifecycle import expiring, has_tag_rules
 from reconcile.stores.objects import ObjectStore
 from reconcile.stores.s3_bucket import S3Bucket
@@ -42,6 +41,7 @@ from reconcile.stores.s3_errors import (
     translated,
 )
 from reconcile.stores.s3_put import arguments, encrypts_by_kms, tags_of
+from reconcile.stores.server_copy import BetweenBuckets
 from reconcile.stores.shortcuts import Shortcut, Transfer
 
 T = TypeVar("T")
@@ -128,8 +128,8 @@ class S3Store(ObjectStore):
             return None
         return str(head["Expiration"]) if head.get("Expiration") else None
 
-    def no_document(self, key: Key) -> str | None:
-        return "self_check" if str(key).startswith(_SELF_CHECK) else super().no_document(key)
+    def foreign_kind(self, key: Key) -> str | None:
+        return "self_check" if str(key).startswith(_SELF_CHECK) else super().foreign_kind(key)
 
     @property
     def late_seconds(self) -> int:  # type: ignore[override]

@@ -7,10 +7,10 @@ from typing import Any
 from attrs import define, field
 
 from reconcile.errors import BackendError, DeniedError, DocumentError
+from reconcile.formatting import count
 from reconcile.logs import get_logger
 from reconcile.stores.s3_client import S3Clients, S3Settings
 from reconcile.stores.s3_errors import ExpiredCredentialsError, MissingBucketError, WrongRegionError, translated
-from reconcile.wording import count
 
 log = get_logger()
 

@@ -12,7 +12,7 @@ from attrs import frozen
 from reconcile.errors import BackendError, DeniedError, DocumentError, TransientError
 from reconcile.secret import scrub
 from reconcile.stores.answers import FULL_HINT, clocks, is_full, sentence
-from reconcile.stores.documents import seconds_asked
+from reconcile.stores.per_object import seconds_asked
 from reconcile.stores.redirects import STATUSES, RedirectAnswer, redirected
 from reconcile.stores.s3_client import NO_PROXY, RegionAnswer
 

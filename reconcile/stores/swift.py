@@ -18,19 +18,19 @@ from urllib.parse import quote
 
 from reconcile.config import Backend
 from reconcile.errors import BackendError, DeniedError, DocumentError, MissingStoreError, TransientError
+from reconcile.formatting import time_text
 from reconcile.payload import CHUNK_BYTES, Spool, gathered
 from reconcile.secret import Secret, scrub
 from reconcile.stores.addresses import Address, Key, ObjectAddress
 from reconcile.stores.answers import FULL_HINT, is_full, sentence
 from reconcile.stores.base import Capabilities, Content, Stat, Store, Write
-from reconcile.stores.between import BetweenBuckets
-from reconcile.stores.documents import seconds_asked
 from reconcile.stores.objects import ObjectStore
+from reconcile.stores.per_object import seconds_asked
 from reconcile.stores.redirects import redirects_refused
 from reconcile.stores.server_clock import ServerClock
+from reconcile.stores.server_copy import BetweenBuckets
 from reconcile.stores.shortcuts import Shortcut, Transfer
 from reconcile.stores.swift_client import as_sent, connect
-from reconcile.wording import time_text
 
 _OWN_KEYS = ("container", "create_container", "anchore_key_prefix")  # the vendor's; all others are the client's
 _TRANSIENT = {408, 429, 498, 499, 500, 502, 503, 504}

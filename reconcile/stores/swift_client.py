@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from reconcile.errors import BackendError, DocumentError
-from reconcile.wording import to_install
+from reconcile.formatting import to_install
 
 _DOT = "\U000f0000"  # of a private plane: in no name that anybody gives
 _QUOTED_DOT = quote(_DOT)

@@ -84,7 +84,7 @@ class TableStore(Store):
         return sa.true()
 
     def shortcut_from(self, source: Store) -> Shortcut | None:
-        from reconcile.stores.inside import copy_inside  # noqa: PLC0415 - which is made of two of these
+        from reconcile.stores.sql_copy import copy_inside  # noqa: PLC0415 - which is made of two of these
 
         if not isinstance(source, TableStore) or source.table is self.table or source.catalog is not self.catalog:
             return None
@@ -108,7 +108,7 @@ class TableStore(Store):
             for row in connection.execute(sa.select(*self._key(), *columns).where(self._is_one_of(keys))):
                 key = tuple(row[:3])
                 several = key in found
-                found[key] = Stat(in_doubt=True) if several else Stat(row[4], row[5], row[6], row[3], row[7])
+                found[key] = Stat(unverified=True) if several else Stat(row[4], row[5], row[6], row[3], row[7])
         return found | (self._read_digests(found) if digest else {})
 
     def _read_digests(self, found: dict[Key, Stat]) -> dict[Key, Stat]:

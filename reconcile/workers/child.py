@@ -16,7 +16,7 @@ import msgspec
 
 from reconcile import logs
 from reconcile.catalog import DatabaseOptions
-from reconcile.control import calm_collector
+from reconcile.control import relaxed_gc
 from reconcile.engines import Setup, task_of
 from reconcile.limits import Threads
 from reconcile.secret import Secret
@@ -38,7 +38,7 @@ def main() -> None:
             answers.write(text + b"\n")
             answers.flush()
 
-    with calm_collector(), Threads(setup.threads, thread_name_prefix="reconcile") as pool:
+    with relaxed_gc(), Threads(setup.threads, thread_name_prefix="reconcile") as pool:
         for line in lines:
             pool.submit(answer, line)
         os._exit(0)  # nobody waits for what is in hand

@@ -20,7 +20,7 @@ import psycopg2
 import pytest
 
 from reconcile import verbs
-from reconcile.auditing import trial
+from reconcile.auditing import store_check
 from reconcile.catalog import DatabaseOptions, connect
 from reconcile.config import load_config
 from reconcile.config.validation import load_schema
@@ -94,24 +94,24 @@ def test_a_data_dir_holds_only_folders_that_services_accept_meanwhile(
 ) -> None:
     data_dir = small.folder / "archive"
     seen: set[str] = set()
-    read = trial.Trial._read
+    read = store_check.Trial._read
 
-    def look_around(self: trial.Trial) -> None:
+    def look_around(self: store_check.Trial) -> None:
         seen.update(path.name for path in data_dir.iterdir())
         read(self)
 
-    monkeypatch.setattr(trial.Trial, "_read", look_around)
+    monkeypatch.setattr(store_check.Trial, "_read", look_around)
     tried = attempt(small, localfs(data_dir))
     assert tried.ok
     assert seen
     assert all(re.fullmatch("[0-9a-f]{32}", name) for name in seen)
 
 
-def attempt(world: World, section: dict[str, Any], control: Control | None = None) -> trial.Trial:
+def attempt(world: World, section: dict[str, Any], control: Control | None = None) -> store_check.Trial:
     """Try a backend in this process."""
     config = load_config(world.config("config", section))
     catalog = connect(DatabaseOptions(url=Secret(world.url, remembered=False)))
-    tried = trial.Trial(open_store(config.object_store, catalog, "check-test"), control or Control())
+    tried = store_check.Trial(open_store(config.object_store, catalog, "check-test"), control or Control())
     try:
         tried.run()
     finally:
@@ -267,7 +267,7 @@ def test_nothing_is_left_when_a_step_fails(
     before = small.tables()
 
     def end(error: BaseException) -> None:
-        monkeypatch.setattr(trial.Trial, when, lambda self: (_ for _ in ()).throw(error))
+        monkeypatch.setattr(store_check.Trial, when, lambda self: (_ for _ in ()).throw(error))
 
     end(BackendError("it fails"))
     assert [step.name for step in attempt(small, section).steps if not step.ok] == [
@@ -299,8 +299,10 @@ def test_a_rate_trial_that_fails_leaves_nothing(small: World, monkeypatch: pytes
 
 def test_a_signal_ends_the_check_and_leaves_nothing(small: World, monkeypatch: pytest.MonkeyPatch) -> None:
     control = Control()
-    read = trial.Trial._read
-    monkeypatch.setattr(trial.Trial, "_read", lambda self: (setattr(control, "signal", signal.SIGINT), read(self))[1])
+    read = store_check.Trial._read
+    monkeypatch.setattr(
+        store_check.Trial, "_read", lambda self: (setattr(control, "signal", signal.SIGINT), read(self))[1]
+    )
     with pytest.raises(Interrupted):
         attempt(small, localfs(small.folder / "archive"), control)
     assert list((small.folder / "archive").iterdir()) == []

@@ -131,7 +131,7 @@ def test_a_stream_that_ended_writes_into_no_other_file(folder: Path) -> None:
 
 
 def test_progress_comes_every_ten_seconds(lite: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reconcile.cli.bars._EVENT_SECONDS", 0.01)
+    monkeypatch.setattr("reconcile.cli.progress._EVENT_SECONDS", 0.01)
     planned(lite)
     here("apply", "p.json", "--yes", "--max-rate", "10", "--events", "e.jsonl", cwd=lite.folder)
     events = checked((lite.folder / "e.jsonl").read_text())

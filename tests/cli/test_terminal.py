@@ -20,7 +20,7 @@ import structlog
 from rich.console import Console
 
 from reconcile.catalog.lock import run_lock
-from reconcile.cli.bars import Bars
+from reconcile.cli.progress import Bars
 from reconcile.logs import configure
 from tests.archives import new_sqlite
 from tests.cli.desk import filled, opened, planned, stage_only

@@ -13,7 +13,7 @@ import pytest
 
 from reconcile import verbs
 from reconcile.auditing import contents, orphans
-from reconcile.auditing.audited import PARTIAL, Audited, Request
+from reconcile.auditing.verify_report import PARTIAL, Audited, Request
 from reconcile.config.validation import load_schema
 from reconcile.control import Control
 from reconcile.errors import BackendError, Interrupted, ReconcileError, UsageError

@@ -13,10 +13,10 @@ from reconcile.catalog import DatabaseOptions, connect
 from reconcile.errors import BackendError, DocumentError, TransientError
 from reconcile.payload import md5
 from reconcile.secret import Secret
-from reconcile.stores import Content, Stat, Transfer, Transferred, Write, between, open_store
+from reconcile.stores import Content, Stat, Transfer, Transferred, Write, open_store, server_copy
 from reconcile.stores.addresses import Document, Key
-from reconcile.stores.between import BetweenBuckets
 from reconcile.stores.objects import ObjectStore
+from reconcile.stores.server_copy import BetweenBuckets
 from tests.archives import new_sqlite
 from tests.contract.conftest import make_backend
 
@@ -132,7 +132,7 @@ def test_what_is_written_between_look_and_copy_is_not_replaced(
     """Another executor may have gone on meanwhile, and services written there: a look does not count for long (R1)."""
     source, dest = pair
     now, late = [1000.0], [stopped]
-    monkeypatch.setattr(between, "_now", lambda: now[0])
+    monkeypatch.setattr(server_copy, "_now", lambda: now[0])
     stat = dest.stat
 
     def stopped_after(key: Key) -> Stat | None:

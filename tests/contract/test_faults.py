@@ -11,7 +11,7 @@ import stamina
 
 from reconcile.errors import BackendError, DeniedError, DocumentError, TransientError
 from reconcile.payload import md5
-from reconcile.stores import Content, Known, Stat, Store, Write, documents, open_store
+from reconcile.stores import Content, Known, Stat, Store, Write, open_store, per_object
 from reconcile.stores.addresses import Document, Key
 from reconcile.stores.objects import ObjectStore
 from tests.contract.conftest import make_backend
@@ -129,7 +129,7 @@ def test_errors_that_stay_are_the_backends(
     key = known[0].key
     trouble = Trouble(1000, fault)  # type: ignore[arg-type]
     proxy.rule = trouble
-    subject.use(1)
+    subject.set_concurrency(1)
     with pytest.raises(kind) as error:
         {
             "read": lambda: subject.read([write.key for write in known]),
@@ -155,13 +155,13 @@ def test_a_pause_that_the_server_asks_for_is_made(
     subject, proxy = store
     assert isinstance(subject, ObjectStore)
     asked: list[float | None] = []
-    original = documents._wait_after
+    original = per_object._wait_after
 
     def noted(error: Exception) -> bool | float:
         asked.append(error.retry_after if isinstance(error, TransientError) else None)
         return original(error)
 
-    monkeypatch.setattr(documents, "_wait_after", noted)
+    monkeypatch.setattr(per_object, "_wait_after", noted)
     answers = [("7", 7.0), ("Wed, 21 Oct 2026 07:28:00 GMT", None), ("-1", None)]
     for said, understood in answers:
 
@@ -182,7 +182,7 @@ def test_a_pause_that_the_server_asks_for_is_made(
 def test_a_server_that_throttles_is_sent_fewer_requests_at_once(store: tuple[Store, FaultProxy]) -> None:
     subject, proxy = store
     assert isinstance(subject, ObjectStore)
-    subject.use(8)
+    subject.set_concurrency(8)
     proxy.rule = Trouble(1, busy)
     written = subject.write(writes(subject))
     assert all(isinstance(stat, Stat) for stat in written.values())

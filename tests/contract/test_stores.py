@@ -136,7 +136,7 @@ def test_a_store_says_what_it_can_and_what_it_needs(subject: Subject, request: p
     assert set(subject.store.rights()) == {"prepare", "look", "read", "write", "delete", "listing"}
     assert subject.store.is_listed(key)
     assert not subject.store.is_listed(subject.store.address.key(("admin", "policy_bundles", "not here")))
-    assert subject.store.no_document(key) is None
+    assert subject.store.foreign_kind(key) is None
     assert subject.store.address.keys(subject.store.address.url_at(key), PLAIN) == [key]
 
 

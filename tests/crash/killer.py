@@ -44,7 +44,7 @@ STAGE, STAGE_PART, SWITCH, CLEAN = (
 PHASES = "reconcile.running.phases.order"
 _WRITES = (
     "reconcile.stores.tables:TableStore.write",
-    "reconcile.stores.documents:DocumentStore.write",
+    "reconcile.stores.per_object:DocumentStore.write",
     "reconcile.stores.localfs:FileStore.write",
 )
 _INSIDE_WRITES = (
@@ -66,7 +66,7 @@ POINTS = {
     "batch read": Point((f"{STAGE_PART}:encoded",), "after", 5),
     "taken by a shortcut": Point(("reconcile.running.phases.shortcuts:Ways.take",), "after", 2),
     "inside a shortcut": Point(
-        ("reconcile.stores.links:Links._linked", "reconcile.stores.between:BetweenBuckets._attempt"), "after", 2
+        ("reconcile.stores.hardlinks:Links._linked", "reconcile.stores.server_copy:BetweenBuckets._attempt"), "after", 2
     ),
     "inside a write": Point(_INSIDE_WRITES, "after", 2),
     "written, not recorded": Point(_WRITES, "after", 2),
@@ -135,7 +135,7 @@ def main() -> None:
     """Arm the point and run the command line with several small batches, by a shortcut wherever there is one."""
     import_module(STAGE).BATCH_DOCUMENTS = int(os.environ.get("CRASH_BATCH", "7"))
     import_module(CLEAN)._PART_DOCUMENTS = int(os.environ.get("CRASH_BATCH", "7"))
-    import_module("reconcile.stores.between").AT_LEAST = 0
+    import_module("reconcile.stores.server_copy").AT_LEAST = 0
     import_module("reconcile.running.phases.rollback")._BATCH_DOCUMENTS = 7
     if "CRASH_LIFE" in os.environ:
         import_module("reconcile.stores.s3_delete").LIFE_SECONDS = int(os.environ["CRASH_LIFE"])

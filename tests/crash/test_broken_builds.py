@@ -24,12 +24,12 @@ from reconcile.running.phases import order, undo_plan
 from reconcile.running.phases.order import Phases
 from reconcile.running.phases.stage import Stager
 from reconcile.running.phases.switch import Switcher
-from reconcile.running.record.outcome import Outcome
+from reconcile.running.record.result import Outcome
 from reconcile.running.record.run import Run
 from reconcile.running.record.states import MoveState
 from reconcile.running.record.tables import moves, same_row
-from reconcile.stores.documents import DocumentStore
 from reconcile.stores.localfs import FileStore
+from reconcile.stores.per_object import DocumentStore
 from tests.archives import new_sqlite
 from tests.world import DB, World, localfs
 

@@ -15,8 +15,8 @@ from attrs import frozen
 
 from reconcile.planning.planfile import undo_path
 from reconcile.running.phases import copy, stage_part
-from reconcile.stores.documents import DocumentStore
 from reconcile.stores.localfs import FileStore
+from reconcile.stores.per_object import DocumentStore
 from reconcile.stores.tables import TableStore
 from tests.archives import Place
 from tests.cli.forks import forks

@@ -135,7 +135,7 @@ def test_two_workers_on_one_file_do_not_destroy_each_others_temporary_files(tmp_
     key, data = f"{md5(b'u')}/bucket/aa/document.json", b"the document"
     write = Write(key, data, md5(data))
     paused._laid(write)
-    other.tidy([key])
+    other.remove_temporaries([key])
     assert other.write([write])[key].md5 == md5(data)  # type: ignore[union-attr]
     answer = paused.outcome(paused._named, write)
     assert isinstance(answer, Exception)

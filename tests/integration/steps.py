@@ -13,8 +13,8 @@ from reconcile.errors import (
     ServicesRunningError,
 )
 from reconcile.planning.planfile import PlanFile
-from reconcile.running.record.outcome import Outcome
 from reconcile.running.record.records import find_runs
+from reconcile.running.record.result import Outcome
 from reconcile.secret import Secret
 from tests.archives import new_sqlite
 from tests.world import DB, NOW, World, localfs

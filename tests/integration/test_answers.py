@@ -156,7 +156,7 @@ def test_check_says_when_a_delete_frees_nothing(archive: World, moto: MotoServer
 def test_a_full_store_ends_the_run(moto: MotoServer, proxy: FaultProxy, status: int, code: str) -> None:
     """As a full disk does: not document by document, and not as a matter of credentials."""
     store = opened(backend_at(moto, proxy.url))
-    store.use(1)
+    store.set_concurrency(1)
     proxy.rule = says(status, code, "Your quota is used up", only="PUT")
     proxy.seen.clear()
     with pytest.raises(BackendError, match="the store is full") as error:

@@ -13,7 +13,7 @@ from reconcile.errors import (
     StageFailedError,
     StaleError,
 )
-from reconcile.stores import identities
+from reconcile.stores import store_id
 from tests.archives import Place, md5, new_sqlite
 from tests.integration.steps import (
     in_db2,
@@ -84,9 +84,9 @@ def test_overwrite_in_one_directory_under_two_names(lite: World, monkeypatch: py
     """R1: as an NFS export that is mounted twice; what seems to be in the way is the source itself."""
     (lite.folder / "d").mkdir()
     (lite.folder / "e").symlink_to(lite.folder / "d")
-    original = identities.directory_identity
+    original = store_id.directory_identity
     monkeypatch.setattr(
-        identities,
+        store_id,
         "directory_identity",
         lambda path: f"mount:{path}" if Path(path).name in ("d", "e") else original(path),
     )

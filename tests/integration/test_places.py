@@ -9,7 +9,7 @@ import pytest
 
 from reconcile.running.phases import aliases
 from reconcile.running.record.records import find_runs
-from reconcile.stores import Store, Write, identities
+from reconcile.stores import Store, Write, store_id
 from reconcile.stores.addresses import FileAddress
 from reconcile.stores.localfs import FileStore
 from tests.archives import Place, md5, new_sqlite
@@ -120,7 +120,7 @@ def test_a_directory_under_two_device_numbers_loses_nothing(lite: World, monkeyp
     here = moved(lite, localfs(lite.folder / "archive"))
     documents = lite.read(here)
     (lite.folder / "again").symlink_to(lite.folder / "archive")
-    monkeypatch.setattr(identities, "directory_identity", lambda path: f"directory:{path.rstrip('/')}")
+    monkeypatch.setattr(store_id, "directory_identity", lambda path: f"directory:{path.rstrip('/')}")
     dest = lite.config("dest", localfs(lite.folder / "again"))
     plan = lite.plan(here, dest)
     assert plan.header.summary.moves.documents == 12

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from reconcile import verbs
-from reconcile.auditing import claims
-from reconcile.auditing.audited import Request
+from reconcile.auditing import ownership
+from reconcile.auditing.verify_report import Request
 from reconcile.errors import (
     BackendError,
     DocumentError,
@@ -24,7 +24,7 @@ from reconcile.errors import (
 from reconcile.running.phases.options import RunOptions
 from reconcile.stores.addresses import SwiftAddress
 from reconcile.stores.base import Known
-from reconcile.stores.gate import Gate
+from reconcile.stores.concurrency import Gate
 from reconcile.stores.localfs import FileStore
 from reconcile.stores.s3 import S3Store
 from reconcile.stores.swift import SwiftStore
@@ -176,13 +176,13 @@ def test_a_signal_while_waiting_for_the_lock(folder: Path, database: str) -> Non
 def test_a_switch_while_orphans_are_looked_for_makes_none(small: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Content that rows refer to is no orphan, though they came to do so between two looks at the database."""
     small.apply("p.json", stage_only=True)
-    then = claims.referred_by_other_names
+    then = ownership.referred_by_other_names
 
     def switched_meanwhile(*arguments: Any) -> Any:
         small.apply("p.json")
         return then(*arguments)
 
-    monkeypatch.setattr(claims, "referred_by_other_names", switched_meanwhile)
+    monkeypatch.setattr(ownership, "referred_by_other_names", switched_meanwhile)
     audited = verbs.verify(small.folder / "new.yaml", request=Request(orphans=True))
     assert audited.orphans is not None
     assert not len(audited.orphans.listed)

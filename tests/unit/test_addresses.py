@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from reconcile.stores.addresses import Address, FileAddress, ObjectAddress, TableAddress
-from reconcile.stores.identities import endpoint_identity
+from reconcile.stores.store_id import endpoint_identity
 
 DB = TableAddress("db", "database:db", 100)
 S3 = ObjectAddress("s3", "s3:aws/bucket", "bucket", "pre/")

@@ -21,7 +21,7 @@ from reconcile.planning.rates import read_rates
 from reconcile.rendering.output import FORMS, rendered_plan
 from reconcile.running.phases import clean, stage, switch
 from reconcile.stores import objects
-from reconcile.stores.costs import COSTS
+from reconcile.stores.request_costs import COSTS
 from reconcile.stores.s3 import S3Store
 from reconcile.stores.swift import SwiftStore
 from tests.archives import connect, insert, md5, new_sqlite
@@ -80,8 +80,8 @@ def test_batches_and_costs_are_those_of_phases_and_drivers() -> None:
     assert forecasting.CLEAN_DOCUMENTS == clean._PART_DOCUMENTS
     assert set(COSTS) == {driver.scheme for driver in DRIVERS.values()}
     assert COSTS["s3"].worth_listing == COSTS["swift"].worth_listing == objects._WORTH_LISTING
-    assert COSTS["swift"].doubted is not SwiftStore.lists_at_once
-    assert COSTS["s3"].doubted is not S3Store.lists_at_once
+    assert COSTS["swift"].listing_may_lag is not SwiftStore.lists_at_once
+    assert COSTS["s3"].listing_may_lag is not S3Store.lists_at_once
 
 
 def test_from_tables_to_s3(world: World) -> None:

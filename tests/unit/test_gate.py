@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
-from reconcile.stores.gate import Gate
+from reconcile.stores.concurrency import Gate
 
 
 def served(gate: Gate, requests: int) -> None:

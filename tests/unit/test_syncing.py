@@ -56,7 +56,7 @@ def test_files_are_synced_before_they_have_their_names(
         monkeypatch.setattr(module, "sync_directory", lambda _directory: None)
     monkeypatch.setattr(localfs.os, "fsync", sync)
     store = FileStore(FileAddress(str(tmp_path)), "t")
-    store.use(1)
+    store.set_concurrency(1)
     store.prepare(create=True)
     todo = writes(store)
     answers = store.write(todo)

@@ -56,7 +56,7 @@ def _marker_is_seen(source: Store, dest: Store, run_id: str) -> bool:
         )
     try:
         seen = source.look(list({there, key}), digest=True).values()
-        return any(stat.md5 == md5(token) or stat.in_doubt for stat in seen)
+        return any(stat.md5 == md5(token) or stat.unverified for stat in seen)
     finally:
         dest.ready_to_delete()
         dest.delete([Known(key, written.version or "")])
@@ -69,7 +69,7 @@ def remove_markers(run_id: str, stores: Mapping[str, Store]) -> None:
 
 
 def _remove(store: Store, key: Key) -> None:
-    store.tidy([key])
+    store.remove_temporaries([key])
     left = store.look([key], digest=True).get(key)
     if left is not None:
         store.ready_to_delete()

@@ -14,6 +14,7 @@ from attrs import define, field, frozen
 
 from reconcile.catalog.tables import archive_metadata
 from reconcile.errors import BackendError, SupersededError, UnconfirmedError
+from reconcile.formatting import count
 from reconcile.logs import get_logger, printable
 from reconcile.running.phases.context import Phase
 from reconcile.running.phases.counterparts import look_at_copies
@@ -27,7 +28,6 @@ from reconcile.running.record.tables import moves, runs, same_row
 from reconcile.running.record.work_moves import WorkMove
 from reconcile.stores import Known
 from reconcile.stores.addresses import Key
-from reconcile.wording import count
 
 NOT_INTACT = "its copy is not intact: this may be the last one"
 NOT_FOUND = "it was not found, and whether the place is the one on record is not certain"

@@ -79,7 +79,7 @@ def open_stores(
     stores = {}
     for name in sorted(dests | {source for source, _dest in pairs}):
         store = open_store(desired.places[name].backend, run.catalog, run.run_id, run.executor)
-        store.use(options.workers or store.default_workers)
+        store.set_concurrency(options.workers or store.default_workers)
         if name in dests:
             store.write_with(run.record.header.policy.s3_put)
         store.prepare(create=create and name in dests and not is_elsewhere(name))

@@ -64,7 +64,7 @@ def look_at_sources(run: Run, desired: DesiredState, stores: Mapping[str, Store]
 
 def is_another(stat: Stat, version: str | None, mark: str | None, size: int | None) -> bool:
     """Tell whether what is there may be other content now; only reading it can show."""
-    unsure = stat.in_doubt and (stat.mark is None or stat.mark != mark)
+    unsure = stat.unverified and (stat.mark is None or stat.mark != mark)
     return unsure or _differs(stat.size, size) or _differs(stat.version, version) or _differs(stat.mark, mark)
 
 
@@ -84,8 +84,8 @@ def _looked_at(
     if not first.broken or condition is None:
         return first
     time.sleep(_BETWEEN_CONTENT_AND_ROW)
-    doubted = [work for work in batch if work.seq in first.broken]
-    again = _looked_once(run, desired, stores, doubted, expected, condition)
+    broken = [work for work in batch if work.seq in first.broken]
+    again = _looked_once(run, desired, stores, broken, expected, condition)
     rewritten = first.broken - again.concerned
     return Looked(first.concerned - rewritten, again.broken, again.absent)
 
@@ -131,7 +131,7 @@ def _intact(store: Store, sides: Mapping[int, _Expected], found: Mapping[Key, St
         if stat is None:
             continue
         known = side.version is not None or side.mark is not None
-        if known and not is_another(stat, side.version, side.mark, side.size) and not stat.in_doubt:
+        if known and not is_another(stat, side.version, side.mark, side.size) and not stat.unverified:
             sure.add(seq)
         else:
             unsure[seq] = side

@@ -8,13 +8,13 @@ import sqlalchemy as sa
 
 from reconcile.commands import command_line
 from reconcile.errors import StageFailedError
+from reconcile.formatting import count
 from reconcile.logs import printable
 from reconcile.planning.render import meaning_of
 from reconcile.running.record.next_steps import plan_again
 from reconcile.running.record.run import Run
 from reconcile.running.record.states import MoveState
 from reconcile.running.record.tables import moves
-from reconcile.wording import count
 
 _SHOWN, _SHOWN_OF_A_REASON = 20, 5
 

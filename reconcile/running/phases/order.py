@@ -24,6 +24,7 @@ from reconcile.errors import (
     ReconcileError,
     TooManyFailuresError,
 )
+from reconcile.formatting import count, time_text
 from reconcile.logs import get_logger
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.planfile import undo_path
@@ -42,11 +43,11 @@ from reconcile.running.phases.speed import SpeedLimits, Throttle
 from reconcile.running.phases.stage import Limits, Stager
 from reconcile.running.phases.stale import rows_changed
 from reconcile.running.phases.steps import Step, carries_out
-from reconcile.running.phases.switch import Switcher, last_signs, wait_for_quiet
+from reconcile.running.phases.switch import Switcher, heartbeats_now, wait_for_quiet
 from reconcile.running.phases.undo_plan import mark_undone, write_undo_plan
 from reconcile.running.record import late_requests
-from reconcile.running.record.outcome import Outcome, outcome_of
 from reconcile.running.record.records import find_runs
+from reconcile.running.record.result import Outcome, outcome_of
 from reconcile.running.record.run import Run
 from reconcile.running.record.samples import Sampled
 from reconcile.running.record.states import MoveState, Origin, RunState
@@ -54,7 +55,6 @@ from reconcile.running.record.tables import moves
 from reconcile.running.record.work_moves import work_move
 from reconcile.secret import scrub
 from reconcile.stores import Store
-from reconcile.wording import count, time_text
 
 _SHOWN = 20
 _FEWER = "fix the cause and run the same command again, or give a larger --max-failures to try the other documents"
@@ -153,7 +153,7 @@ class Phases:
         with self._few_failures():
             self._stager().stage()
         self._refuse_unfinished()
-        self._judge()
+        self._require_all_staged()
         documents, size = self.run.counts().get(MoveState.STAGED, (0, 0))
         log.info("staged", phase="stage", documents=documents, bytes=size)
 
@@ -180,7 +180,7 @@ class Phases:
     def _speed_limits(self) -> SpeedLimits:
         def use_workers(workers: int) -> None:
             for store in self._stores.values():
-                store.use(workers)
+                store.set_concurrency(workers)
 
         options = self.options
         return SpeedLimits(options.max_rate, options.max_bandwidth, options.limits_file, use_workers)
@@ -218,11 +218,11 @@ class Phases:
             ):
                 switcher.recheck(self._stager())
         self._refuse_unfinished()
-        self._judge()
+        self._require_all_staged()
         if not self.is_undo:
             self._write_undo_plan()
         if self.options.ignore_services:
-            seen = last_signs(self.catalog)
+            seen = heartbeats_now(self.catalog)
         else:
             seen = wait_for_quiet(self.run, self.control, self.options.wait_for_services)
         self._share()
@@ -281,7 +281,7 @@ class Phases:
             names = set(connection.execute(query).scalars())
         self._owner.share_places(names)
 
-    def _judge(self) -> None:
+    def _require_all_staged(self) -> None:
         """Raise unless every move is staged, or those that failed may be left."""
         counts = self.run.counts()
         if MoveState.CHANGED in counts and not self.options.stage_only:

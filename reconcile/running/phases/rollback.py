@@ -16,6 +16,7 @@ from attrs import define, field
 from reconcile.catalog.tables import archive_metadata
 from reconcile.control import in_parallel
 from reconcile.errors import DocumentError, PlaceChangedError, SupersededError
+from reconcile.formatting import count
 from reconcile.logs import get_logger
 from reconcile.payload import md5, recode
 from reconcile.running.phases.context import Phase
@@ -30,7 +31,6 @@ from reconcile.running.record.work_moves import WorkMove
 from reconcile.stores import Content, Known, Location, Stat
 from reconcile.stores.addresses import Key
 from reconcile.tallies import tallied
-from reconcile.wording import count
 
 _BATCH_DOCUMENTS = 200
 
@@ -140,7 +140,7 @@ class Dropper(Phase):
                 known.append(Known(key, stat.version))
             else:
                 dropped.left += rows
-        store.tidy(list(works))
+        store.remove_temporaries(list(works))
         if not known:
             return
         if self.owner.why_not_delete(dest):

@@ -14,6 +14,7 @@ from attrs import define, field, frozen
 
 from reconcile.engines import Engine
 from reconcile.errors import TooManyFailuresError
+from reconcile.formatting import count
 from reconcile.logs import get_logger, is_fed
 from reconcile.payload import LARGEST
 from reconcile.running.phases.breaker import Health
@@ -30,7 +31,6 @@ from reconcile.running.record.states import MoveState
 from reconcile.running.record.tables import moves
 from reconcile.running.record.work_moves import WorkMove
 from reconcile.tallies import tallied
-from reconcile.wording import count
 
 BATCH_DOCUMENTS = 250
 _FEW_DOCUMENTS = 10  # of a part at least: each costs some statements

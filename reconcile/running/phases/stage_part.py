@@ -91,7 +91,7 @@ class PartStager(Phase):
                 outcomes.append(changed(copy, work.origin))
         for (source, dest), copies in groups.items():
             outcomes += self._stage_group(source, dest, copies)
-        outcomes = self._overtaken(batch, outcomes)
+        outcomes = self._rechecked(batch, outcomes)
         self._record(outcomes)
         return outcomes
 
@@ -115,7 +115,7 @@ class PartStager(Phase):
         with self.run.catalog.read() as connection:
             return set(connection.execute(query).scalars())
 
-    def _overtaken(self, batch: Sequence[WorkMove], outcomes: list[CopyOutcome]) -> list[CopyOutcome]:
+    def _rechecked(self, batch: Sequence[WorkMove], outcomes: list[CopyOutcome]) -> list[CopyOutcome]:
         """Tell what services wrote or removed while it was read from what is damaged: by its row, which changes too."""
         if not any(outcome.error and outcome.error.reason in _BY_SERVICES_TOO for outcome in outcomes):
             return outcomes
@@ -131,17 +131,17 @@ class PartStager(Phase):
         source, dest = self.stores[source_name], self.stores[dest_name]
         source.check_place()
         dest.check_place()
-        dest.tidy([copy.dest_key for copy in copies if copy.work.origin == Origin.INTENDED])
+        dest.remove_temporaries([copy.dest_key for copy in copies if copy.work.origin == Origin.INTENDED])
         present = dest.glance(list({copy.dest_key for copy in copies}))
         self._record_intent([c for c in copies if c.dest_key not in present and c.work.origin != Origin.INTENDED])
         short = self._ways.take(source_name, dest_name, [copy for copy in copies if copy.dest_key not in present])
         short |= already_restored(copies, present)
-        outcomes = self._through_us(source, dest, [c for c in copies if c.work.seq not in short], present)
+        outcomes = self._through_this_client(source, dest, [c for c in copies if c.work.seq not in short], present)
         missed = [o.copy for o in outcomes if o.is_occupied and o.copy.dest_key not in present]
         if missed:  # the glance did not show what is in the way, a look does
             seen = dest.look([copy.dest_key for copy in missed], digest=True)
             missed = [copy for copy in missed if copy.dest_key in seen]
-            judged = {o.copy.work.seq: o for o in self._through_us(source, dest, missed, seen)}
+            judged = {o.copy.work.seq: o for o in self._through_this_client(source, dest, missed, seen)}
             outcomes = [judged.get(outcome.copy.work.seq, outcome) for outcome in outcomes]
             present |= seen
         outcomes += short.values()
@@ -151,7 +151,7 @@ class PartStager(Phase):
         return outcomes
 
     @carries_out(Step.COPY)
-    def _through_us(
+    def _through_this_client(
         self, source: Store, dest: Store, copies: list[Copy], present: dict[Key, Stat]
     ) -> list[CopyOutcome]:
         """Read, verify, encode and write what no shortcut took."""

@@ -10,6 +10,7 @@ from sqlalchemy.engine import Connection
 from reconcile.catalog.tables import archive_metadata
 from reconcile.commands import command_line
 from reconcile.errors import StaleError
+from reconcile.formatting import count
 from reconcile.logs import printable
 from reconcile.planning.model import PlanHeader
 from reconcile.planning.planfile import PlanFile
@@ -17,7 +18,6 @@ from reconcile.running.record.next_steps import apply_command, plan_again, undo_
 from reconcile.running.record.run import Run
 from reconcile.running.record.states import MoveState
 from reconcile.running.record.tables import as_before, moves, same_row
-from reconcile.wording import count
 
 _SHOWN = 20
 _STAGED = (MoveState.STAGED, MoveState.CHANGED)

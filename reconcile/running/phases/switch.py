@@ -25,6 +25,7 @@ from reconcile.catalog.tasks import record_task
 from reconcile.control import Control
 from reconcile.engines import Engine
 from reconcile.errors import CatalogError, ReconcileError, ServicesRunningError, UnconfirmedError
+from reconcile.formatting import count
 from reconcile.logs import get_logger, printable
 from reconcile.planning.model import Blocker, Move
 from reconcile.planning.planner import unreadable_with
@@ -44,7 +45,6 @@ from reconcile.running.record.records import find_runs
 from reconcile.running.record.run import Run
 from reconcile.running.record.states import MoveState, RunState
 from reconcile.running.record.tables import as_after, as_before, late_deletes, moves, same_row
-from reconcile.wording import count
 
 _LOOK_DOCUMENTS = 1000
 _LOOK_ROUNDS = 3
@@ -261,7 +261,7 @@ def wait_for_quiet(run: Run, control: Control, seconds: int) -> list[Heartbeat]:
     Returns the heartbeats, for the run's record.
     """
     catalog = run.catalog
-    first = last_signs(catalog)
+    first = heartbeats_now(catalog)
     if not first:
         return []
     with catalog.read() as connection:
@@ -285,7 +285,7 @@ def wait_for_quiet(run: Run, control: Control, seconds: int) -> list[Heartbeat]:
     return first
 
 
-def last_signs(catalog: Catalog) -> list[Heartbeat]:
+def heartbeats_now(catalog: Catalog) -> list[Heartbeat]:
     """Return the services' heartbeats as they are now; none where there is no such table."""
     if not catalog.has_table(services):
         return []

@@ -10,11 +10,11 @@ import attrs
 
 from reconcile._version import OUTPUT_FORMAT
 from reconcile.catalog.tasks import Migration
-from reconcile.pace import Rate
 from reconcile.planning.model import ConfigReference, PlanHeader
 from reconcile.planning.places import role_of
 from reconcile.running.record.records import RunRecord
 from reconcile.running.record.status import Status
+from reconcile.throughput import Rate
 
 
 def run_data(record: RunRecord) -> dict[str, Any]:

@@ -19,12 +19,12 @@ from reconcile.catalog import Catalog
 from reconcile.catalog.services import database_now
 from reconcile.control import Control
 from reconcile.errors import LockedError
+from reconcile.formatting import count
 from reconcile.logs import get_logger
 from reconcile.running.record.states import Deleting, MoveState, Origin, Removal, RunState
 from reconcile.running.record.tables import late_deletes, moves, places, runs
 from reconcile.stores import Address, Store
 from reconcile.stores.addresses import Key
-from reconcile.wording import count
 
 _POLL_SECONDS = 0.5
 _SAY_SECONDS = 10

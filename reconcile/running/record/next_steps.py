@@ -8,11 +8,11 @@ from pathlib import Path
 
 from reconcile.catalog import Scope
 from reconcile.commands import command_line, undo_run
+from reconcile.formatting import count
 from reconcile.planning.model import PlanHeader, Tally
 from reconcile.running.record.configs import path_now
 from reconcile.running.record.records import RunRecord
 from reconcile.running.record.states import Asked, MoveState, RunState
-from reconcile.wording import count
 
 _PLACEHOLDER = "FILE"
 

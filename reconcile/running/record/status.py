@@ -10,7 +10,6 @@ from attrs import frozen
 from reconcile.catalog import Catalog
 from reconcile.catalog.lock import lock_holder
 from reconcile.catalog.services import database_now
-from reconcile.pace import Rate
 from reconcile.planning.model import Tally
 from reconcile.planning.planner import unreadable_with
 from reconcile.running.record.crew import WorkerRecord, crew
@@ -18,6 +17,7 @@ from reconcile.running.record.next_steps import config_for_services, next_step, 
 from reconcile.running.record.records import RunRecord, find_runs
 from reconcile.running.record.states import MoveState, Origin, Removal, RunState
 from reconcile.running.record.tables import moves
+from reconcile.throughput import Rate
 
 PHASES = {
     RunState.STAGING: "staging; the catalog is unchanged",

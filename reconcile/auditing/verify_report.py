@@ -12,7 +12,7 @@ from attrs import define, field, frozen
 
 from reconcile._version import __version__
 from reconcile.auditing.contents import Problem
-from reconcile.auditing.lines import Lines
+from reconcile.auditing.spool import Lines
 from reconcile.config import Config
 from reconcile.running.record.states import RunState
 

@@ -8,7 +8,7 @@ from attrs import frozen
 
 from reconcile.payload import SPOOL_BYTES
 from reconcile.stores.addresses import Address, FileAddress
-from reconcile.stores.between import AT_LEAST
+from reconcile.stores.server_copy import AT_LEAST
 
 _BLOCK_BYTES = 4096  # of a file system
 
@@ -18,14 +18,14 @@ class Costs:
     """The costs of a driver. Each key takes its own request unless a field says otherwise.
 
     ``by_batch``: one statement takes a whole batch. ``worth_listing``: that many keys are checked by a listing, one
-    request a batch; ``doubted``: what it does not show is requested anyway. ``deleted_at_once``: so many keys of
-    usual length go into a deleting request, None: a whole batch. ``asks_before_copy``: a copy by the server is preceded
-    by a check at both ends. ``block``: content takes whole blocks of so many bytes.
+    request a batch; ``listing_may_lag``: what it does not show is requested anyway. ``deleted_at_once``: so many keys
+    of usual length go into a deleting request, None: a whole batch. ``asks_before_copy``: a copy by the server is
+    preceded by a check at both ends. ``block``: content takes whole blocks of so many bytes.
     """
 
     by_batch: bool = False
     worth_listing: int | None = None
-    doubted: bool = False
+    listing_may_lag: bool = False
     deleted_at_once: int | None = None
     asks_before_copy: bool = False
     block: int = 1
@@ -36,7 +36,7 @@ COSTS = {
     "db2": Costs(by_batch=True),
     "file": Costs(deleted_at_once=1, block=_BLOCK_BYTES),
     "s3": Costs(worth_listing=16, asks_before_copy=True, deleted_at_once=75),
-    "swift": Costs(worth_listing=16, doubted=True, asks_before_copy=True, deleted_at_once=1000),
+    "swift": Costs(worth_listing=16, listing_may_lag=True, asks_before_copy=True, deleted_at_once=1000),
 }
 
 

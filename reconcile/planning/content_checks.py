@@ -43,7 +43,7 @@ def refuse_archived(store: Store, key: Key, stat: Stat) -> None:
 
 def agrees(before: Before, stat: Stat) -> bool:
     """Tell whether what a store reports about a key is consistent with the row; False: the content must be read."""
-    if stat.in_doubt:
+    if stat.unverified:
         return False
     if stat.md5 is not None and before.digest is not None:
         return stat.md5 == before.digest

@@ -22,7 +22,7 @@ from reconcile.errors import DocumentError, TransientError
 from reconcile.limits import Threads
 from reconcile.stores.addresses import Address, Key
 from reconcile.stores.base import Content, Known, Stat, Store, Write
-from reconcile.stores.gate import Gate
+from reconcile.stores.concurrency import Gate
 from reconcile.stores.traffic import count_request
 
 A = TypeVar("A")
@@ -40,9 +40,9 @@ class DocumentStore(Store):
 
     def __init__(self, address: Address) -> None:
         super().__init__(address)
-        self.use(self.default_workers)
+        self.set_concurrency(self.default_workers)
 
-    def use(self, workers: int) -> None:
+    def set_concurrency(self, workers: int) -> None:
         self._workers = workers
         self._gate = Gate(workers)
         self._threads = Threads(workers, thread_name_prefix="store")
@@ -77,7 +77,7 @@ class DocumentStore(Store):
             content = self._sure(self._get, key)
             if isinstance(content, Content):
                 stat = evolve(stat, size=len(content.data), md5=content.md5, version=content.version)
-        return Stat(in_doubt=True) if isinstance(stat, DocumentError) else stat
+        return Stat(unverified=True) if isinstance(stat, DocumentError) else stat
 
     def read(self, keys: Sequence[Key]) -> dict[Key, Content | DocumentError]:
         return dict(zip(keys, self.each(partial(self.outcome, self._get), keys), strict=True))

@@ -13,8 +13,8 @@ from types import FrameType
 import click
 
 from reconcile.catalog.connect import cancel_statements
-from reconcile.cli.bars import Bars
 from reconcile.cli.lines import show
+from reconcile.cli.progress import Bars
 from reconcile.control import Control
 from reconcile.errors import CatalogError, DeclinedError, Interrupted, UsageError
 

@@ -223,7 +223,7 @@ class Trial:
             return
         begun = time.monotonic()
         try:
-            self.store.tidy(self._laid)
+            self.store.remove_temporaries(self._laid)
             self._remove(self._laid)
         except (DocumentError, ReconcileError) as error:
             left = ", ".join(self.store.address.url_at(key) for key in self._laid[:3])

@@ -21,9 +21,9 @@ from rich.progress import (
 from rich.table import Column, Table
 from rich.text import Text
 
+from reconcile.formatting import count, human_bytes
 from reconcile.logs import get_logger, is_fed, printable
-from reconcile.pace import Pace, duration_text
-from reconcile.wording import count, human_bytes
+from reconcile.throughput import Pace, duration_text
 
 LOG_SECONDS = 30.0
 _EVENT_SECONDS = 10.0  # where programs follow the events
