@@ -105,4 +105,4 @@ def test_endpoints() -> None:
 
 def test_keys_have_a_limit() -> None:
     assert S3.problem("x" * 1024) is None
-    assert S3.problem("ü" * 513) == ("key_too_long", "the key has 1026 bytes, the limit is 1024")
+    assert S3.problem("ü" * 513) == ("key_too_long", "the key has 1,026 bytes, the limit is 1,024")
