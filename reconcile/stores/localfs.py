@@ -54,7 +54,7 @@ class FileStore(DocumentStore):
                 sync_directory(self._root.parent)
         if not self._root.is_dir():
             raise MissingStoreError(
-                f"{self._root}: the data dir does not exist",
+                f"{self._root}: the data dir is not there",
                 hint="check that it is mounted at the same path on this machine",
                 made_by_apply=self._root.parent.is_dir(),
             )

@@ -168,7 +168,7 @@ class S3Store(ObjectStore):
             return
         if not (create and self.settings.create_bucket):
             raise MissingStoreError(
-                f"{self._where}: the bucket does not exist",
+                f"{self._where}: the bucket is not there",
                 hint="create it, or set create_bucket: true in the destination config",
                 made_by_apply=self.settings.create_bucket,
             )

@@ -86,7 +86,7 @@ class SwiftStore(ObjectStore):
         except FileNotFoundError:
             if not (create and self._create):
                 raise MissingStoreError(
-                    f"{self._where}: the container does not exist",
+                    f"{self._where}: the container is not there",
                     hint="create it, or set create_container: true in the destination config",
                     made_by_apply=self._create,
                 ) from None

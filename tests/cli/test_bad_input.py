@@ -292,10 +292,10 @@ def test_work_tables_that_another_role_made(folder: Path, database: str, postgre
 def test_stores_that_cannot_be_used(small: World, moto: MotoServer, swift: SwiftServer) -> None:
     folder = small.folder
     cases = [
-        (s3(moto, "not-there-at-all", create_bucket=False), "the bucket does not exist"),
+        (s3(moto, "not-there-at-all", create_bucket=False), "the bucket is not there"),
         (s3(swift, "any", secret_key="wrong"), "access denied"),
         (s3(moto, "any", url="http://127.0.0.1:9"), "no answer"),
-        (localfs(Path("/no/such/parent/archive")), "the data dir does not exist"),
+        (localfs(Path("/no/such/parent/archive")), "the data dir is not there"),
     ]
     for number, (section, said) in enumerate(cases):
         small.config("dest", section)

@@ -166,7 +166,7 @@ def test_a_bucket_that_nobody_asks_to_make(small: World, moto: MotoServer) -> No
     small.config("config", s3(moto, place.buckets[0], create_bucket=False), DB2)
     backends = checked(small, ok=False)["backends"]
     detail, right = failed(backends[0])["prepare"]
-    assert "the bucket does not exist; create it, or set create_bucket: true" in detail
+    assert "the bucket is not there; create it, or set create_bucket: true" in detail
     assert right is None
     assert backends[0]["rates"] is None
     assert backends[1]["ok"], "a failing backend hinders no other"

@@ -256,7 +256,7 @@ def test_a_source_that_is_not_there_leaves_the_run_as_it_was(folder: Path) -> No
     run_id = kept(world)
     archive.rename(folder / "elsewhere")
     result = run(world, "clean", run_id, "--yes")
-    assert (result.code, "the data dir does not exist" in result.err) == (1, True)
+    assert (result.code, "the data dir is not there" in result.err) == (1, True)
     assert "sources kept by policy: all" in run(world, "status", run_id).out
     (folder / "elsewhere").rename(archive)
     assert "6 sources deleted" in run(world, "clean", run_id, "--yes").out

@@ -252,7 +252,7 @@ def test_a_store_that_is_not_there_is_no_list_of_missing_documents(small: World,
     section = s3(moto, "no-such-bucket-at-all", create_bucket=False)
     small.config("config", section)
     small.row("x", b"x", content_url="s3://no-such-bucket-at-all/admin/policy_bundles/x")
-    with pytest.raises(BackendError, match="the bucket does not exist"):
+    with pytest.raises(BackendError, match="the bucket is not there"):
         audited(small)
 
 

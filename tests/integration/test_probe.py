@@ -245,7 +245,7 @@ def test_a_store_that_cannot_be_asked(folder: Path) -> None:
     source, dest = world.config("source", localfs(folder / "files")), world.config("dest", DB2)
     world.apply(world.plan(world.config("start", DB), source, "setup.json"))
     (folder / "files").rename(folder / "away")
-    with pytest.raises(BackendError, match="the data dir does not exist"):
+    with pytest.raises(BackendError, match="the data dir is not there"):
         world.plan(source, dest, probe="exists")
     assert not (folder / "p.json").exists()
 
@@ -301,7 +301,7 @@ def test_a_destination_that_is_still_to_be_made_is_said(folder: Path) -> None:
     world = World(folder, new_sqlite(folder))
     world.fill(3)
     plan = world.plan(world.config("config", DB), world.config("dest", localfs(folder / "archive")), probe="exists")
-    assert f"{folder}/archive: the data dir does not exist: apply creates it, as the config says." in (
+    assert f"{folder}/archive: the data dir is not there: apply creates it, as the config says." in (
         plan.header.summary.notes
     )
     assert world.apply(plan).documents == 3

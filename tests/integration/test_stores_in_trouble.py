@@ -42,7 +42,7 @@ from tests.world import DB, DB2, World, localfs, s3
 def test_a_store_is_refused_before_a_run_is_recorded(lite: World, moto: MotoServer) -> None:
     lite.fill(3)
     plan = lite.plan(lite.config("config", DB), lite.config("dest", s3(moto, "never-made", create_bucket=False)))
-    with pytest.raises(BackendError, match="the bucket does not exist"):
+    with pytest.raises(BackendError, match="the bucket is not there"):
         lite.apply(plan)
     assert runs(lite) == []
 
