@@ -132,7 +132,7 @@ def meddled(rules: Sequence[Rule], what: str) -> CatalogError:
     without = "; ".join(rule.without for rule in rules)
     return CatalogError(
         f"{what}. Triggers and rules on that table: {names}",
-        hint=f"{without}; then run the same command again, and enable it afterwards"
+        hint=f"{without}. Run the same command again, and enable it afterwards"
         if rules
         else "ask the database's administrator what changes these rows, then run the same command again",
     )
