@@ -66,7 +66,7 @@ def test_the_limit_of_a_container_is_named(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setattr(limits, "_CONTAINER", tmp_path)
     error = limits.exceeded(_NO_THREAD)
     assert error is not None
-    assert "this container may have 100 (pids.max)" in error.message
+    assert "this container may have 100 processes and threads (pids.max)" in error.message
     assert "memory.max" not in error.message
 
 
