@@ -37,9 +37,21 @@ from reconcile.verbs import verify as verify
 
 
 def show(path: Path) -> PlanFile:
-    """Return a plan: its header with the summary, and its moves and blockers one by one. Opens no connection.
+    """Return a plan that was saved. Opens no connection.
 
-    Raises `PlanFileError` for a file that is missing, damaged or edited.
+    Args:
+        path: The file of the plan.
+
+    Returns:
+        The plan: its header with the summary, and its moves and blockers one by one.
+
+    Raises:
+        PlanFileError: The file is missing, damaged or edited.
+
+    Example:
+        >>> plan = reconcile.show(folder / "plan.json")
+        >>> plan.header.summary.moves.bytes
+        6130
     """
     return open_whole_plan(path)
 
@@ -52,7 +64,26 @@ def diff(
     source: Path | None = None,
     dest: Path | None = None,
 ) -> list[Change]:
-    """Return what differs between a plan and another one, or the one that would be made now."""
+    """Return what differs between a plan and another one, or the one that would be made now.
+
+    Args:
+        path: The file of a plan.
+        other: The file of the plan to compare with. By default the catalog is planned again.
+        database: How to connect. By default as ``source`` says.
+        source: The services' config. By default the file that the plan was made with.
+        dest: The destination config, likewise.
+
+    Returns:
+        A change for each document that differs: its ``kind``, and the row ``before`` and ``after``.
+
+    Raises:
+        PlanFileError: A file is missing, damaged or edited.
+        UsageError: The plan is an undo plan, or it has been applied.
+
+    Example:
+        >>> reconcile.diff(folder / "plan.json")
+        []
+    """
     with ExitStack() as stack:
         before = open_whole_plan(path)
         if other is None:
@@ -74,8 +105,26 @@ def undo(
 ) -> Outcome:
     """Undo a run, or resume its undo: documents go from where ``source`` says to where ``dest`` says.
 
-    Either may be None if the file that the run recorded is unchanged. ``with_changes`` includes what
-    services wrote since. Raises `StaleError` if they did and ``with_changes`` is not set.
+    Args:
+        run_id: The run.
+        database: How to connect. By default as the configs say.
+        source: The config that the documents are at now. By default the file that the run recorded.
+        dest: The config that they go back to, likewise.
+        with_changes: Includes what services wrote since.
+        options: Limits and waits.
+        control: Is notified of the progress, and ends the run on request.
+
+    Returns:
+        The outcome of the undo, which is a run of its own.
+
+    Raises:
+        StaleError: Services wrote since, and ``with_changes`` is not set. Nothing was switched.
+        ServicesRunningError: A service is running. Nothing was switched.
+        LockedError: Another process works on this database. Nothing was done.
+
+    Example:
+        >>> reconcile.undo(run_id, source=there, dest=here).documents
+        6
     """
     with _opened(database, source, dest) as catalog:
         prepared = verbs.undo_plan_of(catalog, run_id, source, dest, with_changes=with_changes)
@@ -85,7 +134,23 @@ def undo(
 def status(
     run_id: str | None = None, database: DatabaseOptions | None = None, *, source: Path | None = None
 ) -> Status | None:
-    """Return how far a run is, or the last one; None where there has been none. Takes no lock, writes nothing."""
+    """Return how far a run is. Takes no lock, and writes nothing.
+
+    Args:
+        run_id: The run. By default the last one.
+        database: How to connect. By default as ``source`` says.
+        source: A config of the services that names the database.
+
+    Returns:
+        Its state, and how many documents and bytes are done. None where there has been no run.
+
+    Raises:
+        ReconcileError: There is no such run.
+
+    Example:
+        >>> reconcile.status(run_id, source=there).is_finished
+        True
+    """
     with _opened(database, source) as catalog:
         return verbs.status(catalog, run_id)
 
@@ -99,7 +164,27 @@ def clean(
     options: RunOptions | None = None,
     control: Control | None = None,
 ) -> clean_kept.Cleaned:
-    """Delete the sources that a run kept. Services may run."""
+    """Delete the sources that a run kept. Services may run.
+
+    Args:
+        run_id: The run.
+        database: How to connect. By default as the configs say.
+        source: The config that the run moved documents from. By default the file that the run recorded.
+        dest: The config that it moved them to, likewise.
+        options: Limits and waits.
+        control: Is notified of the progress, and ends the run on request.
+
+    Returns:
+        How many sources were ``deleted``, and why others stay: documents by reason.
+
+    Raises:
+        ReconcileError: The run has not switched, or is an undo. Nothing was deleted.
+        UnconfirmedError: Not one copy of a batch is intact. The sources are kept.
+
+    Example:
+        >>> reconcile.clean(run_id, source=here, dest=there).deleted
+        6
+    """
     with _opened(database, dest, source) as catalog:
         kept = clean_kept.kept_sources(catalog, run_id)
         desired = configs_of(kept.record.header, source, dest, anywhere=True)
@@ -109,7 +194,24 @@ def clean(
 def forget(
     run_id: str, database: DatabaseOptions | None = None, *, source: Path | None = None, force: bool = False
 ) -> Forgettable:
-    """Remove the records of a finished run, and those of its undo. It can no longer be undone."""
+    """Remove the records of a finished run, and those of its undo. It can no longer be undone.
+
+    Args:
+        run_id: The run.
+        database: How to connect. By default as ``source`` says.
+        source: A config of the services that names the database.
+        force: Also where sources that it kept are known by this record only.
+
+    Returns:
+        What was known of the run.
+
+    Raises:
+        ReconcileError: The run is not finished, or ``force`` is needed. Nothing was removed.
+
+    Example:
+        >>> reconcile.forget(run_id, source=here).last
+        True
+    """
     with _opened(database, source) as catalog:
         return forgetting.forget(catalog, run_id, force=force, lock_wait=RunOptions().lock_wait)
 

@@ -141,7 +141,26 @@ def prepare(
     """Read a plan's file and the configs it was made with.
 
     Opens no connection, unless a config is not where it was: then the database is asked whether the run is switched.
-    Raises `UsageError` for a plan of another digest than ``expect_digest``, as plans have it: ``sha256:`` and hex.
+
+    Args:
+        path: The file of the plan.
+        source: The services' config. By default the file that the plan was made with.
+        dest: The destination config, likewise.
+        expect_digest: The digest that the plan must have: ``sha256:`` and 64 hex digits.
+        database: How to connect. By default as a config says.
+
+    Returns:
+        What `apply` takes.
+
+    Raises:
+        PlanFileError: The file is missing, damaged or edited.
+        UsageError: The plan has another digest.
+        ConfigError: A config is not what the plan was made with.
+
+    Example:
+        >>> prepared = reconcile.prepare(folder / "plan.json")
+        >>> prepared.desired.dest.object_store.driver
+        'db2'
     """
     plan_file = open_whole_plan(path)
     if expect_digest not in (None, plan_file.digest):
@@ -167,7 +186,36 @@ def apply(
     options: RunOptions | None = None,
     control: Control | None = None,
 ) -> Outcome:
-    """Apply a plan or an undo plan, or resume its interrupted run."""
+    """Apply a plan or an undo plan, or resume its interrupted run.
+
+    Nothing asks before a document is deleted. After the switch the sources are, unless the plan or ``options`` keep
+    them.
+
+    Args:
+        prepared: The plan, from `prepare`.
+        database: How to connect. By default as a config of the plan says.
+        options: Limits and waits, and where to end: after staging, or after the switch.
+        control: Is notified of the progress, and ends the run on request.
+
+    Returns:
+        The outcome: the run's id, how many documents were moved, and how many were left.
+
+    Raises:
+        StageFailedError: A document could not be staged. Nothing was switched.
+        StaleError: A catalog row has changed since the plan. Nothing was switched.
+        UnconfirmedError: The destination does not keep what it confirmed. Its message says
+            whether the catalog was switched.
+        ServicesRunningError: A service is running. Nothing was switched.
+        LockedError: Another process works on this database.
+
+    Example:
+        >>> from reconcile.running.phases.options import RunOptions
+        >>> prepared = reconcile.prepare(folder / "plan.json")
+        >>> outcome = reconcile.apply(prepared, options=RunOptions(keep_source=True))
+        >>> outcome.documents, outcome.left
+        (6, 0)
+        >>> run_id = outcome.run_id
+    """
     with opened(database or DatabaseOptions(), prepared.with_database) as catalog:
         return carry_out(catalog, prepared, options, control)
 
@@ -301,7 +349,23 @@ def all_runs(catalog: Catalog) -> tuple[list[RunRecord], list[Migration]]:
 
 
 def report(database: DatabaseOptions | None = None, run_id: str | None = None, source: Path | None = None) -> Report:
-    """Return the report of a run, or of the last one. ``source`` is a config that names the database."""
+    """Return the report of a run.
+
+    Args:
+        database: How to connect. By default as ``source`` says.
+        run_id: The run. By default the last one.
+        source: A config of the services that names the database.
+
+    Returns:
+        What the run did: documents and bytes by backend, times in Unix seconds, downtime, failures.
+
+    Raises:
+        ReconcileError: There has been no run, or not this one.
+
+    Example:
+        >>> reconcile.report(run_id=run_id, source=there).state.value
+        'done'
+    """
     with opened(database or DatabaseOptions(), load_config(source) if source else None) as catalog:
         record = last_run(catalog, run_id)
         if record is None:
@@ -316,7 +380,25 @@ def check(
     *,
     only_archive: bool = False,
 ) -> CheckReport:
-    """Test the backends of a config with test objects, and inspect its catalog."""
+    """Test the backends of a config with test objects, and inspect its catalog. The test objects are deleted again.
+
+    Args:
+        config: A config of the services.
+        database: How to connect. By default as ``config`` says.
+        control: Is notified of the progress, and ends it on request.
+        only_archive: Tests the analysis archive's backend alone.
+
+    Returns:
+        For each backend what it can do and how fast it is, in bytes and requests a second; ``ok`` if it is all right.
+
+    Raises:
+        ConfigError: The config is invalid.
+        CatalogError: The database cannot be reached.
+
+    Example:
+        >>> reconcile.check(there).ok
+        True
+    """
     from reconcile.auditing import check as checking  # noqa: PLC0415 - the other verbs do without
 
     loaded = load_config(config, destination=True)
@@ -330,7 +412,25 @@ def verify(
     request: Request | None = None,
     control: Control | None = None,
 ) -> Audited:
-    """Audit the archive of a config: each catalog row must lead to content with its digest and size."""
+    """Audit the archive of a config: each catalog row must lead to content with its digest and size. Changes nothing.
+
+    Args:
+        config: The config that the services have.
+        database: How to connect. By default as ``config`` says.
+        request: Which buckets, or a sample in percent; whether to find orphans. By default all documents.
+        control: Is notified of the progress, and ends it on request.
+
+    Returns:
+        Documents and bytes by backend, and the ``problems``; ``ok`` if there is none.
+
+    Raises:
+        BackendError: A store cannot be used at all.
+
+    Example:
+        >>> audited = reconcile.verify(there)
+        >>> audited.documents, audited.ok
+        (6, True)
+    """
     from reconcile.auditing import verify as verifying  # noqa: PLC0415 - the other verbs do without
     from reconcile.auditing.verify_report import Request  # noqa: PLC0415
 

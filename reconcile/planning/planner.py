@@ -86,7 +86,30 @@ def plan(
     progress: Progress | None = None,
     arrived: Arrived | None = None,
 ) -> PlanFile:
-    """Compare the destination config with the catalog, and save the plan. Raises as `make_plan`."""
+    """Compare the destination config with the catalog, and save the plan.
+
+    Args:
+        source: The config that the services have now.
+        dest: The config that they are to have.
+        database: How to connect. By default as ``source`` says.
+        request: Which documents, and by which rules. By default the whole archive.
+        out: The file of the plan. By default one in ``plans/``, named by the plan's id.
+        progress: Is notified how far it is.
+        arrived: Says whether a run has already led the archive to ``dest``.
+
+    Returns:
+        The plan: ``header`` with counts in documents and bytes, ``rows()`` with a move or a blocker for each document.
+
+    Raises:
+        ConfigError: A config is invalid, or the database is not the one that it describes.
+        CatalogError: The database cannot be reached, or does not hold a catalog.
+        BackendError: A probe was asked for, and a store cannot be used.
+
+    Example:
+        >>> plan = reconcile.plan(here, there, out=folder / "plan.json")
+        >>> plan.header.summary.moves.documents, plan.header.summary.blocked.documents
+        (6, 0)
+    """
     source_config, dest_config = load_config(source), load_config(dest, destination=True)
     with closing(connect(database or DatabaseOptions(), source_config)) as catalog:
         return make_plan(catalog, source_config, dest_config, request or PlanRequest(), out, progress, arrived)

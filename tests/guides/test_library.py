@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+import io
 import re
 from pathlib import Path
 
@@ -55,6 +57,23 @@ def test_every_verb(archive: World) -> None:
     assert reconcile.forget(outcome.run_id, source=here).last
     with pytest.raises(ReconcileError, match="this database has no run"):
         reconcile.undo(outcome.run_id, source=there, dest=here)
+
+
+ORDER = ["plan", "show", "diff", "prepare", "apply", "status", "report", "check", "verify", "clean", "undo", "forget"]
+
+
+def test_the_examples_in_the_docstrings(archive: World) -> None:
+    """One migration, verb by verb, as its examples tell it."""
+    assert set(ORDER) == set(reconcile.__all__) - {"__version__"}
+    here, there = archive.folder / "config.yaml", archive.folder / "dest-config.yaml"
+    names = {"reconcile": reconcile, "folder": archive.folder, "here": here, "there": there}
+    runner = doctest.DocTestRunner()
+    for verb in ORDER:
+        (example,) = doctest.DocTestFinder().find(getattr(reconcile, verb), verb, module=False, globs=names)
+        assert example.examples, verb
+        said = io.StringIO()
+        assert runner.run(example, out=said.write, clear_globs=False).failed == 0, said.getvalue()
+        names |= example.globs
 
 
 def test_errors_are_the_command_lines(archive: World) -> None:
