@@ -42,6 +42,7 @@ from reconcile.running.undo_with_changes import plan_with_changes
 if TYPE_CHECKING:
     from reconcile.auditing.check import CheckReport
     from reconcile.auditing.verify_report import Audited, Request
+    from reconcile.engines import Engine
 
 
 @frozen
@@ -411,6 +412,7 @@ def verify(
     database: DatabaseOptions | None = None,
     request: Request | None = None,
     control: Control | None = None,
+    engine: Engine | None = None,
 ) -> Audited:
     """Audit the archive of a config: each catalog row must lead to content with its digest and size. Changes nothing.
 
@@ -419,6 +421,7 @@ def verify(
         database: How to connect. By default as ``config`` says.
         request: Which buckets, or a sample in percent; whether to find orphans. By default all documents.
         control: Is notified of the progress, and ends it on request.
+        engine: Has the documents audited by workers.
 
     Returns:
         Documents and bytes by backend, and the ``problems``; ``ok`` if there is none.
@@ -436,4 +439,4 @@ def verify(
 
     loaded = load_config(config)
     with opened(database or DatabaseOptions(), loaded) as catalog:
-        return verifying.verify(catalog, loaded, request or Request(), control or Control())
+        return verifying.verify(catalog, loaded, request or Request(), control or Control(), engine)

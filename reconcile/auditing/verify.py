@@ -6,37 +6,47 @@ is open while stores are asked. Memory does not grow with the archive.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from reconcile.auditing.audit_parts import audit_in_parts
 from reconcile.auditing.contents import Judge, OpenStores, Verdict
 from reconcile.auditing.orphans import find_orphans
 from reconcile.auditing.spool import Lines
 from reconcile.auditing.staged import audit_staged
+from reconcile.auditing.verify_elsewhere import Auditors
+from reconcile.auditing.verify_part import PartVerifier, VerifiedPart, batches
 from reconcile.auditing.verify_report import Audited, Request
 from reconcile.catalog import Catalog, CatalogRow, Scope
 from reconcile.catalog.rows import stream_rows
 from reconcile.catalog.tables import archive_metadata
 from reconcile.config import Config
 from reconcile.control import PIPELINES, Control, in_order
+from reconcile.engines import Engine
 from reconcile.errors import Interrupted, UsageError
 from reconcile.logs import get_logger
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.reach import Reach
 from reconcile.planning.scope import check_scope
+from reconcile.running.phases.dispatch import Dispatch
+from reconcile.running.phases.elsewhere import refuse_crowding, refuse_engine
+from reconcile.running.record.parts import Part
 from reconcile.tallies import tallied
 
 log = get_logger()
 
-_BATCH_DOCUMENTS = 1000  # a page of a listing
-_BATCH_BYTES = 32 << 20  # what a batch may have in memory where only reading tells
-_UNSIZED_BYTES = 1 << 20
 
+def verify(
+    catalog: Catalog, config: Config, request: Request, control: Control, engine: Engine | None = None
+) -> Audited:
+    """Audit what was asked for. Changes nothing. Raises `BackendError` for a store that cannot be asked at all.
 
-def verify(catalog: Catalog, config: Config, request: Request, control: Control) -> Audited:
-    """Audit what was asked for. Changes nothing. Raises `BackendError` for a store that cannot be asked at all."""
+    ``engine`` has the rows audited by workers. Raises `UsageError` where it cannot.
+    """
+    if engine is not None:
+        _refuse_engine(catalog, engine, request)
     if request.run is not None and (request.buckets or request.sample is not None or request.orphans):
         raise UsageError("--run audits the copies of one run: it goes with no --bucket, --sample or --orphans")
     audited = Audited(config, request)
@@ -46,7 +56,8 @@ def verify(catalog: Catalog, config: Config, request: Request, control: Control)
         if request.run is not None:
             audit_staged(catalog, desired, stores, audited, control)
         else:
-            _audit_rows(Judge(catalog, desired, stores, Reach(catalog, desired)), audited, control)
+            judge = Judge(catalog, desired, stores, Reach(catalog, desired))
+            _audit_rows(judge, audited, control) if engine is None else _audit_parts(judge, audited, control, engine)
         if request.orphans:
             audited.orphans = find_orphans(catalog, desired, stores, control)
     except Interrupted as stopped:
@@ -57,6 +68,41 @@ def verify(catalog: Catalog, config: Config, request: Request, control: Control)
             hint="the same command begins again; --sample 1% audits some of the documents",
         ) from None
     return audited
+
+
+def _refuse_engine(catalog: Catalog, engine: Engine, request: Request) -> None:
+    refuse_engine(catalog, engine)
+    if request.run is not None or request.buckets:
+        raise UsageError(
+            f"--engine {engine.name}: workers audit the whole archive, or a sample of it; nothing was done",
+            hint="leave out --engine, or --run and --bucket",
+        )
+
+
+def _audit_parts(judge: Judge, audited: Audited, control: Control, engine: Engine) -> None:
+    """Have the rows audited by workers. What seems wrong to one is judged here once more, and named."""
+    catalog, sample = judge.catalog, audited.request.sample
+    refuse_crowding(catalog, engine, "nothing was audited")
+    with audit_in_parts(catalog) as cut:
+        own = PartVerifier(judge, cut.audit, sample)
+        audited.total = sum(part.documents for part in cut.parts)
+        control.progress.phase("verify", audited.total, 0)
+
+        def report(part: Part, found: VerifiedPart) -> None:
+            if found.problems:
+                for batch in batches(own.rows(part)):
+                    _count_verdicts(audited, batch, judge.judge(batch))
+                    control.check()
+            else:
+                for verified in found.intact:
+                    audited.count_intact(verified.backend, verified.documents, verified.size, verified.unverifiable)
+                audited.gone += found.gone
+                sums = ((v.backend, "intact", None, v.documents, v.size) for v in found.intact)
+                log.info("batch verified", phase="verify", documents=found.documents, tallies=tallied(sums=sums))
+            control.progress.advance(part.documents, found.size)
+
+        carrier = Auditors(engine, audited.config, cut.audit, sample)
+        Dispatch(control, carrier, report, state_now="verify changes nothing").run(cut.parts)
 
 
 def _audit_rows(judge: Judge, audited: Audited, control: Control) -> None:
@@ -71,17 +117,17 @@ def _audit_rows(judge: Judge, audited: Audited, control: Control) -> None:
             size += row.size or 0
             control.check()
     control.progress.phase("verify", len(rows), size)
-    for batch, verdicts in in_order(PIPELINES, _batches(rows), lambda batch: (batch, judge.judge(batch))):
-        for verdict in verdicts:
-            _count_verdict(audited, verdict)
-        audited.gone += len(batch) - len(verdicts)
-        log.info("batch verified", phase="verify", documents=len(batch), tallies=tallied(map(_outcome, verdicts)))
+    for batch, verdicts in in_order(PIPELINES, batches(rows), lambda batch: (batch, judge.judge(batch))):
+        _count_verdicts(audited, batch, verdicts)
         control.progress.advance(len(batch), sum(row.size or 0 for row in batch))
         control.check()
 
 
-def _count_verdict(audited: Audited, verdict: Verdict) -> None:
-    audited.count(verdict.backend, verdict.size, verdict.problem, verifiable=verdict.row.digest is not None)
+def _count_verdicts(audited: Audited, batch: Sequence[CatalogRow], verdicts: Sequence[Verdict]) -> None:
+    for verdict in verdicts:
+        audited.count(verdict.backend, verdict.size, verdict.problem, verifiable=verdict.row.digest is not None)
+    audited.gone += len(batch) - len(verdicts)
+    log.info("batch verified", phase="verify", documents=len(batch), tallies=tallied(map(_outcome, verdicts)))
 
 
 def _outcome(verdict: Verdict) -> tuple[str, str, str | None, int | None]:
@@ -101,17 +147,3 @@ def _chosen(connection: Connection, percent: float | None) -> sa.ColumnElement[b
     if connection.dialect.name == "postgresql":
         return sa.func.random() < percent / 100
     return sa.func.abs(sa.func.random() % 1_000_000) < percent * 10_000
-
-
-def _batches(rows: Iterable[CatalogRow]) -> Iterator[list[CatalogRow]]:
-    """Cut the rows into batches, bounded in documents and in bytes."""
-    batch, size = list[CatalogRow](), 0
-    for row in rows:
-        more = _UNSIZED_BYTES if row.size is None else row.size
-        if batch and (len(batch) == _BATCH_DOCUMENTS or size + more > _BATCH_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(row)
-        size += more
-    if batch:
-        yield batch

@@ -109,6 +109,15 @@ class Audited:
         elif not verifiable:
             self.unverifiable += 1
 
+    def count_intact(self, backend: str, documents: int, size: int, unverifiable: int) -> None:
+        """Count documents that are as the catalog says, all at once."""
+        tally = self.by_backend.setdefault(backend, Tally())
+        tally.documents += documents
+        tally.bytes += size
+        self.documents += documents
+        self.bytes += size
+        self.unverifiable += unverifiable
+
     def json(self) -> Iterator[str]:
         """Yield it, in pieces, as ``schemas/verify.schema.json`` describes it: one problem or orphan a line."""
         head: dict[str, Any] = {

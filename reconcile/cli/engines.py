@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 from reconcile.catalog import DatabaseOptions
@@ -23,15 +24,24 @@ engine_option = option(
 
 @contextmanager
 def engine_of(name: str | None, database: DatabaseOptions, desired: DesiredState) -> Iterator[Engine | None]:
-    """Open for the block what ``--engine`` names; None where it is not given."""
+    """Open for the block what ``--engine`` names, for a run; None where it is not given."""
+    with engine_for(name, database, desired.source.path, desired.dest.path) as engine:
+        yield engine
+
+
+@contextmanager
+def engine_for(
+    name: str | None, database: DatabaseOptions, source: str | Path, dest: str | Path | None = None
+) -> Iterator[Engine | None]:
+    """Open for the block what ``--engine`` names, with these configs; None where it is not given."""
     if name is None:
         yield None
         return
     setup = Setup(
         task="reconcile.workers.worker:Worker",
         database=database,
-        source=desired.source.path,
-        dest=desired.dest.path,
+        source=Path(source),
+        dest=None if dest is None else Path(dest),
         threads=PIPELINES,
     )
     engine = open_engine(name, setup)

@@ -11,6 +11,7 @@ import click
 from reconcile import verbs
 from reconcile.auditing.contents import NOWHERE
 from reconcile.auditing.verify_report import Audited, Orphans, Request
+from reconcile.cli.engines import engine_for, engine_option
 from reconcile.cli.env_option import PATH, option, verb
 from reconcile.cli.events import events_option
 from reconcile.cli.hooks import hook_options
@@ -36,6 +37,7 @@ _SHOWN = 20
 @option("--sample", type=PERCENTAGE, help="Check a random share of the documents, a different one each time.")
 @option("--orphans", is_flag=True, help="Also find content that no catalog row refers to.")
 @option("--run", metavar="RUN", help="Audit the copies that this run has staged, before the switch.")
+@engine_option
 @option("--format", "form", type=click.Choice(("text", "json")), default="text", show_default=True)
 @events_option
 @metrics_options
@@ -55,8 +57,10 @@ def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
       reconcile verify dest-config.yaml --run 20260801-101500-a1b2c3d4
     """
     request = Request(options["bucket"], options["sample"], options["orphans"], options["run"])
-    with controlled(quiet=context.obj, only_reads=True) as control:
-        audited = verbs.verify(options["config"], database_of(options), request, control)
+    config, database = options["config"], database_of(options)
+    with engine_for(options["engine"], database, config) as engine:
+        with controlled(quiet=context.obj, only_reads=True) as control:
+            audited = verbs.verify(config, database, request, control, engine)
     if options["form"] == "json":
         for piece in audited.json():
             click.echo(piece, nl=False)

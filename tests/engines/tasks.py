@@ -16,6 +16,7 @@ from reconcile.running.phases.stage_part import PartStager
 from reconcile.running.record.run import Run
 from reconcile.running.record.work_moves import WorkMove
 from reconcile.stores.addresses import Key
+from reconcile.stores.localfs import FileStore
 from reconcile.stores.owner_folder import OwnerFolder
 from reconcile.workers.worker import Worker
 
@@ -123,6 +124,25 @@ def _ends_with_a_file_aside(setup: Setup, number: signal.Signals) -> Callable[[M
 def finds_no_mark(setup: Setup) -> Callable[[Message], Message]:
     """Workers that see another directory at the path of a data dir, as far as its owner mark is concerned."""
     OwnerFolder.mark = lambda _self: None  # type: ignore[method-assign]
+    return Worker(setup)
+
+
+def dies_of_its_first_part(setup: Setup) -> Callable[[Message], Message]:
+    """The first worker process that is given anything is killed."""
+    worker = Worker(setup)
+
+    def answer(message: Message) -> Message:
+        with suppress(FileExistsError):
+            Path(MARKER).touch(exist_ok=False)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return worker(message)
+
+    return answer
+
+
+def sees_no_file(setup: Setup) -> Callable[[Message], Message]:
+    """Workers to which a data dir looks empty."""
+    FileStore.look = lambda _self, _keys, *, digest=False: {}  # type: ignore[method-assign]
     return Worker(setup)
 
 

@@ -85,7 +85,7 @@ class Elsewhere(Generic[R]):
         )
         result: Future[R] = Future()
         result.set_running_or_notify_cancel()
-        answer.add_done_callback(lambda done: _pass_on(done, result, self.job.result))
+        answer.add_done_callback(lambda done: pass_on(done, result, self.job.result))
         return result
 
     def overdue(self, given: Mapping[int, float], quiet: float) -> set[int]:
@@ -159,7 +159,8 @@ def refuse_crowding(catalog: Catalog, engine: Engine, state_now: str) -> None:
         )
 
 
-def _pass_on(answer: Future[Message], result: Future[R], kind: type[R]) -> None:
+def pass_on(answer: Future[Message], result: Future[R], kind: type[R]) -> None:
+    """Give an engine's answer to whoever waits for the result, as one of its kind or as one of our errors."""
     try:
         result.set_result(_result_of(answer.result(), kind))
     except Exception as error:  # noqa: BLE001 - whatever it is, it is whose who waits

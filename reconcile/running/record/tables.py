@@ -113,6 +113,18 @@ marks = sa.Table(
     sa.Column("store", sa.String, nullable=False),
 )
 
+# Where the parts of an audit by workers begin, by the catalog's primary key.
+audit_parts = sa.Table(
+    "reconcile_audit_parts",
+    WORK,
+    sa.Column("audit", sa.String, primary_key=True),
+    sa.Column("number", sa.BigInteger, primary_key=True),
+    sa.Column("bucket", sa.String, nullable=False),
+    sa.Column("archive_id", sa.String, nullable=False),
+    sa.Column("user_id", sa.String, nullable=False),
+    sa.Column("document_name", sa.String, nullable=False),
+)
+
 # How far a run was when: documents and bytes of a phase, every few seconds.
 samples = sa.Table(
     "reconcile_samples",
