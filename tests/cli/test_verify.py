@@ -208,7 +208,7 @@ def test_a_sample_says_so(small: World) -> None:
 
 
 def test_large_and_many_documents_in_batches(small: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    from reconcile.auditing import verify as module
+    from reconcile.auditing import verify_part as module
 
     monkeypatch.setattr(module, "_BATCH_DOCUMENTS", 4)
     monkeypatch.setattr(module, "_BATCH_BYTES", 3000)
