@@ -40,7 +40,7 @@ SCENES = {  # what is typed, and for how many seconds its end shows
     "reconcile verify config.yaml": 3,
 }
 POSTER = "reconcile apply plan.json"  # whose end shows where nothing may move
-ASKED = "Type yes to do it"
+ASKED = "Type yes to confirm"
 
 FRAME = 0.12  # seconds that a frame of the SVG shows at least
 PAUSE = 0.5  # and at most, but for the end of a scene
