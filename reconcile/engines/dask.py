@@ -104,7 +104,7 @@ class Dask:
     def _gone(self, error: BaseException) -> EngineError:
         return EngineError(
             f"the scheduler at {self._address} is gone, or lost what it was given: {type(error).__name__}",
-            hint="what is staged stays so; start the scheduler and its workers, then run the same command again",
+            hint="what is recorded stays so; start the scheduler and its workers, then run the same command again",
         )
 
 

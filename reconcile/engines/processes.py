@@ -63,7 +63,7 @@ class Processes:
             raise EngineError(
                 f"worker processes have ended {self._restarts} times, the last one with"
                 f" {ended[0].exit_text}; no more are started",
-                hint="their words are in the log; what is staged stays so, and the same command resumes",
+                hint="their words are in the log; what is recorded stays so, and the same command resumes",
             )
         self._children = [child for child in self._children if not child.has_ended]
         while len(self._children) < self._number:

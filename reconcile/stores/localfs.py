@@ -19,7 +19,14 @@ from zlib import crc32
 
 from attrs import evolve
 
-from reconcile.errors import BackendError, DeniedError, DocumentError, MissingStoreError, PlaceChangedError
+from reconcile.errors import (
+    BackendError,
+    DeniedError,
+    DocumentError,
+    MissingStoreError,
+    PlaceChangedError,
+    SupersededError,
+)
 from reconcile.limits import exceeded
 from reconcile.payload import Data
 from reconcile.stores.addresses import FileAddress, Key
@@ -196,8 +203,11 @@ class FileStore(DocumentStore):
 
     def _remove(self, path: str) -> None:
         self.fence.check_recent()
-        with self._errors(), suppress(FileNotFoundError):
-            os.unlink(path)
+        with self._errors():
+            try:
+                os.unlink(path)
+            except FileNotFoundError:  # it has its name back, by whoever took this part or the run over
+                raise SupersededError(f"{path}: another process has taken over, and put it back") from None
 
     def _prune(self, directories: set[str]) -> None:
         """Remove what has become empty, and make durable that files are gone."""

@@ -44,6 +44,8 @@ class AtWork:
         Raises `SupersededError` where workers are kept out.
         """
         with self._lock:
+            if self._is_closing:
+                raise SupersededError("the worker opens its run anew")
             if self._in_hand == 0:
                 self._take()
             self._in_hand += 1
@@ -57,6 +59,10 @@ class AtWork:
                     self._release()
                     if self._is_closing:
                         self._end()
+
+    def held(self) -> list[str]:
+        """Return the tokens of the claims in hand."""
+        return [claim.token for claim in tuple(self._claims)]
 
     @contextmanager
     def showing(self, claim: Claim) -> Iterator[None]:

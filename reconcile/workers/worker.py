@@ -78,7 +78,6 @@ class Worker:
         except BusyError as error:
             return {"worker": executor_name(), "busy": scrub(error.message)}
         except SupersededError as error:
-            self._let_go(message)
             return {"worker": executor_name(), "lost": scrub(error.message)}
         except ReconcileError as error:
             kind, hint = type(error).__name__, scrub(error.hint) if error.hint else None
@@ -97,7 +96,11 @@ class Worker:
             result = task.do(message["task"], message["parts"], msgspec.convert(message["part"], Part))
         except MissingPrivilegeError:
             raise
+        except SupersededError:
+            self._let_go(task)
+            raise
         except CatalogError as error:  # a connection that broke, a server that restarts: another attempt may do
+            self._let_go(task)
             return {"lost": scrub(error.message)}
         return {"result": msgspec.to_builtins(result)}
 
@@ -121,12 +124,12 @@ class Worker:
         """Raise unless the database is named and answers: a worker that cannot work is to end, not to take parts."""
         connect(self.setup.database, _config(self.setup)).close()
 
-    def _let_go(self, message: Message) -> None:
+    def _let_go(self, task: Task) -> None:
         """Open all anew with the next part: the directory to take files aside to may have been taken away."""
         with self._lock:
-            if self._task is not None and self._task.key == (message["run"], message["token"], message["epoch"]):
-                before, self._task = self._task, None
-                before.at_work.close()
+            if self._task is task:
+                self._task = None
+        task.at_work.close()
 
     def _task_of(self, message: Message) -> Task:
         """Return what is open for the message's run; opened now, if that is another than the last one."""
@@ -202,12 +205,15 @@ class Task:
             if record is None:
                 here = database_text({"identity": catalog.identity})
                 raise ConfigError(f"the worker's database, {here}, has no run {run_id}: it is another")
-            run = Run(catalog, record, epoch, led_by(catalog, token))
+            executor = led_by(catalog, token)
+            run = Run(catalog, record, epoch, executor)
             desired = _desired(setup, record.header)
             stores = open_stores(run, desired, RunOptions(workers=message["workers"]), create=False)
             _refuse_other_places(catalog, record, stores)
             context = RunContext(run, desired, stores, Control(), PIPELINES)
+            note_folder(executor)
             at_work = AtWork(catalog, _end)
+            executor.held = at_work.held
             at_work.start()
         except BaseException:
             catalog.close()
@@ -243,14 +249,10 @@ class Task:
         }
 
     def _clean(self, context: RunContext, part: Part) -> CleanedPart:
-        """Clean a part with a claim on it; the places are checked once, and where files are taken aside recorded."""
-        run = self.context.run
-        assert run.executor is not None  # noqa: S101 - opened so
+        """Clean a part with a claim on it; the places are checked once."""
         with self._lock:
             if self._places is None:
-                found = PlaceCheck.on_record(run, self.context.stores)
-                note_folder(run.executor)
-                self._places = found
+                self._places = PlaceCheck.on_record(self.context.run, self.context.stores)
         return PartCleaner(context, self._places).clean(part)
 
     def _stage(self, context: RunContext, part: Part) -> PartResult:
@@ -302,6 +304,6 @@ def _refuse_other_places(catalog: Catalog, record: RunRecord, stores: dict[str, 
         if name in recorded and not is_same_place(msgspec.json.decode(recorded[name]), store.place()):
             raise PlaceChangedError(
                 f"{name} is not the same place for this worker: the run has {place_text(recorded[name])}, the worker"
-                f" {place_text(msgspec.json.encode(store.place()))}; nothing was staged by it",
+                f" {place_text(msgspec.json.encode(store.place()))}; nothing was done by it",
                 hint="is the same data dir mounted there, at the same path?",
             )

@@ -5,21 +5,28 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from reconcile.engines import Message, Setup
-from reconcile.running.phases.clean_part import PartCleaner
+from reconcile.errors import CatalogError
+from reconcile.running.phases.clean_part import CleanedPart, PartCleaner
 from reconcile.running.phases.stage_part import PartStager
+from reconcile.running.record import claims
+from reconcile.running.record.parts import Part
 from reconcile.running.record.run import Run
+from reconcile.running.record.states import MoveState
 from reconcile.running.record.work_moves import WorkMove
+from reconcile.stores import localfs
 from reconcile.stores.addresses import Key
 from reconcile.stores.localfs import FileStore
 from reconcile.stores.owner_folder import OwnerFolder
 from reconcile.workers.worker import Worker
 
+STALE_SECONDS = 8  # more than a worker lets pass between two signs of life
 MARKER = "died"  # in the working directory, by whom it is to be done once
 
 
@@ -50,6 +57,102 @@ def dies_after_the_mark(setup: Setup) -> Callable[[Message], Message]:
             os.kill(os.getpid(), signal.SIGKILL)
 
     PartCleaner._mark = dying  # type: ignore[method-assign]
+    return Worker(setup)
+
+
+def stops_after_the_mark(setup: Setup) -> Callable[[Message], Message]:
+    """The first worker process that has marked sources, to delete them, is stopped, as for good."""
+    mark = PartCleaner._mark
+
+    def stopping(self: PartCleaner, works: list[WorkMove]) -> None:
+        mark(self, works)
+        with suppress(FileExistsError):
+            with Path(MARKER).open("x") as file:
+                file.write(str(os.getpid()))
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    PartCleaner._mark = stopping  # type: ignore[method-assign]
+    return Worker(setup)
+
+
+def continues_when_its_part_is_anothers(setup: Setup) -> Callable[[Message], Message]:
+    """The first worker stops after its mark; the next finds a copy damaged, and keeps its source; the first goes on."""
+    claims.STALE_SECONDS = STALE_SECONDS
+    take_over, clean = PartCleaner._take_over, PartCleaner.clean
+
+    def damage(self: PartCleaner, part: Part) -> None:
+        if self.run.claim is not None and self.run.claim.taken_from and not Path("damaged").exists():
+            work = self.run.between(MoveState.STAGED, part.first, part.last)[0]
+            store, move = self.stores[work.move.dest], work.move
+            assert isinstance(store, FileStore)
+            key = store.address.keys(move.after.content_url, move.document)[0]
+            Path(store.data_dir.path(key)).write_bytes(b"x")
+            Path("damaged").write_text(move.archiveId)
+        take_over(self, part)
+
+    def cleaned(self: PartCleaner, part: Part) -> CleanedPart:
+        result = clean(self, part)
+        if self.run.claim is not None and self.run.claim.taken_from and not Path("continued").exists():
+            Path("continued").touch()
+            os.kill(int(Path(MARKER).read_text()), signal.SIGCONT)
+            time.sleep(5)
+        return result
+
+    PartCleaner._take_over, PartCleaner.clean = damage, cleaned  # type: ignore[method-assign]
+    return stops_after_the_mark(setup)
+
+
+def loses_its_connection_once(setup: Setup) -> Callable[[Message], Message]:
+    """A part of one worker ends by a broken connection after its mark; its next removal takes long."""
+    claims.STALE_SECONDS = STALE_SECONDS
+    mark, remove = PartCleaner._mark, FileStore._remove
+
+    def broken(self: PartCleaner, works: list[WorkMove]) -> None:
+        mark(self, works)
+        with suppress(FileExistsError):
+            with Path(MARKER).open("x") as file:
+                file.write(str(os.getpid()))
+            raise CatalogError("a connection broke")
+
+    def slow(self: FileStore, path: str) -> None:
+        is_it = Path(MARKER).exists() and Path(MARKER).read_text() == str(os.getpid())
+        with suppress(FileExistsError):
+            if is_it:
+                Path("slow").touch(exist_ok=False)
+                time.sleep(8)
+        remove(self, path)
+
+    PartCleaner._mark, FileStore._remove = broken, slow  # type: ignore[method-assign]
+    return Worker(setup)
+
+
+def is_killed_and_the_next_loses_its_connection(setup: Setup) -> Callable[[Message], Message]:
+    """One is killed with a file aside; whoever has its part next breaks off before the file is put back."""
+    claims.STALE_SECONDS = STALE_SECONDS
+    take_over = PartCleaner._take_over
+
+    def failing(self: PartCleaner, part: Part) -> None:
+        if self.run.claim is not None and self.run.claim.taken_from:
+            with suppress(FileExistsError):
+                Path(f"lost{part.first}").touch(exist_ok=False)
+                raise CatalogError("the database restarts")
+        take_over(self, part)
+
+    PartCleaner._take_over = failing  # type: ignore[method-assign]
+    return dies_with_a_file_aside(setup)
+
+
+def reads_back_something_else_once(setup: Setup) -> Callable[[Message], Message]:
+    """The first file that a worker writes does not read back as it was written: it is deleted again."""
+    read_back = localfs.md5_of
+
+    def wrong(descriptor: int, size: int) -> str:
+        with suppress(FileExistsError):
+            Path(MARKER).touch(exist_ok=False)
+            return "0" * 32
+        return read_back(descriptor, size)
+
+    localfs.md5_of = wrong
     return Worker(setup)
 
 

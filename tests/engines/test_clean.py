@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from reconcile.catalog import DatabaseOptions
 from reconcile.engines import Setup
 from reconcile.engines.processes import Processes
-from reconcile.errors import EngineError, PlaceChangedError
+from reconcile.errors import EngineError, PlaceChangedError, ReconcileError
 from reconcile.running.phases import dispatch, elsewhere
-from reconcile.running.record import executor
+from reconcile.running.record import claims, executor
 from tests.cli.desk import last_run
 from tests.cli.runner import here
+from tests.engines.tasks import STALE_SECONDS
 from tests.servers.moto import MotoServer
 from tests.world import DB, World, localfs, s3
 
@@ -30,11 +33,12 @@ def files(folder: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> World
     return planned(World(folder, database), localfs(folder / "archive"), monkeypatch)
 
 
-def planned(world: World, source: object, monkeypatch: pytest.MonkeyPatch) -> World:
+def planned(world: World, source: Any, monkeypatch: pytest.MonkeyPatch, dest: Any = DB) -> World:
     world.fill(DOCUMENTS)
-    start, config, dest = world.config("start", DB), world.config("config", source), world.config("dest", DB)
-    world.apply(world.plan(start, config, "setup.json"))
-    world.plan(config, dest)
+    config = world.config("config", source)
+    if source != DB:
+        world.apply(world.plan(world.config("start", DB), config, "setup.json"))
+    world.plan(config, world.config("dest", dest))
     monkeypatch.setattr("reconcile.running.phases.clean._PART_DOCUMENTS", 5)
     monkeypatch.setattr("reconcile.running.phases.stage.BATCH_DOCUMENTS", 5)
     monkeypatch.setattr(dispatch, "_LOOK_SECONDS", 1.0)
@@ -99,6 +103,68 @@ def test_whoever_resumes_puts_back_what_workers_had_taken_aside(files: World, mo
     files.apply("p.json")
     assert read(files, "dest") == truth
     assert left(files) == []
+
+
+def test_what_a_worker_may_have_sent_is_on_record_when_the_run_ends_early(
+    folder: Path, database: str, moto: MotoServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R1: its request may arrive when an undo has brought the source back."""
+    world = planned(World(folder, database), s3(moto, "engines-early"), monkeypatch)
+    engine = processes(world, f"{TASKS}:stops_after_the_mark", number=1)
+    monkeypatch.setattr(claims, "STALE_SECONDS", STALE_SECONDS)
+    monkeypatch.setattr(dispatch, "_REMINDERS", 1)
+    with pytest.raises(EngineError, match="the catalog is switched"):
+        world.apply("p.json", engine=engine)
+    engine.close()
+    marked = world.sql("SELECT count(*) FROM reconcile_moves WHERE cleaned = 'marked'")[0][0]
+    assert world.sql("SELECT count(*) FROM reconcile_late_deletes WHERE NOT answered")[0][0] >= marked > 0
+
+
+def test_a_worker_whose_part_is_anothers_deletes_no_row_of_it(
+    folder: Path, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R3: the other has found the copy damaged, and keeps the source: it is the last one."""
+    monkeypatch.setattr(claims, "STALE_SECONDS", STALE_SECONDS)
+    world = planned(World(folder, database), DB, monkeypatch, localfs(folder / "archive"))
+    engine = processes(world, f"{TASKS}:continues_when_its_part_is_anothers")
+    try:
+        world.apply("p.json", engine=engine)
+    finally:
+        engine.close()
+    damaged = Path("damaged").read_text()
+    kept = "SELECT count(*) FROM reconcile_moves WHERE cleaned = 'kept' AND archive_id = %s"
+    assert world.sql(kept, damaged) == [(1,)]
+    assert world.sql('SELECT count(*) FROM archive_document WHERE "archiveId" = %s', damaged) == [(1,)]
+
+
+@pytest.mark.parametrize("task", ["loses_its_connection_once", "is_killed_and_the_next_loses_its_connection"])
+def test_what_is_recorded_as_deleted_is_gone(files: World, task: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R7: files that are put back for another part's sake are deleted by whoever has theirs."""
+    monkeypatch.setattr(claims, "STALE_SECONDS", STALE_SECONDS)
+    monkeypatch.setattr(dispatch, "_ATTEMPTS", 10)
+    truth, engine = read(files, "config"), processes(files, f"{TASKS}:{task}")
+    try:
+        files.apply("p.json", engine=engine)
+    finally:
+        engine.close()
+    assert Path("died").exists()
+    assert read(files, "dest") == truth
+    assert left(files) == []
+
+
+def test_what_a_staging_worker_had_aside_leaves_no_folder(
+    folder: Path, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = planned(World(folder, database), DB, monkeypatch, localfs(folder / "archive"))
+    truth, engine = read(world, "config"), processes(world, f"{TASKS}:reads_back_something_else_once", number=1)
+    with contextlib.suppress(ReconcileError):
+        world.apply("p.json", engine=engine)
+    engine.close()
+    assert Path("died").exists()
+    world.apply("p.json")
+    assert here(*UNDO, cwd=folder).code == 0
+    assert read(world, "config") == truth
+    assert list((folder / "archive").rglob("*")) == []
 
 
 def test_sources_that_were_kept_are_deleted_by_workers_later(files: World) -> None:

@@ -14,7 +14,7 @@ from attrs import define, field
 
 from reconcile.control import RateLimit
 from reconcile.engines import Engine
-from reconcile.errors import BackendError
+from reconcile.errors import BackendError, EngineError
 from reconcile.logs import get_logger
 from reconcile.running.phases.aliases import SamePlace
 from reconcile.running.phases.clean_part import CleanedPart, PartCleaner, to_be_cleaned
@@ -73,8 +73,13 @@ class Cleaner(Phase):
         before = self._deleted()
         parts = map(Part.of, self.run.outlines(MoveState.STAGED, self.rate.batch(_PART_DOCUMENTS), *to_be_cleaned()))
         engine = self._engine()
-        with self._carrier(engine) as carrier:
-            Dispatch(self.control, carrier, self._report, self.rate.hold, state_now=_STATE).run(parts)
+        try:
+            with self._carrier(engine) as carrier:
+                Dispatch(self.control, carrier, self._report, self.rate.hold, state_now=_STATE).run(parts)
+        except BaseException:
+            if engine is not None and self.run.executor is not None:
+                self.run.executor.note_marked()  # workers may go on for a moment, and nobody hears of what they sent
+            raise
         if engine is not None:
             self.owner.put_back()  # empty directories of workers, and what one left whose part another has done
         log.info("cleaned", phase="clean", documents=documents, deleted=self._deleted() - before)
@@ -92,7 +97,11 @@ class Cleaner(Phase):
         if self.owner.unclaimed:
             self.control.progress.say("cleaned by this process alone: not every place is known by this run's mark")
             return None
-        refuse_crowding(self.run.catalog, self.engine, _STATE)
+        try:
+            refuse_crowding(self.run.catalog, self.engine, _STATE)
+        except EngineError as error:
+            self.control.progress.say(f"cleaned by this process alone: {error.message}")
+            return None
         return self.engine
 
     def _carrier(self, engine: Engine | None) -> AbstractContextManager[Carrier[CleanedPart]]:

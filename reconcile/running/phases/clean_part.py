@@ -127,15 +127,16 @@ class PartCleaner(Phase):
 
         Files that it took aside get their names back, and it takes no more aside. What it has sent may arrive yet.
         """
-        claim = self.run.claim
-        if claim is None or claim.taken_from is None:
+        claim, executor = self.run.claim, self.run.executor
+        if claim is None or executor is None or not claim.taken_from:
             return
         keys: dict[str, list[Key]] = {}
         for work in self.run.between(MoveState.STAGED, part.first, part.last, moves.c.cleaned == Removal.MARKED):
             keys.setdefault(work.move.source, []).append(self._key(work))
         for source in keys:
-            self.stores[source].give_back(marked_keys(self.run, self.stores[source]), {claim.taken_from})
+            self.stores[source].give_back(marked_keys(self.run, self.stores[source]), claim.taken_from)
         with self.run.writing() as connection:
+            claim.settle(connection, executor.folder)
             for source, sent in keys.items():
                 late_requests.note(connection, self.stores[source].address, sent, answered=False)
 

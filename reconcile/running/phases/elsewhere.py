@@ -36,7 +36,8 @@ R = TypeVar("R")
 
 _FREE = sa.text(
     "SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int"
-    " - (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')"
+    " - (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
+    " AND application_name <> 'reconcile')"  # of the workers' own some are open already
 )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from attrs import define, field
 
+from reconcile.catalog.rows import streamed
 from reconcile.errors import PlaceChangedError
 from reconcile.running.phases.mark import Mark
 from reconcile.running.record.identity import database_text, same_database
@@ -18,6 +19,8 @@ from reconcile.running.record.tables import moves, places, runs
 from reconcile.running.record.work_moves import work_move
 from reconcile.stores import Store
 from reconcile.stores.addresses import Key
+
+_READ_AHEAD = 1000
 
 
 @define
@@ -117,7 +120,7 @@ def marked_keys(run: Run, store: Store) -> Iterator[Key]:
         .where(places.c.store == store.address.identity, moves.c.cleaned == Removal.MARKED)
     )
     with run.catalog.read(bulk=True) as connection:
-        for *row, of_source in connection.execute(query):
+        for *row, of_source in connection.execute(query, execution_options=streamed(_READ_AHEAD)):
             move = work_move(row).move
             url = move.before.content_url if of_source else move.after.content_url
             yield store.address.keys(url, move.document)[0]

@@ -26,17 +26,24 @@ _POLL_SECONDS = 0.25
 
 @frozen
 class Claim:
-    """A worker's hold on a part of a run. ``taken_from``: the folder of a worker that had it before and gave it up."""
+    """A worker's hold on a part of a run.
+
+    ``taken_from`` are the folders of workers that had it before, and may have left files there.
+    """
 
     run_id: str
     first: int
     token: str
-    taken_from: str | None = None
+    taken_from: frozenset[str] = frozenset()
 
     def guard(self, connection: Connection) -> None:
         """Raise `SupersededError` unless the part is still this worker's; keeps it so until the transaction ends."""
-        if connection.execute(sa.select(claims.c.token).where(*self._mine).with_for_update()).first() is None:
+        if connection.execute(sa.select(claims.c.token).where(*self._mine).with_for_update(read=True)).first() is None:
             raise SupersededError("another worker has taken this part over, or its phase has ended")
+
+    def settle(self, connection: Connection, folder: str) -> None:
+        """Record that nothing is left in the folders of those who had the part before."""
+        connection.execute(sa.update(claims).where(*self._mine).values(folder=folder))
 
     def give_back(self, connection: Connection) -> None:
         """Give the claim up."""
@@ -69,10 +76,12 @@ def claim(
     found = connection.execute(theirs.with_for_update()).first()
     if found is not None and now - found.seen_at <= STALE_SECONDS and holds_workers_lock(connection, found.session):
         raise BusyError(f"worker {found.worker} is working on it")
-    new = {"token": secrets.token_hex(16), "worker": worker, "session": session, "seen_at": now, "folder": folder}
+    before = set((found.folder or "").split()) if found is not None else set()
+    folders = " ".join(sorted(before | {folder}))
+    new = {"token": secrets.token_hex(16), "worker": worker, "session": session, "seen_at": now, "folder": folders}
     statement = insert(claims).values(run_id=run_id, first=first, **new)
     connection.execute(statement.on_conflict_do_update(index_elements=["run_id", "first"], set_=new))
-    return Claim(run_id, first, str(new["token"]), None if found is None else found.folder)
+    return Claim(run_id, first, str(new["token"]), frozenset(before))
 
 
 def begin_parts(connection: Connection, run_id: str, engine: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 import sqlalchemy as sa
@@ -26,7 +26,7 @@ from reconcile.logs import get_logger
 from reconcile.machine import user_at_host
 from reconcile.running.record import late_requests
 from reconcile.running.record.claims import keep_workers_out
-from reconcile.running.record.tables import create_work_tables, executors, places
+from reconcile.running.record.tables import claims, create_work_tables, executors, places
 from reconcile.stores import Address
 from reconcile.stores.addresses import Key
 
@@ -55,6 +55,7 @@ class Executor:
     token: str
     session: tuple[int, str] | None = None
     folder: str = field(default=Factory(lambda self: self.token, takes_self=True))  # a worker has one of its own
+    held: Callable[[], Iterable[str]] = tuple  # tokens of the claims that a worker has in hand
     _unrecorded: int = field(init=False, default=0)  # requests without an answer that could not be put on record
     _asked: tuple[float, float] = field(init=False, factory=lambda: (0.0, 0.0))
 
@@ -68,6 +69,7 @@ class Executor:
                 hint="the same command takes the lock again and resumes\nreconcile status    shows which "
                 "process executes now",
             )
+        self._refuse_without_claims(connection, sa.select(claims.c.token).with_for_update(read=True))
 
     def check(self) -> None:
         """Raise `SupersededError` unless this is still the executor, as the database says now."""
@@ -76,6 +78,7 @@ class Executor:
             mine = sa.select(executors.c.ended_at).where(executors.c.token == self.token)
             row = connection.execute(mine).first()
             is_ours = row is not None and row.ended_at is None and self._holds_lock(connection)
+            self._refuse_without_claims(connection, sa.select(claims.c.token))
         if not is_ours:
             raise SupersededError(
                 "another process took over, or the lock was lost: this process deletes nothing more",
@@ -83,6 +86,15 @@ class Executor:
                 "process executes now",
             )
         self._asked = clocks
+
+    def _refuse_without_claims(self, connection: Connection, query: sa.Select[tuple[str]]) -> None:
+        """Raise `SupersededError` in a worker that another has taken a part from: it may be judged anew by that one."""
+        tokens = set(self.held())
+        if not tokens:
+            return
+        there = set(connection.execute(query.where(claims.c.token.in_(tokens))).scalars())
+        if (tokens - there) & set(self.held()):  # what was given back meanwhile is not held any more
+            raise SupersededError("another worker has taken a part over that this one had: this one deletes nothing")
 
     def _holds_lock(self, connection: Connection) -> bool:
         """Tell whether the session that took the lock lives and holds it: not in a database that was replaced."""
@@ -101,6 +113,14 @@ class Executor:
         """Let no worker work from now on; see `claims.keep_workers_out`."""
         assert self.lock is not None  # noqa: S101 - no worker switches or deletes
         keep_workers_out(self.lock, _WORKERS_SECONDS, check)
+
+    def note_marked(self) -> None:
+        """Put on record that all that is marked now may still be deleted, by workers that are left to themselves."""
+        self._unrecorded += 1
+        with self.catalog.write() as connection:
+            self.guard(connection)
+            late_requests.note_marked(connection, [self.token])
+        self._unrecorded -= 1
 
     @property
     def has_unrecorded(self) -> bool:

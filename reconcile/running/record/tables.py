@@ -75,7 +75,9 @@ claims = sa.Table(
     sa.Column("token", sa.String, nullable=False),
     sa.Column("worker", sa.String, nullable=False),
     sa.Column("session", sa.Integer, nullable=False),  # database process that holds the lock which workers share
-    sa.Column("folder", sa.String),  # directory that the worker takes files aside to
+    sa.Column(
+        "folder", sa.String
+    ),  # where the worker takes files aside to, and where those did who had the part before
     sa.Column("seen_at", sa.BigInteger, nullable=False),
 )
 
