@@ -84,15 +84,15 @@ def judge_vanished(world: World, patch: Patch) -> None:
     """R3: a copy that vanishes before the switch is not pointed at."""
     truth = world.read(source(world))
     world.plan(source(world), dest(world))
-    original = Phases._judge
+    original = Phases._require_all_staged
 
     def lose(self: Phases) -> None:
         original(self)
         for path in list((world.folder / "archive").rglob("*.json"))[:1]:
             path.unlink()
-        patch.setattr(Phases, "_judge", original)
+        patch.setattr(Phases, "_require_all_staged", original)
 
-    patch.setattr(Phases, "_judge", lose)
+    patch.setattr(Phases, "_require_all_staged", lose)
     world.apply("p.json")
     assert world.read(dest(world)) == truth
 
@@ -232,7 +232,7 @@ def failures_are_skipped(patch: Patch) -> None:
     def broken(*args: Any, **kwargs: Any) -> Outcome:
         return evolve(original(*args, **kwargs), left=0)
 
-    patch.setattr(Phases, "_judge", lambda _self: None)
+    patch.setattr(Phases, "_require_all_staged", lambda _self: None)
     patch.setattr(order, "outcome_of", broken)
 
 

@@ -120,7 +120,7 @@ def test_a_part_is_taken_from_nobody_who_is_at_it(archive: World, catalog: Catal
         with pytest.raises(BusyError, match="worker one is working on it"), catalog.write() as connection:
             claim(connection, run, parts, 0, worker="other", session=session, folder="b")
     with catalog.write() as connection:  # it has gone
-        assert claim(connection, run, parts, 0, worker="other", session=session, folder="b").taken_from == "a"
+        assert claim(connection, run, parts, 0, worker="other", session=session, folder="b").taken_from == {"a"}
     with pytest.raises(LockedError, match="another worker has taken this part over"), catalog.write() as connection:
         first.guard(connection)
     with pytest.raises(LockedError, match=r"the phase .* has ended"), catalog.write() as connection:
