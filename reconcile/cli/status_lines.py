@@ -11,7 +11,7 @@ from reconcile.logs import printable
 from reconcile.running.older import older_than_stores
 from reconcile.running.record.details import troubles
 from reconcile.running.record.next_steps import apply_command, resume_command, undo_command
-from reconcile.running.record.records import RunRecord
+from reconcile.running.record.records import RunRecord, find_runs
 from reconcile.running.record.samples import last_progress
 from reconcile.running.record.states import MoveState, Removal, RunState
 from reconcile.running.record.status import PHASES, Status
@@ -121,6 +121,7 @@ def screen(catalog: Catalog, status: Status) -> Iterator[str]:
         about = "" if left is None else f", about {duration_text(left)} of staging left"
         yield f"  rate     {status.average.documents_per_second:,.0f} documents/s since the run began{about}"
     yield from _troubles(catalog, status.record)
+    yield from _standing(catalog, status.record)
     older = older_than_stores(catalog, status.record) if status.holder is None else None
     if older is not None:
         yield older
@@ -131,6 +132,17 @@ def screen(catalog: Catalog, status: Status) -> Iterator[str]:
             yield f"also unfinished: run {other.run_id}: {undo_command(other)}    deletes its copies"
         else:
             yield f"also unfinished: run {other.run_id}: {resume_command(other)}    deletes the sources that are left"
+
+
+def _standing(catalog: Catalog, record: RunRecord) -> Iterator[str]:
+    """Say which other run the catalog is as, where this one did not lead it anywhere."""
+    if record.switched_at is not None and record.state != RunState.UNDONE:
+        return
+    standing = [other for other in find_runs(catalog) if other.switched_at and other.state != RunState.UNDONE]
+    last = max(standing, key=lambda other: other.switched_at or 0, default=None)
+    if last is not None and last.undo_of != record.run_id:
+        at = time_text(last.switched_at or 0)
+        yield f"  catalog  run {last.run_id} switched it at {at}: services need what {last.header.dest.path} says"
 
 
 def _silence(catalog: Catalog, status: Status) -> Iterator[str]:

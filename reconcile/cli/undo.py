@@ -28,7 +28,7 @@ from reconcile.commands import command_line
 from reconcile.config import load_config
 from reconcile.errors import EXIT_DONE, EXIT_INCOMPLETE, PlanFileError
 from reconcile.formatting import count
-from reconcile.planning.planfile import open_plan
+from reconcile.planning.planfile import open_plan, undo_path
 from reconcile.planning.render import summary_text
 from reconcile.running.phases.options import RunOptions
 from reconcile.running.record.states import RunState
@@ -71,8 +71,10 @@ def command(context: click.Context, /, what: str, **options: Any) -> None:  # no
     if path.is_file():
         header = open_plan(path).header
         if header.undo_of is None:
+            undo = undo_path(path)
+            way = f"{command_line('undo', undo)}    undoes its run\n" if undo.exists() else ""
             raise PlanFileError(
-                f"{path}: this is a plan, not an undo plan", hint=f"{command_line('apply', path)}    applies it"
+                f"{path}: this is a plan, not an undo plan", hint=f"{way}{command_line('apply', path)}    applies it"
             )
         run_id = header.undo_of
         if config is None and database.url is None:

@@ -589,3 +589,24 @@ def test_a_page_is_not_written_to_a_terminal(lite: World) -> None:
     (command,) = commands_in(shown.err)
     assert here(*shlex.split(command)[1:], cwd=lite.folder).code == 0
     assert (lite.folder / "report.html").exists()
+
+
+def test_an_undone_run_says_which_run_the_catalog_is_as_now(lite: World) -> None:
+    """Two plans for one move: one is given up after the other has switched."""
+    planned(lite)
+    lite.plan(lite.folder / "config.yaml", lite.folder / "dest.yaml", "q.json")
+    lite.apply("p.json", stage_only=True)
+    given_up = last_run(lite)
+    switched = lite.apply("q.json").run_id
+    assert here("undo", given_up, "--yes", "--source", "config.yaml", cwd=lite.folder).code == 0
+    shown = here("status", given_up, "--source", "config.yaml", cwd=lite.folder)
+    assert f"catalog  run {switched} switched it at" in shown.out
+    assert "dest.yaml says" in shown.out
+
+
+def test_a_plan_where_an_undo_plan_belongs_leads_to_the_undo_plan(lite: World) -> None:
+    planned(lite)
+    lite.apply("p.json")
+    refused = reconcile("undo", "p.json", "--yes", cwd=lite.folder)
+    assert refused.code == 1
+    assert "reconcile undo p.undo.json    # undoes its run" in refused.err

@@ -175,9 +175,9 @@ def mark_undoing(executor: Executor, record: RunRecord) -> None:
 
 
 def mark_undone(connection: Connection, run_id: str) -> None:
-    """Mark a run as undone."""
+    """Mark a run as undone; why it once stopped is of no interest any more."""
     connection.execute(
         sa.update(runs)
         .where(runs.c.run_id == run_id)
-        .values(state=RunState.UNDONE, finished_at=database_now(connection))
+        .values(state=RunState.UNDONE, finished_at=database_now(connection), remark=None)
     )

@@ -117,7 +117,10 @@ def run_record(catalog: Catalog, run_id: str) -> RunRecord:
     """Return a run's record. Raises `ReconcileError` if there is no such run."""
     found = find_run(catalog, run_id)
     if found is None:
-        raise ReconcileError(f"this database has no run {run_id}", hint="reconcile runs    lists them")
+        raise ReconcileError(
+            f"this database has no run {run_id}",
+            hint="reconcile runs    lists them; the records of a run that was forgotten are gone",
+        )
     return found
 
 
