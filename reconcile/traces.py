@@ -76,7 +76,7 @@ class Traces:
         if logged["event"] == "phase":
             self._end_phase()
             self._phase = self._within(self._command, str(logged["phase"]), logged)
-        elif logged.get("seconds") is not None:
+        elif str(logged["event"]).startswith("batch ") and logged.get("seconds") is not None:
             self._batch(logged)
         elif logged["event"] in _TOLD or logged["level"] in ("warning", "error"):
             self._command.add_event(str(logged["event"]), _attributes(logged))

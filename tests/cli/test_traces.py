@@ -84,6 +84,16 @@ def test_a_run_is_a_trace(lite: World, collector: Any) -> None:
     assert [event.name for event in command.events] == ["staged", "switched", "cleaned", "run finished"]
 
 
+def test_a_wait_that_is_announced_is_no_batch(collector: Any) -> None:
+    """Its seconds are still to come."""
+    from reconcile.traces import Traces
+
+    traces = Traces("apply", collector.url)
+    traces.take({"event": "waiting for late deletes", "level": "info", "seconds": 60})
+    traces.end(0)
+    assert [span.name for span in collector.spans] == ["reconcile apply"]
+
+
 def test_what_fails_is_marked_and_no_secret_is_sent(lite: World, collector: Any) -> None:
     """R8."""
     planned(lite)

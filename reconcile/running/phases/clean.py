@@ -95,12 +95,12 @@ class Cleaner(Phase):
         if self.engine is None:
             return None
         if self.owner.unclaimed:
-            self.control.progress.say("cleaned by this process alone: not every place is known by this run's mark")
+            self.control.progress.say("only this process cleans: not every place has this run's owner mark")
             return None
         try:
             refuse_crowding(self.run.catalog, self.engine, _STATE)
         except EngineError as error:
-            self.control.progress.say(f"cleaned by this process alone: {error.message}")
+            self.control.progress.say(f"only this process cleans: {error.message}")
             return None
         return self.engine
 

@@ -100,10 +100,12 @@ class Stager(Phase):
 
     def _engine(self) -> Engine | None:
         """Return the engine; None where content at the destination may have to make room: workers delete nothing."""
-        if self.engine is None or not (self.run.unfinished_others() or self.run.replaces()):
+        others = bool(self.run.unfinished_others()) if self.engine is not None else False
+        if self.engine is None or not (others or self.run.replaces()):
             return self.engine
-        why = "copies of other unfinished runs may have to be replaced"
-        self.control.progress.say(f"only this process stages: {why}, and workers delete nothing")
+        what = "copies of other unfinished runs" if others else "sources that an earlier run kept"
+        why = f"{what} may have to be replaced, and workers delete nothing while they stage"
+        self.control.progress.say(f"only this process stages: {why}")
         return None
 
     def _carrier(self, engine: Engine | None) -> AbstractContextManager[Carrier[PartResult]]:
