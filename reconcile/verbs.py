@@ -319,6 +319,21 @@ def begun_undo(catalog: Catalog, run_id: str) -> Status | None:
     return _begun(catalog, find_runs(catalog, undo_of=run_id))
 
 
+def unfinished_beside(prepared: Prepared, database: DatabaseOptions | None = None) -> list[RunRecord]:
+    """Return the runs that are not finished, other than that of the plan and the one that it undoes."""
+    if prepared.plan is None:
+        return []
+    header = prepared.plan.header
+    with opened(database or DatabaseOptions(), prepared.with_database) as catalog:
+        return [
+            record
+            for record in find_runs(catalog)
+            if record.state not in (RunState.DONE, RunState.UNDONE)
+            and record.plan_id != header.plan_id
+            and record.run_id != header.undo_of
+        ]
+
+
 def _begun(catalog: Catalog, found: list[RunRecord]) -> Status | None:
     is_begun = bool(found) and found[0].state in (RunState.STAGING, RunState.SWITCHED)
     return status_of(catalog, found[0]) if is_begun else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ from reconcile.planning.render import summary_text
 from reconcile.planning.summary import too_small, volatile_destinations
 from reconcile.running.apply import refuse_blocked
 from reconcile.running.phases.options import RunOptions
+from reconcile.running.record.next_steps import resume_command, undo_command
+from reconcile.running.record.records import RunRecord
 from reconcile.running.record.status import Status
 
 
@@ -100,6 +102,7 @@ def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
         forecast = plan.header.summary.forecast
         for full in too_small(prepared.desired, forecast.space) if forecast else ():
             show([f"WARNING: {full}"], err=True)
+        show(_beside(verbs.unfinished_beside(prepared, database)), err=True)
         if not options["yes"]:
             outcome = verbs.applied_already(prepared, database)
             if outcome is None:
@@ -139,6 +142,16 @@ def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
     show_outcome(outcome, prepared, options["form"], config=options["show_config"])
     left = (outcome.left and not outcome.staged) or outcome.not_intact
     context.exit(EXIT_INCOMPLETE if left else EXIT_DONE)
+
+
+def _beside(unfinished: Iterable[RunRecord]) -> Iterator[str]:
+    """Say of other runs that they are unfinished, and how each is ended."""
+    for record in unfinished:
+        yield f"note: run {record.run_id} of {record.plan_path} is unfinished:"
+        if record.switched_at is None:
+            yield f"      {undo_command(record)}    deletes its copies"
+        else:
+            yield f"      {resume_command(record)}    deletes the sources that are left"
 
 
 def _approved(plan: PlanFile | None, allowed: Path | None, signature: Path | None) -> str | None:

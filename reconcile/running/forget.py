@@ -18,9 +18,9 @@ from reconcile.errors import ReconcileError
 from reconcile.running.record.executor import executing
 from reconcile.running.record.identity import check_database
 from reconcile.running.record.next_steps import next_step
-from reconcile.running.record.records import RunRecord, find_runs, run_record
+from reconcile.running.record.records import RunRecord, find_runs, remove_records, run_record
 from reconcile.running.record.states import MoveState, Origin, Removal, RunState
-from reconcile.running.record.tables import WORK, claims, marks, moves, places, runs, samples, workers
+from reconcile.running.record.tables import WORK, moves, runs
 
 
 @frozen
@@ -78,17 +78,7 @@ def forget(catalog: Catalog, run_id: str, *, force: bool = False, lock_wait: flo
             if found.last:
                 WORK.drop_all(connection)
             else:
-                connection.execute(sa.delete(moves).where(moves.c.run_id.in_(ids)))
-                # The words of owner marks stay known where an unfinished run has the place in hand.
-                others = sa.select(places.c.store).join(runs, runs.c.run_id == places.c.run_id)
-                in_hand = others.where(runs.c.state.not_in((RunState.DONE, RunState.UNDONE)))
-                gone = places.c.run_id.in_(ids) & places.c.store.not_in(in_hand)
-                connection.execute(sa.delete(places).where(gone))
-                connection.execute(sa.delete(samples).where(samples.c.run_id.in_(ids)))
-                for table in (workers, claims):
-                    connection.execute(sa.delete(table).where(table.c.run_id.in_(ids)))
-                connection.execute(sa.delete(marks).where(marks.c.store.not_in(in_hand)))
-                connection.execute(sa.delete(runs).where(runs.c.run_id.in_(ids)))
+                remove_records(connection, ids)
     return found
 
 

@@ -11,6 +11,7 @@ import json
 import os
 import runpy
 import selectors
+import shutil
 import signal
 import socket
 import subprocess
@@ -42,9 +43,7 @@ _BYTES = 1 << 20
 class Forks:
     """The server of this process, as its client sees it."""
 
-    _folder: tempfile.TemporaryDirectory[str] = field(
-        factory=lambda: tempfile.TemporaryDirectory(prefix="reconcile-forks-")
-    )
+    _folder: str = field(factory=lambda: tempfile.mkdtemp(prefix="reconcile-forks-"))  # the server removes it
     _server: subprocess.Popen[bytes] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -59,7 +58,7 @@ class Forks:
 
     @property
     def _path(self) -> str:
-        return str(Path(self._folder.name) / "socket")
+        return str(Path(self._folder) / "socket")
 
     def run(
         self, module: str, arguments: Sequence[str], cwd: Path, environment: dict[str, str], timeout: float
@@ -110,6 +109,7 @@ def _serve(path: str) -> None:
     while True:
         ready = {key.fileobj for key, _events in selector.select()}
         if sys.stdin in ready:
+            shutil.rmtree(Path(path).parent)
             return
         if woken in ready:
             os.read(woken, _FORKS)

@@ -610,3 +610,16 @@ def test_a_plan_where_an_undo_plan_belongs_leads_to_the_undo_plan(lite: World) -
     refused = reconcile("undo", "p.json", "--yes", cwd=lite.folder)
     assert refused.code == 1
     assert "reconcile undo p.undo.json    # undoes its run" in refused.err
+
+
+def test_apply_names_other_runs_that_are_unfinished(lite: World) -> None:
+    planned(lite)
+    planned(lite, "q.json")
+    lite.apply("p.json", stage_only=True)
+    staged = last_run(lite)
+    done = here("apply", "q.json", "--yes", cwd=lite.folder, RECONCILE_DB_CONNECT=lite.url)
+    assert done.code == 0, done.all
+    assert f"note: run {staged} of {lite.folder / 'p.json'} is unfinished:\n      reconcile undo {staged}" in done.err
+    resumed = here("apply", "q.json", "--yes", cwd=lite.folder, RECONCILE_DB_CONNECT=lite.url)
+    assert f"note: run {staged}" not in here("status", cwd=lite.folder, RECONCILE_DB_CONNECT=lite.url).out
+    assert resumed.code == 0

@@ -16,7 +16,7 @@ from reconcile.running.phases.stage_part import PartStager
 from reconcile.running.record.records import find_runs
 from tests.archives import Place, md5
 from tests.servers.moto import MotoServer
-from tests.world import DB, NOW, World, s3
+from tests.world import DB, NOW, World, localfs, s3
 
 
 class Archive:
@@ -182,3 +182,20 @@ def test_what_a_service_writes_while_a_plan_is_probed_blocks_nothing(
     plan = archive.world.plan(archive.source, archive.dest, "probed.json", probe="digest")
     assert [blocker.archiveId for blocker in plan.blockers()] == ["sha256:0002"]
     assert plan.header.summary.moves.documents == 19
+
+
+def test_a_refresh_that_finds_all_in_place_leaves_no_run(lite: World) -> None:
+    """R6: another plan has moved everything; the way back of that one, and an undo plan of this name, stay."""
+    lite.fill(6)
+    source, dest = lite.config("config", DB), lite.config("dest", localfs(lite.folder / "archive"))
+    mine = lite.plan(source, dest)
+    other = lite.apply(lite.plan(source, dest, "q.json")).run_id
+    (lite.folder / "p.undo.json").write_text("of an earlier run")
+    tables = lite.tables()
+    outcome = lite.apply(mine, refresh=True)
+    assert (outcome.run_id, outcome.already) == ("", "no document has to move")
+    assert lite.sql("SELECT run_id FROM reconcile_runs") == [(other,)]
+    assert lite.sql("SELECT count(*) FROM reconcile_places WHERE run_id <> %s", other) == [(0,)]
+    assert (lite.folder / "p.undo.json").read_text() == "of an earlier run"
+    assert lite.tables() == tables
+    assert not list((lite.folder / "archive").rglob(".owner"))

@@ -46,7 +46,7 @@ from reconcile.running.phases.steps import Step, carries_out
 from reconcile.running.phases.switch import Switcher, heartbeats_now, wait_for_quiet
 from reconcile.running.phases.undo_plan import mark_undone, write_undo_plan
 from reconcile.running.record import late_requests
-from reconcile.running.record.records import find_runs
+from reconcile.running.record.records import find_runs, remove_records
 from reconcile.running.record.result import Outcome, outcome_of
 from reconcile.running.record.run import Run
 from reconcile.running.record.samples import Sampled
@@ -86,6 +86,8 @@ class Phases:
             rehearse(self.run, self._stores)
             if self.run.record.state == RunState.STAGING:
                 self._stage()
+                if self.options.refresh and not self.run.counts():
+                    return self._discarded()
                 if self.options.stage_only:
                     self._ended(None, paused=True)
                     return self._staged()
@@ -201,6 +203,14 @@ class Phases:
             hint="the same command resumes\n"
             f"{command_line('verify', self.desired.dest.path, run=self.run.run_id)}    checks what is staged",
         )
+
+    def _discarded(self) -> Outcome:
+        """End a run that a refresh has left nothing to move: it leaves no record, and an earlier undo plan stays."""
+        self._owner.release()
+        with self.run.writing() as connection:
+            remove_records(connection, [self.run.run_id])
+        log.info("nothing to move", phase="refresh")
+        return Outcome(run_id="", already="no document has to move")
 
     def _staged(self) -> Outcome:
         """End after staging; rows that changed meanwhile are for a refresh to include."""

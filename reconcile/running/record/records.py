@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 from attrs import fields, frozen
+from sqlalchemy.engine import Connection
 
 from reconcile.catalog import Catalog
 from reconcile.errors import ReconcileError
 from reconcile.planning.model import PlanHeader
 from reconcile.running.record.states import MoveState, RunState
-from reconcile.running.record.tables import moves, runs
+from reconcile.running.record.tables import claims, marks, moves, places, runs, samples, workers
 
 _header = msgspec.json.Decoder(PlanHeader)
 
@@ -134,3 +136,14 @@ def latest_run_of(catalog: Catalog, plan_id: str) -> RunRecord | None:
     """Return the record of the last run that was begun by a plan; None if there is none."""
     found = find_runs(catalog, plan_id=plan_id)
     return found[0] if found else None
+
+
+def remove_records(connection: Connection, run_ids: Sequence[str]) -> None:
+    """Remove all records of runs. The words of owner marks stay known where another unfinished run has the place."""
+    others = sa.select(places.c.store).join(runs, runs.c.run_id == places.c.run_id)
+    in_hand = others.where(runs.c.state.not_in((RunState.DONE, RunState.UNDONE)), runs.c.run_id.not_in(run_ids))
+    gone = places.c.run_id.in_(run_ids) & places.c.store.not_in(in_hand)
+    connection.execute(sa.delete(places).where(gone))
+    connection.execute(sa.delete(marks).where(marks.c.store.not_in(in_hand)))
+    for table in (moves, samples, workers, claims, runs):
+        connection.execute(sa.delete(table).where(table.c.run_id.in_(run_ids)))
