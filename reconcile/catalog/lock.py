@@ -185,7 +185,10 @@ def _server_process(connection: Connection) -> int:
     return int(connection.execute(sa.select(sa.func.pg_backend_pid())).scalar_one())
 
 
-_HINT = "wait until it ends (reconcile status shows it), or give --lock-wait SECONDS"
+_HINT = (
+    "wait until it ends, then run the same command again; --lock-wait SECONDS waits longer\n"
+    "reconcile status    shows it"
+)
 
 
 @contextmanager

@@ -104,7 +104,9 @@ def new_plan(path: Path, *, replace: bool = False) -> Iterator[PlanWriter]:
             moves, blockers = (cast("BinaryIO", stack.enter_context(_spool(path))) for _ in range(2))
             yield PlanWriter(path, stack, moves, blockers)
     except OSError as error:
-        raise PlanFileError(f"{path}: cannot be written: {error.strerror}") from None
+        raise PlanFileError(
+            f"{path}: cannot be written: {error.strerror}", hint="name a file that you may write with --out"
+        ) from None
 
 
 def _spool(path: Path) -> IO[bytes]:

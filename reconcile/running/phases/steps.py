@@ -23,7 +23,7 @@ class Step(StrEnum):
     RECHECK = "recheck"
     UNDO_PLAN = "undo plan"
     SWITCH = "switch"
-    MARK = "look and mark"
+    MARK = "check and mark"
     DELETE = "delete"
     END = "end"
 
