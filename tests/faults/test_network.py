@@ -153,7 +153,7 @@ FATAL: dict[str, tuple[Rule, str]] = {
     "403": (denied, "access denied (403 AccessDenied)"),
     "404": (
         lambda _request, _forward: Response(404, {}, b"<Error><Code>NoSuchBucket</Code></Error>"),
-        "the bucket is not there",
+        "the bucket does not exist",
     ),
     "expired": (
         lambda _request, _forward: Response(400, {}, b"<Error><Code>ExpiredToken</Code></Error>"),

@@ -229,7 +229,7 @@ def test_what_libpq_finds_by_itself_counts(folder: Path, tls: Tls, home: Path, m
         ({"sslmode": "require"}, {"PGSSLROOTCERT": "/no/such.pem"}, "/no/such.pem: no such file"),
         ({"sslmode": "verify-fool"}, {}, "expected one of disable, allow, prefer, require, verify-ca, verify-full"),
         ({"timeout": "30s"}, {}, "timeout: found text that is not a whole number"),
-        ({"random_arg": 1}, {}, "does not know the argument 'random_arg'"),
+        ({"random_arg": 1}, {}, "knows no argument 'random_arg'"),
         ({"options": "${ANCHORE_NOT_SET}"}, {}, "ANCHORE_NOT_SET is not set"),
     ],
 )
