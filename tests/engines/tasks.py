@@ -103,7 +103,7 @@ def continues_when_its_part_is_anothers(setup: Setup) -> Callable[[Message], Mes
 
 
 def loses_its_connection_once(setup: Setup) -> Callable[[Message], Message]:
-    """A part of one worker ends by a broken connection after its mark; its next removal takes long."""
+    """A part of one worker ends by a broken connection after its mark; its next removal takes until others move."""
     claims.STALE_SECONDS = STALE_SECONDS
     mark, remove = PartCleaner._mark, FileStore._remove
 
@@ -119,7 +119,9 @@ def loses_its_connection_once(setup: Setup) -> Callable[[Message], Message]:
         with suppress(FileExistsError):
             if is_it:
                 Path("slow").touch(exist_ok=False)
-                time.sleep(8)
+                deadline = time.monotonic() + 60
+                while Path(path).exists() and time.monotonic() < deadline:  # until another puts it back
+                    time.sleep(0.1)
         remove(self, path)
 
     PartCleaner._mark, FileStore._remove = broken, slow  # type: ignore[method-assign]

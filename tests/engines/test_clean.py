@@ -13,9 +13,9 @@ import pytest
 from reconcile.catalog import DatabaseOptions
 from reconcile.engines import Setup
 from reconcile.engines.processes import Processes
-from reconcile.errors import EngineError, PlaceChangedError, ReconcileError
+from reconcile.errors import CatalogError, EngineError, PlaceChangedError, ReconcileError
 from reconcile.running.phases import dispatch, elsewhere
-from reconcile.running.record import claims, executor
+from reconcile.running.record import claims, executor, late_requests
 from tests.cli.desk import last_run
 from tests.cli.runner import here
 from tests.engines.tasks import STALE_SECONDS
@@ -50,6 +50,15 @@ def processes(world: World, task: str, number: int = 2) -> Processes:
     return Processes(number, Setup(task, DatabaseOptions(), world.folder / "config.yaml", world.folder / "dest.yaml"))
 
 
+def apply(world: World, task: str, number: int = 2) -> None:
+    """Apply with so many workers of a task."""
+    engine = processes(world, f"{TASKS}:{task}", number)
+    try:
+        world.apply("p.json", engine=engine)
+    finally:
+        engine.close()
+
+
 def left(world: World) -> list[Path]:
     """Return what is left in the data dir, whatever its name."""
     return [path for path in (world.folder / "archive").rglob("*") if path.is_file()]
@@ -60,11 +69,8 @@ def read(world: World, config: str) -> object:
 
 
 def test_a_worker_that_is_killed_with_a_source_aside_leaves_nothing(files: World) -> None:
-    truth, engine = read(files, "config"), processes(files, f"{TASKS}:dies_with_a_file_aside")
-    try:
-        files.apply("p.json", engine=engine)
-    finally:
-        engine.close()
+    truth = read(files, "config")
+    apply(files, "dies_with_a_file_aside")
     assert Path("died").exists()
     assert read(files, "dest") == truth
     assert left(files) == []
@@ -94,11 +100,10 @@ def test_a_worker_that_is_stopped_with_a_source_aside_deletes_nothing_later(
 
 @pytest.mark.matrix
 def test_whoever_resumes_puts_back_what_workers_had_taken_aside(files: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    truth, engine = read(files, "config"), processes(files, f"{TASKS}:stops_with_a_file_aside", number=1)
+    truth = read(files, "config")
     monkeypatch.setattr(dispatch, "_REMINDERS", 1)
     with pytest.raises(EngineError, match="the catalog is switched"):
-        files.apply("p.json", engine=engine)
-    engine.close()
+        apply(files, "stops_with_a_file_aside", number=1)
     assert left(files) != []
     files.apply("p.json")
     assert read(files, "dest") == truth
@@ -110,12 +115,10 @@ def test_what_a_worker_may_have_sent_is_on_record_when_the_run_ends_early(
 ) -> None:
     """R1: its request may arrive when an undo has brought the source back."""
     world = planned(World(folder, database), s3(moto, "engines-early"), monkeypatch)
-    engine = processes(world, f"{TASKS}:stops_after_the_mark", number=1)
     monkeypatch.setattr(claims, "STALE_SECONDS", STALE_SECONDS)
     monkeypatch.setattr(dispatch, "_REMINDERS", 1)
     with pytest.raises(EngineError, match="the catalog is switched"):
-        world.apply("p.json", engine=engine)
-    engine.close()
+        apply(world, "stops_after_the_mark", number=1)
     marked = world.sql("SELECT count(*) FROM reconcile_moves WHERE cleaned = 'marked'")[0][0]
     assert world.sql("SELECT count(*) FROM reconcile_late_deletes WHERE NOT answered")[0][0] >= marked > 0
 
@@ -126,11 +129,7 @@ def test_a_worker_whose_part_is_anothers_deletes_no_row_of_it(
     """R3: the other has found the copy damaged, and keeps the source: it is the last one."""
     monkeypatch.setattr(claims, "STALE_SECONDS", STALE_SECONDS)
     world = planned(World(folder, database), DB, monkeypatch, localfs(folder / "archive"))
-    engine = processes(world, f"{TASKS}:continues_when_its_part_is_anothers")
-    try:
-        world.apply("p.json", engine=engine)
-    finally:
-        engine.close()
+    apply(world, "continues_when_its_part_is_anothers")
     damaged = Path("damaged").read_text()
     kept = "SELECT count(*) FROM reconcile_moves WHERE cleaned = 'kept' AND archive_id = %s"
     assert world.sql(kept, damaged) == [(1,)]
@@ -142,11 +141,8 @@ def test_what_is_recorded_as_deleted_is_gone(files: World, task: str, monkeypatc
     """R7: files that are put back for another part's sake are deleted by whoever has theirs."""
     monkeypatch.setattr(claims, "STALE_SECONDS", STALE_SECONDS)
     monkeypatch.setattr(dispatch, "_ATTEMPTS", 10)
-    truth, engine = read(files, "config"), processes(files, f"{TASKS}:{task}")
-    try:
-        files.apply("p.json", engine=engine)
-    finally:
-        engine.close()
+    truth = read(files, "config")
+    apply(files, task)
     assert Path("died").exists()
     assert read(files, "dest") == truth
     assert left(files) == []
@@ -156,10 +152,9 @@ def test_what_a_staging_worker_had_aside_leaves_no_folder(
     folder: Path, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = planned(World(folder, database), DB, monkeypatch, localfs(folder / "archive"))
-    truth, engine = read(world, "config"), processes(world, f"{TASKS}:reads_back_something_else_once", number=1)
+    truth = read(world, "config")
     with contextlib.suppress(ReconcileError):
-        world.apply("p.json", engine=engine)
-    engine.close()
+        apply(world, "reads_back_something_else_once", number=1)
     assert Path("died").exists()
     world.apply("p.json")
     assert here(*UNDO, cwd=folder).code == 0
@@ -180,13 +175,23 @@ def test_sources_that_were_kept_are_deleted_by_workers_later(files: World) -> No
 
 def test_a_worker_that_does_not_find_the_mark_deletes_nothing(files: World) -> None:
     """R3: at its path there may be another directory than where the run has put its mark."""
-    engine = processes(files, f"{TASKS}:finds_no_mark")
     with pytest.raises(PlaceChangedError, match="does not find the owner mark"):
-        files.apply("p.json", engine=engine)
-    engine.close()
+        apply(files, "finds_no_mark")
     assert len([path for path in left(files) if "owner" not in path.name]) == DOCUMENTS
     files.apply("p.json")
     assert left(files) == []
+
+
+def test_what_cannot_be_recorded_at_an_early_end_hides_no_error(files: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R7: the error is the one that ended the run; R3: whoever comes next takes this process for a killed one."""
+
+    def broken(*_given: object) -> None:
+        raise CatalogError("the database went away")
+
+    monkeypatch.setattr(late_requests, "note_marked_of", broken)
+    with pytest.raises(PlaceChangedError, match="does not find the owner mark"):
+        apply(files, "finds_no_mark")
+    assert files.sql("SELECT count(*) FROM reconcile_executors WHERE ended_at IS NULL") == [(1,)]
 
 
 def test_what_a_killed_worker_may_have_sent_is_on_record(
@@ -194,10 +199,7 @@ def test_what_a_killed_worker_may_have_sent_is_on_record(
 ) -> None:
     """R3: its deleting request may arrive yet; whoever points rows at these places waits until it has expired."""
     world = planned(World(folder, database), s3(moto, "engines-sent"), monkeypatch)
-    truth, engine = read(world, "config"), processes(world, f"{TASKS}:dies_after_the_mark")
-    try:
-        world.apply("p.json", engine=engine)
-    finally:
-        engine.close()
+    truth = read(world, "config")
+    apply(world, "dies_after_the_mark")
     assert read(world, "dest") == truth
     assert world.sql("SELECT count(*) > 0 FROM reconcile_late_deletes WHERE NOT answered") == [(True,)]

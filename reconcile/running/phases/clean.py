@@ -36,6 +36,7 @@ from reconcile.tallies import tallied
 
 _PART_DOCUMENTS = 500
 _BATCH_DOCUMENTS = 1000  # that are looked through at once where some may have to stay
+
 # Why a source stays, as `reconcile.running.preview` says it too.
 REFERRED, MOVED_ON = "a catalog row refers to it", "a later run has to do with it"
 OTHER_NAME, STAGED_BY_ANOTHER = "a catalog row refers to it under another name", "another run has staged it"
@@ -78,14 +79,14 @@ class Cleaner(Phase):
                 Dispatch(self.control, carrier, self._report, self.rate.hold, state_now=_STATE).run(parts)
         except BaseException:
             if engine is not None and self.run.executor is not None:
-                self.run.executor.note_marked()  # workers may go on for a moment, and nobody hears of what they sent
+                self.run.executor.leave_workers(self.run.run_id)
             raise
         if engine is not None:
             self.owner.put_back()  # empty directories of workers, and what one left whose part another has done
         log.info("cleaned", phase="clean", documents=documents, deleted=self._deleted() - before)
         if self._refused:
             raise BackendError(
-                f"the catalog is switched, but {self._refused} sources could not be deleted; the first: "
+                f"the catalog is switched, but {self._refused:,} sources could not be deleted; the first: "
                 + self._first_refused,
                 hint="fix the cause and run the same command again, or with --keep-source to leave them",
             )
@@ -161,6 +162,8 @@ class Cleaner(Phase):
                 location = address.location(address.keys(move.before.content_url, move.document)[0])
                 if location in referred or location in staged:
                     kept.append((work, OTHER_NAME if location in referred else STAGED_BY_ANOTHER))
+            if not kept:
+                continue
             with self.run.writing() as connection:
                 rows = [{"seq": work.seq, "cleaned": Removal.KEPT, "detail": why} for work, why in kept]
                 self.run.update_moves(connection, rows)

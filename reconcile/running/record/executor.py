@@ -25,7 +25,7 @@ from reconcile.errors import CatalogError, ConfigError, ReconcileError, Supersed
 from reconcile.logs import get_logger
 from reconcile.machine import user_at_host
 from reconcile.running.record import late_requests
-from reconcile.running.record.claims import keep_workers_out
+from reconcile.running.record.claims import end_parts, keep_workers_out
 from reconcile.running.record.tables import claims, create_work_tables, executors, places
 from reconcile.stores import Address
 from reconcile.stores.addresses import Key
@@ -114,13 +114,18 @@ class Executor:
         assert self.lock is not None  # noqa: S101 - no worker switches or deletes
         keep_workers_out(self.lock, _WORKERS_SECONDS, check)
 
-    def note_marked(self) -> None:
-        """Put on record that all that is marked now may still be deleted, by workers that are left to themselves."""
+    def leave_workers(self, run_id: str) -> None:
+        """End a run's parts, and record that all that workers have marked may still be deleted.
+
+        Where that cannot be recorded, whoever comes next treats this process as killed.
+        """
         self._unrecorded += 1
-        with self.catalog.write() as connection:
-            self.guard(connection)
-            late_requests.note_marked(connection, [self.token])
-        self._unrecorded -= 1
+        with suppress(ReconcileError):  # the error that the run ends with is the one to tell
+            with self.catalog.write(bulk=True) as connection:
+                self.guard(connection)
+                end_parts(connection, run_id)  # first: nobody marks anything afterwards
+                late_requests.note_marked_of(connection, run_id)
+            self._unrecorded -= 1
 
     @property
     def has_unrecorded(self) -> bool:

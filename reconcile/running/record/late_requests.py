@@ -56,30 +56,37 @@ def note_marked(connection: Connection, ended: Sequence[str]) -> None:
     """Write down, as a new executor, all that the executors which have just ended (by their tokens) had marked.
 
     A run that has switched marks sources, any other one copies. Of a run that was deleting, what is not recorded as
-    deleted counts too: the record may be a restored one, that lacks the last marks.
+    deleted counts too: the record may be a restored one, without the last marks.
     """
     now = database_now(connection)
     connection.execute(sa.delete(late_deletes).where(late_deletes.c.noted_at < now - _KEPT_SECONDS))
     connection.execute(sa.update(late_deletes).values(answered=False))  # who waited for the answer is gone
-    is_clean = runs.c.switched_at.is_not(None)
-    url = sa.case((is_clean, moves.c.before_url), else_=moves.c.after_url)
-    name = sa.case((is_clean, moves.c.source), else_=moves.c.dest)
     not_cleaned = sa.and_(
         runs.c.phase == Deleting.CLEANING, moves.c.state == MoveState.STAGED, moves.c.cleaned.is_(None)
     )
     not_dropped = sa.and_(runs.c.phase == Deleting.DROPPING, moves.c.origin.in_((Origin.INTENDED, Origin.WRITTEN)))
-    unrecorded = not_cleaned | not_dropped
+    unfinished = runs.c.state.in_((RunState.STAGING, RunState.SWITCHED, RunState.UNDOING))
+    deleting = (moves.c.cleaned == Removal.MARKED) | not_cleaned | not_dropped
+    _note_moves(connection, runs.c.token.in_(ended) & unfinished & deleting)
+
+
+def note_marked_of(connection: Connection, run_id: str) -> None:
+    """Write down all that workers of a run have marked: the run ends early, and nobody hears of what they sent."""
+    _note_moves(connection, (runs.c.run_id == run_id) & (moves.c.cleaned == Removal.MARKED))
+
+
+def _note_moves(connection: Connection, which: sa.ColumnElement[bool]) -> None:
+    """Write down sources of runs that have switched, and copies of others: those of moves that meet the condition."""
+    now = database_now(connection)
+    is_clean = runs.c.switched_at.is_not(None)
+    url = sa.case((is_clean, moves.c.before_url), else_=moves.c.after_url)
+    name = sa.case((is_clean, moves.c.source), else_=moves.c.dest)
     columns = (_random(url), places.c.store, url, places.c.life, sa.literal(now, sa.BigInteger), sa.false())
     marked = (
         sa.select(*columns)
         .join_from(runs, moves, moves.c.run_id == runs.c.run_id)
         .join(places, sa.and_(places.c.run_id == moves.c.run_id, places.c.name == name))
-        .where(
-            runs.c.token.in_(ended),
-            runs.c.state.in_((RunState.STAGING, RunState.SWITCHED, RunState.UNDOING)),
-            (moves.c.cleaned == Removal.MARKED) | unrecorded,
-            places.c.life > 0,
-        )
+        .where(which, places.c.life > 0)
     )
     names = ["id", "store", "url", "life", "noted_at", "answered"]
     connection.execute(late_deletes.insert().from_select(names, marked))
