@@ -6,9 +6,9 @@ order of the stores' listings as far as the key has it. Rows that services add b
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
 from attrs import frozen
@@ -17,10 +17,13 @@ from sqlalchemy.engine import Connection
 from reconcile.catalog import Catalog, CatalogRow
 from reconcile.catalog.rows import stream_rows
 from reconcile.catalog.tables import archive_metadata
+from reconcile.errors import ReconcileError
+from reconcile.planning.planner import new_id
 from reconcile.running.record.parts import Part
 from reconcile.running.record.tables import audit_parts
 
 PART_DOCUMENTS = 5000
+_LONGEST = timedelta(days=30)  # that an audit may take
 
 # The primary key's own order, which its index has: bucket, archiveId, userId, documentName.
 _KEY = tuple(archive_metadata.primary_key.columns)
@@ -37,16 +40,17 @@ class AuditParts:
 
 @contextmanager
 def audit_in_parts(catalog: Catalog) -> Iterator[AuditParts]:
-    """Cut the catalog into parts for the block; their bounds are removed after it."""
-    audit = secrets.token_hex(16)
+    """Cut the catalog into parts for the block; their bounds are removed after it, and those of killed audits."""
+    audit, old = new_id(), f"{datetime.now(UTC) - _LONGEST:%Y%m%d}"  # ids begin with their time
     with catalog.write() as connection:
         audit_parts.create(connection, checkfirst=True)
+        connection.execute(sa.delete(audit_parts).where(audit_parts.c.audit < old))
     try:
         with catalog.write(bulk=True) as connection:
             parts = _cut(connection, audit)
         yield AuditParts(audit, parts)
     finally:
-        with catalog.write() as connection:
+        with suppress(ReconcileError), catalog.write() as connection:  # the error of the block is the one to tell
             connection.execute(sa.delete(audit_parts).where(audit_parts.c.audit == audit))
 
 

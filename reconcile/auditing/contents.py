@@ -164,7 +164,7 @@ def content_problem(store: Store, key: Key, stat: Stat | None, before: Before) -
     if before.size not in (None, len(content.data)):
         return (
             "wrong_digest",
-            f"the digest is right, but the content has {len(content.data)} bytes, the catalog says {before.size}",
+            f"the digest is right, but the content has {len(content.data):,} bytes, the catalog has {before.size:,}",
         )
     return None
 

@@ -1,7 +1,7 @@
 """An audit by workers: an engine carries its parts; what seems wrong is judged once more by who asked for the audit.
 
 What goes out is numbers: of the audit and the part, this tool's version, and what tells the config from another. What
-comes back is counts. So a worker that lacks a mount, say, costs time, and reports no document as missing.
+comes back is counts. So a worker without a mount, say, costs time, and reports no document as missing.
 """
 
 from __future__ import annotations
