@@ -107,7 +107,7 @@ def _lines(outcome: Outcome, prepared: Prepared) -> Iterator[str]:
         yield (
             f"  NOT YET: services with {prepared.desired.dest.path} could not read "
             f"{count(outcome.unreadable)}, which are still at another driver. Move those too before you start "
-            "the services with it. Those that cannot be moved, services can read with neither config."
+            "the services with it."
         )
         yield from _way_back(outcome, prepared)
         return

@@ -14,7 +14,7 @@ from reconcile.running.record.next_steps import apply_command, resume_command, u
 from reconcile.running.record.records import RunRecord, find_runs
 from reconcile.running.record.samples import last_progress
 from reconcile.running.record.states import MoveState, Removal, RunState
-from reconcile.running.record.status import PHASES, Status
+from reconcile.running.record.status import PHASES, Status, is_in_charge
 from reconcile.throughput import Rate, duration_text
 
 _SHOWN_ON_SCREEN = 8
@@ -138,11 +138,10 @@ def _standing(catalog: Catalog, record: RunRecord) -> Iterator[str]:
     """Say which other run the catalog is as, where this one did not lead it anywhere."""
     if record.switched_at is not None and record.state != RunState.UNDONE:
         return
-    standing = [other for other in find_runs(catalog) if other.switched_at and other.state != RunState.UNDONE]
-    last = max(standing, key=lambda other: other.switched_at or 0, default=None)
-    if last is not None and last.undo_of != record.run_id:
-        at = time_text(last.switched_at or 0)
-        yield f"  catalog  run {last.run_id} switched it at {at}: services need what {last.header.dest.path} says"
+    found = find_runs(catalog)
+    for other in (other for other in found if is_in_charge(other, found) and other.undo_of != record.run_id):
+        at = time_text(other.switched_at or 0)
+        yield f"  catalog  run {other.run_id} switched it at {at}: services need what {other.header.dest.path} says"
 
 
 def _silence(catalog: Catalog, status: Status) -> Iterator[str]:

@@ -125,7 +125,7 @@ def status_of(catalog: Catalog, record: RunRecord) -> Status:
     total = [group for group in groups if _counts(record, group)]
     ended, holder, found = (RunState.DONE, RunState.UNDONE), lock_holder(catalog), find_runs(catalog)
     services = None
-    if _is_in_charge(record, found) and (holder is None or record.state == RunState.DONE):
+    if is_in_charge(record, found) and (holder is None or record.state == RunState.DONE):
         with catalog.read(bulk=True) as connection:
             services = config_for_services(record, unreadable_with(connection, record.header.dest))
     return Status(
@@ -150,7 +150,7 @@ def status_of(catalog: Catalog, record: RunRecord) -> Status:
     )
 
 
-def _is_in_charge(record: RunRecord, found: Sequence[RunRecord]) -> bool:
+def is_in_charge(record: RunRecord, found: Sequence[RunRecord]) -> bool:
     """Tell whether the catalog is as this run switched it: it did, and none did later."""
     at, states = record.switched_at, (RunState.SWITCHED, RunState.DONE)
     if at is None or record.state not in states:
