@@ -242,11 +242,7 @@ class Task:
 
     @property
     def _tasks(self) -> dict[str, Callable[[RunContext, Part], PartResult | Looked | CleanedPart]]:
-        return {
-            "stage": self._stage,
-            "look": lambda context, part: PartLooker(context).look(part),
-            "clean": self._clean,
-        }
+        return {"stage": self._stage, "look": _look, "clean": self._clean}
 
     def _clean(self, context: RunContext, part: Part) -> CleanedPart:
         """Clean a part with a claim on it; the places are checked once."""

@@ -86,7 +86,7 @@ class Phases:
             rehearse(self.run, self._stores)
             if self.run.record.state == RunState.STAGING:
                 self._stage()
-                if self.options.refresh and not self.run.counts():
+                if self.options.refresh and not self.is_undo and not self.run.counts():
                     return self._discarded()
                 if self.options.stage_only:
                     self._ended(None, paused=True)
