@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
 from graphlib import TopologicalSorter
@@ -67,6 +68,12 @@ def test_no_room_imports_one_above_it() -> None:
             if there is not None and (here is None or there < here):
                 upward.append(f"{module} imports {other}")
     assert not upward
+
+
+def test_the_design_lists_the_rooms_in_their_order() -> None:
+    table = (PACKAGE.parent / "docs" / "design.md").read_text().partition("## The packages")[2]
+    listed = re.findall(r"^\| `(\w+)(?:\.py|/)` \|", table, re.MULTILINE)
+    assert listed == [room for room in ROOMS if "." not in room]
 
 
 def test_no_imports_in_a_circle() -> None:
