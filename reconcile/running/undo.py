@@ -10,6 +10,7 @@ from sqlalchemy.engine import Connection
 
 from reconcile.catalog import Catalog
 from reconcile.catalog.rights import refuse_lacking
+from reconcile.catalog.services import database_now
 from reconcile.control import Control, relaxed_gc
 from reconcile.errors import PlaceChangedError, ReconcileError, UsageError
 from reconcile.planning.desired import DesiredState
@@ -158,7 +159,7 @@ def _drop(
             run.update(connection, state=RunState.STAGING, phase=None)
         else:
             owner.forget(connection)
-            mark_undone(connection, record.run_id)
+            mark_undone(connection, record.run_id, database_now(connection))
             if record.undo_of is not None and give_back:
                 _give_back(connection, record.undo_of)
     outcome = outcome_of(catalog, record.run_id)

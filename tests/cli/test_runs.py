@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import time
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from reconcile.catalog.lock import run_lock
+from reconcile.running.phases import order, undo_plan
 from tests.archives import new_sqlite
 from tests.cli.desk import data_of, filled, opened, planned, stage_only
 from tests.cli.runner import Result, here
@@ -58,6 +61,18 @@ def test_all_runs_and_the_vendors_own(world: World) -> None:
     text = run(world, "runs").out
     assert f"undoes {there['run_id']}" in text
     assert "3 of 7 documents, 2020-05-01 12:00:00 to ?, by vendor" in text
+
+
+def test_status_is_of_the_undo_that_ended_last_however_the_clock_ticks(
+    lite: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lite.apply(planned(lite))
+    ticks = itertools.count(int(time.time()))
+    for module in (order, undo_plan):
+        monkeypatch.setattr(module, "database_now", lambda _: next(ticks))
+    lite.undo()
+    undo, _undone = data_of(run(lite, "runs", "--format", "json"), "runs")["runs"]
+    assert data_of(run(lite, "status", "--format", "json"), "status")["run"]["run_id"] == undo["run_id"]
 
 
 def test_status_tells_whether_anybody_is_at_work(world: World) -> None:

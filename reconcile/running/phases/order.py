@@ -353,9 +353,10 @@ class Phases:
         self._owner.release()
         with self.run.writing() as connection:
             self._owner.forget(connection)
-            self.run.update(connection, state=RunState.DONE, doing=None, finished_at=database_now(connection))
+            ended = database_now(connection)  # asked once: an undo that ended before what it undid is not the last run
+            self.run.update(connection, state=RunState.DONE, doing=None, finished_at=ended)
             if self.run.record.undo_of is not None:
-                mark_undone(connection, self.run.record.undo_of)
+                mark_undone(connection, self.run.record.undo_of, ended)
         log.info("run finished", phase="done")
         with self.catalog.read() as connection:
             query = sa.select(moves).where(moves.c.run_id == self.run.run_id, moves.c.detail == NOT_INTACT)

@@ -174,10 +174,8 @@ def mark_undoing(executor: Executor, record: RunRecord) -> None:
             )
 
 
-def mark_undone(connection: Connection, run_id: str) -> None:
-    """Mark a run as undone; why it once stopped is of no interest any more."""
+def mark_undone(connection: Connection, run_id: str, ended: int) -> None:
+    """Mark a run as undone at ``ended``, in Unix seconds; why it once stopped is of no interest any more."""
     connection.execute(
-        sa.update(runs)
-        .where(runs.c.run_id == run_id)
-        .values(state=RunState.UNDONE, finished_at=database_now(connection), remark=None)
+        sa.update(runs).where(runs.c.run_id == run_id).values(state=RunState.UNDONE, finished_at=ended, remark=None)
     )
