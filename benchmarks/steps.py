@@ -82,6 +82,7 @@ def main(documents: int, steps: list[str], max_wal_size: str) -> None:
                 command = [sys.executable, "-m", "benchmarks.steps", "--step", step, url, folder]
                 done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603
                 row = {"step": step, "documents": documents, "max_wal_size": max_wal_size} | json.loads(done.stdout)
+                row["database_mib"] = _number(url, "SELECT pg_database_size(current_database())") / 2**20
                 row["of bare's time"] = round(row["seconds"] / row["bare_seconds"], 2)
                 rows.append(row)
                 print(json.dumps(row), flush=True)  # noqa: T201
@@ -151,6 +152,8 @@ def _load(url: str, folder: Path) -> dict[str, float]:
         bare, _cpu = _timed(
             lambda: connection.cursor().copy_expert("COPY bare_moves FROM STDIN", file), connection.commit
         )
+    (folder / "moves").unlink()
+    _sql(url, "DROP TABLE bare_moves")
     return {"seconds": seconds, "cpu_seconds": cpu, "bare_seconds": bare, "peak_mib": peak, "wal_mib": wal / 2**20}
 
 
@@ -164,7 +167,7 @@ def _switch(url: str, folder: Path) -> dict[str, float]:
     from reconcile.running.record.records import find_runs  # noqa: PLC0415
     from reconcile.running.record.run import resume_run  # noqa: PLC0415
 
-    _sql(url, _STAGED, "DROP TABLE bare_moves", "VACUUM ANALYZE reconcile_moves")
+    _sql(url, _STAGED, "VACUUM ANALYZE reconcile_moves")
     connection = psycopg2.connect(url)
     cursor = connection.cursor()
     cursor.execute("SET enable_nestloop = off")
@@ -191,6 +194,15 @@ def _timed(*work: Callable[[], Any]) -> tuple[float, float]:
     for part in work:
         part()
     return time.monotonic() - started, time.process_time() - cpu
+
+
+def _number(url: str, query: str) -> int:
+    connection = psycopg2.connect(url)
+    cursor = connection.cursor()
+    cursor.execute(query)
+    row = cursor.fetchone()
+    connection.close()
+    return int(row[0]) if row else 0
 
 
 def _sql(url: str, *statements: str) -> None:

@@ -232,6 +232,18 @@ def finds_no_mark(setup: Setup) -> Callable[[Message], Message]:
     return Worker(setup)
 
 
+def finds_no_mark_when_it_cleans(setup: Setup) -> Callable[[Message], Message]:
+    """Workers at whose data dir another one is mounted, once the copies are made."""
+    worker = Worker(setup)
+
+    def answer(message: Message) -> Message:
+        if message["task"] == "clean":
+            OwnerFolder.mark = lambda _self: None  # type: ignore[method-assign]
+        return worker(message)
+
+    return answer
+
+
 def dies_of_its_first_part(setup: Setup) -> Callable[[Message], Message]:
     """The first worker process that is given anything is killed."""
     worker = Worker(setup)

@@ -176,7 +176,7 @@ def test_sources_that_were_kept_are_deleted_by_workers_later(files: World) -> No
 def test_a_worker_that_does_not_find_the_mark_deletes_nothing(files: World) -> None:
     """R3: at its path there may be another directory than where the run has put its mark."""
     with pytest.raises(PlaceChangedError, match="does not find the owner mark"):
-        apply(files, "finds_no_mark")
+        apply(files, "finds_no_mark_when_it_cleans")
     assert len([path for path in left(files) if "owner" not in path.name]) == DOCUMENTS
     files.apply("p.json")
     assert left(files) == []
@@ -190,7 +190,7 @@ def test_what_cannot_be_recorded_at_an_early_end_hides_no_error(files: World, mo
 
     monkeypatch.setattr(late_requests, "note_marked_of", broken)
     with pytest.raises(PlaceChangedError, match="does not find the owner mark"):
-        apply(files, "finds_no_mark")
+        apply(files, "finds_no_mark_when_it_cleans")
     assert files.sql("SELECT count(*) FROM reconcile_executors WHERE ended_at IS NULL") == [(1,)]
 
 

@@ -11,7 +11,7 @@ from reconcile.catalog import DatabaseOptions
 from reconcile.catalog.lock import WORKERS
 from reconcile.engines import Setup
 from reconcile.engines.processes import Processes
-from reconcile.errors import EngineError, LockedError, ReconcileError
+from reconcile.errors import EngineError, LockedError, PlaceChangedError, ReconcileError
 from reconcile.running.phases import dispatch, elsewhere
 from reconcile.running.phases.look_part import Looked, PartLooker
 from reconcile.running.record import executor
@@ -124,6 +124,16 @@ def test_a_worker_of_another_version_stages_nothing(archive: World) -> None:
         apply(archive, processes(archive, task="tests.engines.tasks:of_another_version"))
     assert caught.value.exit_code == 78
     assert not list((archive.folder / "archive").rglob("*.json"))
+
+
+def test_a_worker_that_does_not_find_the_mark_stages_nothing(archive: World) -> None:
+    """R1: disks of two machines may have one path, one inode and one file system id; copies there would be lost."""
+    truth = planned(archive)
+    with pytest.raises(PlaceChangedError, match="does not find the owner mark"):
+        apply(archive, processes(archive, task="tests.engines.tasks:finds_no_mark"))
+    assert not list((archive.folder / "archive").rglob("*.json"))
+    apply(archive, processes(archive))
+    is_moved(archive, truth)
 
 
 @pytest.mark.parametrize(("what", "code"), [("config", 78), ("data dir", 78), ("database", 78), ("secret", 1)])

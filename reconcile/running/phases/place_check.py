@@ -55,7 +55,7 @@ class PlaceCheck:
             if text is None or (Mark.decode(text).owner or {}).get("word") != word:
                 raise PlaceChangedError(
                     f"{store.address.identity}: this worker does not find the owner mark that the run wrote there;"
-                    " nothing was deleted by it",
+                    " nothing was done by it",
                     hint="is the same data dir mounted there, does the worker reach the same server?",
                 )
             found.marks[name] = text
