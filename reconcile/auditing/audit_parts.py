@@ -1,4 +1,4 @@
-"""Parts of an audit that workers do: ranges of the catalog's primary key, whose bounds the database keeps.
+"""Parts of an audit or a probe that workers do: ranges of the catalog's primary key, whose bounds the database keeps.
 
 So what goes to workers is a number, not the names of documents. A part is read in one transaction of its own, in the
 order of the stores' listings as far as the key has it. Rows that services add between two parts are no part of it.
@@ -20,7 +20,7 @@ from reconcile.catalog.tables import archive_metadata
 from reconcile.errors import ReconcileError
 from reconcile.planning.planner import new_id
 from reconcile.running.record.parts import Part
-from reconcile.running.record.tables import audit_parts
+from reconcile.running.record.tables import audit_parts, probe_findings
 
 PART_DOCUMENTS = 5000
 _LONGEST = timedelta(days=30)  # that an audit may take
@@ -43,15 +43,17 @@ def audit_in_parts(catalog: Catalog) -> Iterator[AuditParts]:
     """Cut the catalog into parts for the block; their bounds are removed after it, and those of killed audits."""
     audit, old = new_id(), f"{datetime.now(UTC) - _LONGEST:%Y%m%d}"  # ids begin with their time
     with catalog.write() as connection:
-        audit_parts.create(connection, checkfirst=True)
-        connection.execute(sa.delete(audit_parts).where(audit_parts.c.audit < old))
+        for table in (audit_parts, probe_findings):
+            table.create(connection, checkfirst=True)
+            connection.execute(sa.delete(table).where(table.c.audit < old))
     try:
         with catalog.write(bulk=True) as connection:
             parts = _cut(connection, audit)
         yield AuditParts(audit, parts)
     finally:
         with suppress(ReconcileError), catalog.write() as connection:  # the error of the block is the one to tell
-            connection.execute(sa.delete(audit_parts).where(audit_parts.c.audit == audit))
+            for table in (audit_parts, probe_findings):
+                connection.execute(sa.delete(table).where(table.c.audit == audit))
 
 
 def rows_of_part(connection: Connection, audit: str, part: Part, condition: sa.ColumnElement[bool]) -> list[CatalogRow]:

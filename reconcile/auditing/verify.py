@@ -14,9 +14,9 @@ from sqlalchemy.engine import Connection
 from reconcile.auditing.audit_parts import audit_in_parts
 from reconcile.auditing.contents import Judge, OpenStores, Verdict
 from reconcile.auditing.orphans import find_orphans
+from reconcile.auditing.readers import Readers
 from reconcile.auditing.spool import Lines
 from reconcile.auditing.staged import audit_staged
-from reconcile.auditing.verify_elsewhere import Auditors
 from reconcile.auditing.verify_part import PartVerifier, VerifiedPart, batches
 from reconcile.auditing.verify_report import Audited, Request
 from reconcile.catalog import Catalog, CatalogRow, Scope
@@ -101,7 +101,8 @@ def _audit_parts(judge: Judge, audited: Audited, control: Control, engine: Engin
                 log.info("batch verified", phase="verify", documents=found.documents, tallies=tallied(sums=sums))
             control.progress.advance(part.documents, found.size)
 
-        carrier = Auditors(engine, audited.config, cut.audit, sample)
+        task = {"task": "verify", "audit": cut.audit, "config": audited.config.fingerprint(), "sample": sample}
+        carrier = Readers(engine, task, VerifiedPart)
         Dispatch(control, carrier, report, state_now="verify changes nothing").run(cut.parts)
 
 

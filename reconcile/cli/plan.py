@@ -9,7 +9,8 @@ from typing import Any
 import click
 import msgspec
 
-from reconcile.catalog import Catalog, Scope
+from reconcile.catalog import Catalog, DatabaseOptions, Scope
+from reconcile.cli.engines import engine_for, engine_option
 from reconcile.cli.env_option import PATH, option, verb
 from reconcile.cli.events import events_option
 from reconcile.cli.hooks import hook_options
@@ -23,7 +24,8 @@ from reconcile.cli.values import INSTANT, SIZE
 from reconcile.commands import command_line
 from reconcile.config import Config
 from reconcile.control import Progress
-from reconcile.errors import EXIT_CHANGES, EXIT_FAILED_ON
+from reconcile.engines import Engine
+from reconcile.errors import EXIT_CHANGES, EXIT_FAILED_ON, UsageError
 from reconcile.logs import get_logger
 from reconcile.planning import planner
 from reconcile.planning.model import Summary
@@ -123,6 +125,7 @@ def _conditions(_context: click.Context, _parameter: click.Parameter, value: str
 )
 @option("--detailed-exitcode", is_flag=True, help="Exit 2 if the plan has changes.")
 @option("--format", "form", type=click.Choice(("text", "json")), default="text", show_default=True)
+@engine_option
 @events_option
 @metrics_options
 @hook_options
@@ -145,7 +148,10 @@ def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
         ),
         Bars(quiet=context.obj) as bars,
     ):
-        plan = _planned(options, bars)
+        _refuse_engine(options)
+        database = database_of(options)
+        with engine_for(options["engine"], database, options["source"], options["dest"]) as engine:
+            plan = _planned(options, database, bars, engine)
     if plan.header.summary.blocked.documents:
         log.info("blocked", documents=plan.header.summary.blocked.documents, plan=str(plan.path))
     if options["form"] == "json":
@@ -163,11 +169,30 @@ def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
         context.exit(EXIT_CHANGES)
 
 
-def _planned(options: dict[str, Any], progress: Progress) -> PlanFile:
+def _refuse_engine(options: dict[str, Any]) -> None:
+    """Raise `UsageError` for what workers have no part in."""
+    if options["engine"] is None:
+        return
+    narrowed = ("bucket", "exclude_bucket", "user", "from_file", "older_than", "larger_than", "limit")
+    given = [f"--{name.replace('_', '-')}" for name in narrowed if options[name]]
+    if options["probe"] is None:
+        raise UsageError(
+            f"--engine {options['engine']}: workers ask the stores, and a plan without --probe reads the catalog alone;"
+            " no plan was saved",
+            hint="leave out --engine, or give --probe exists",
+        )
+    if given:
+        raise UsageError(
+            f"--engine {options['engine']}: workers ask the stores about the whole archive; no plan was saved",
+            hint=f"leave out --engine, or {', '.join(given)}",
+        )
+
+
+def _planned(options: dict[str, Any], database: DatabaseOptions, progress: Progress, engine: Engine | None) -> PlanFile:
     return planner.plan(
         options["source"],
         options["dest"],
-        database_of(options),
+        database,
         planner.PlanRequest(
             scope=Scope(
                 options["bucket"],
@@ -186,12 +211,19 @@ def _planned(options: dict[str, Any], progress: Progress) -> PlanFile:
             allow_unreadable=options["allow_unreadable"],
             overwrite=options["overwrite"],
             probe=options["probe"],
+            probing=planner.probe_here if engine is None else _by_workers(engine),
             rates=read_rates(options["rates"]),
         ),
         options["out"],
         progress,
         arrived=_how_they_came,
     )
+
+
+def _by_workers(engine: Engine) -> planner.Probing:
+    from reconcile.auditing.probe_elsewhere import by_workers  # noqa: PLC0415 - other plans do without
+
+    return by_workers(engine)
 
 
 def _how_they_came(catalog: Catalog, config: Config) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,13 +47,23 @@ from reconcile.planning.summary import Counts, notes
 from reconcile.stores.addresses import Document
 
 Arrived = Callable[[Catalog, Config], str | None]
+Probing = Callable[[Prober, Iterable[Move], Progress], Iterator[Move | Blocker]]
+
+
+def probe_here(prober: Prober, moves: Iterable[Move], progress: Progress) -> Iterator[Move | Blocker]:
+    """Yield what this process finds of each move."""
+    for decision in prober.probe(moves):
+        yield decision
+        progress.advance(1, (decision.before.size if isinstance(decision, Move) else decision.size) or 0)
 
 
 @frozen
 class PlanRequest:
     """What a plan is asked for beyond the two configs. ``rates`` are what the forecast of a duration rests on.
 
-    ``again``: it was planned before, and what its scope names may no longer exist.
+    ``probing`` is who asks the stores for a probe: this process, or workers by
+    `reconcile.auditing.probe_elsewhere.by_workers`. ``again``: it was planned before, and what its scope names may no
+    longer exist.
     """
 
     scope: Scope = field(factory=Scope)
@@ -65,6 +75,7 @@ class PlanRequest:
     allow_unreadable: bool = False
     overwrite: bool = False
     probe: str | None = None  # "exists" or "digest"
+    probing: Probing = probe_here
     rates: tuple[Rates, ...] | None = None
     again: bool = False
 
@@ -243,9 +254,10 @@ def _probe(
     places = {name for flow in counts.flows for name in flow[:2]}
     counts.forget_moves()
     prober = Prober(catalog, desired, digests=request.probe == "digest", overwrite=request.overwrite)
-    for decision in prober.probe(writer.taken_moves(), sorted(places)):
+    for name in sorted(places):
+        prober.open(name)
+    for decision in request.probing(prober, writer.taken_moves(), progress):
         add_decision(decision, desired, writer, counts)
-        progress.advance(1, (decision.before.size if isinstance(decision, Move) else decision.size) or 0)
     counts.unrecorded = prober.unrecorded
     counts.made = prober.made
     counts.composite = prober.composite

@@ -23,7 +23,7 @@ from reconcile.planning.model import ADOPT, OVERWRITE, Before, Blocker, Move
 from reconcile.stores import Content, Stat, Store, open_store
 from reconcile.stores.addresses import Key
 
-_BATCH_MOVES = 250
+BATCH_MOVES = 250
 
 Found = dict[Key, Stat]
 
@@ -33,7 +33,7 @@ class Prober:
     """Probes the moves of one plan. ``digests``: compare contents, not only presence and size.
 
     ``unrecorded`` counts documents that are at the destination already although no run on record concerns them,
-    ``made`` says which destinations are not there yet.
+    ``made`` says which destinations are not there yet, ``composite`` counts sources that are made of other objects.
     """
 
     catalog: Catalog
@@ -42,28 +42,31 @@ class Prober:
     overwrite: bool
     unrecorded: int = 0
     made: list[str] = field(factory=list)
-    _composites: list[int] = field(factory=list)
+    composite: int = 0
     _stores: dict[str, Store | None] = field(factory=dict)
 
-    def probe(self, moves: Iterable[Move], names: Iterable[str]) -> Iterator[Move | Blocker]:
-        """Yield the moves in their order, those that cannot be done as blockers. ``names`` are the places in use.
+    def probe(self, moves: Iterable[Move]) -> Iterator[Move | Blocker]:
+        """Yield the moves in their order, those that cannot be done as blockers. The stores in use are open."""
+        for batch, composite in in_order(PIPELINES, in_batches(moves, BATCH_MOVES), self.settled):
+            self.composite += composite
+            yield from self.counted(batch)
 
-        Raises `BackendError` for a source that is not usable as a whole.
+    def settled(self, moves: list[Move]) -> tuple[list[Move | Blocker], int]:
+        """Return what is decided about a batch, and how many of its sources are made of other objects."""
+        judged, composite = self.judged(moves)
+        return self._as_planned(moves, judged), composite
+
+    def counted(self, batch: list[Move | Blocker]) -> list[Move | Blocker]:
+        """Count what is at its destination already, and return the batch."""
+        adopted = [d.after.content_url for d in batch if isinstance(d, Move) and d.action == ADOPT]
+        self.unrecorded += len(adopted) - len(urls_of_runs(self.catalog, adopted)) if adopted else 0
+        return batch
+
+    def open(self, name: str) -> None:
+        """Open a place; a destination that apply is going to make holds nothing yet.
+
+        Raises `BackendError` for one that is not usable as a whole.
         """
-        for name in names:
-            self._open(name)
-        for batch in in_order(PIPELINES, in_batches(moves, _BATCH_MOVES), self._probe_batch):
-            adopted = [d.after.content_url for d in batch if isinstance(d, Move) and d.action == ADOPT]
-            self.unrecorded += len(adopted) - len(urls_of_runs(self.catalog, adopted)) if adopted else 0
-            yield from batch
-
-    @property
-    def composite(self) -> int:
-        """How many of the sources are made of other objects."""
-        return sum(self._composites)
-
-    def _open(self, name: str) -> None:
-        """Open a store; a destination that apply is going to make holds nothing yet."""
         store = open_store(self.desired.places[name].backend, self.catalog, "probe")
         self._stores[name] = store
         try:
@@ -74,14 +77,14 @@ class Prober:
             self._stores[name] = None
             self.made.append(f"{error.message}: apply creates it, as the config says.")
 
-    def _probe_batch(self, moves: list[Move]) -> list[Move | Blocker]:
+    def judged(self, moves: list[Move]) -> tuple[list[Move | Blocker], int]:
+        """Return what the stores say of a batch as it was planned, and how many sources are made of other objects."""
         at_source = self._look(moves, "source", digest=self.digests)
         at_dest = self._look(moves, "dest", digest=True)
-        self._composites.append(sum(stat.is_composite for found in at_source.values() for stat in found.values()))
+        composite = sum(stat.is_composite for found in at_source.values() for stat in found.values())
         taken = [move.after.content_url for move in moves if self._place(move, "dest")[1] in at_dest[move.dest]]
         kept = urls_in_use(self.catalog, taken) if taken else set()
-        judged = [self._judge(move, at_source[move.source], at_dest[move.dest], kept) for move in moves]
-        return self._as_planned(moves, judged)
+        return [self._judge(move, at_source[move.source], at_dest[move.dest], kept) for move in moves], composite
 
     def _as_planned(self, moves: list[Move], judged: list[Move | Blocker]) -> list[Move | Blocker]:
         """Leave moves whose rows changed since the catalog was read as they were: what services do is no damage."""

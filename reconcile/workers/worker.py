@@ -17,11 +17,7 @@ import msgspec
 import sqlalchemy as sa
 from attrs import define, evolve, field
 
-from reconcile._version import __version__
-from reconcile.auditing.contents import Judge, OpenStores
-from reconcile.auditing.verify_part import PartVerifier
 from reconcile.catalog import Catalog, connect
-from reconcile.config import Config, load_config
 from reconcile.control import PIPELINES, Control
 from reconcile.engines import Message, Setup
 from reconcile.errors import (
@@ -36,7 +32,6 @@ from reconcile.errors import (
 from reconcile.logs import get_logger
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.model import PlanHeader
-from reconcile.planning.reach import Reach
 from reconcile.running.phases.clean_part import CleanedPart, PartCleaner
 from reconcile.running.phases.context import RunContext, open_stores
 from reconcile.running.phases.look_part import Looked, PartLooker
@@ -56,6 +51,7 @@ from reconcile.running.record.tables import places
 from reconcile.secret import scrub
 from reconcile.stores import Store
 from reconcile.workers.at_work import AtWork
+from reconcile.workers.reading import READINGS, Reading, database_config, refuse_other_version
 
 _IDLE_SECONDS = 10  # that a transaction stands still before the server ends it: who has this part next waits for that
 
@@ -69,7 +65,7 @@ class Worker:
     setup: Setup
     _lock: threading.Lock = field(factory=threading.Lock)
     _task: Task | None = None
-    _audit: Audit | None = None
+    _reading: Reading | None = None
 
     def __call__(self, message: Message) -> Message:
         """Do the part of a message; return what came of it, or the error that it ended with."""
@@ -89,8 +85,8 @@ class Worker:
         return {"worker": executor_name(), "error": said}
 
     def _done(self, message: Message) -> Message:
-        if message["task"] == "verify":
-            return self._verified(message)
+        if message["task"] in READINGS:
+            return self._read(message)
         task = self._task_of(message)
         try:
             result = task.do(message["task"], message["parts"], msgspec.convert(message["part"], Part))
@@ -104,17 +100,17 @@ class Worker:
             return {"lost": scrub(error.message)}
         return {"result": msgspec.to_builtins(result)}
 
-    def _verified(self, message: Message) -> Message:
-        """Verify a part of an audit; what is open for it is kept until another one comes."""
-        _refuse_other_version(message)
+    def _read(self, message: Message) -> Message:
+        """Do a part of an audit or a probe; what is open for it is kept until another one comes."""
+        refuse_other_version(message)
         with self._lock:
-            if self._audit is None or self._audit.key != message["audit"]:
-                before, self._audit = self._audit, Audit.open(self.setup, message)
+            if self._reading is None or self._reading.key != message["audit"]:
+                before, self._reading = self._reading, READINGS[message["task"]](self.setup, message)
                 if before is not None:
                     before.close()
-            audit = self._audit
+            reading = self._reading
         try:
-            return {"result": msgspec.to_builtins(audit.verifier.verify(msgspec.convert(message["part"], Part)))}
+            return {"result": msgspec.to_builtins(reading.do(msgspec.convert(message["part"], Part)))}
         except MissingPrivilegeError:
             raise
         except CatalogError as error:
@@ -122,7 +118,7 @@ class Worker:
 
     def check(self) -> None:
         """Raise unless the database is named and answers: a worker that cannot work is to end, not to take parts."""
-        connect(self.setup.database, _config(self.setup)).close()
+        connect(self.setup.database, database_config(self.setup)).close()
 
     def _let_go(self, task: Task) -> None:
         """Open all anew with the next part: the directory to take files aside to may have been taken away."""
@@ -136,49 +132,11 @@ class Worker:
         key = (message["run"], message["token"], message["epoch"])
         with self._lock:
             if self._task is None or self._task.key != key:
-                _refuse_other_version(message)
+                refuse_other_version(message)
                 before, self._task = self._task, Task.open(self.setup, message)
                 if before is not None:
                     before.at_work.close()
             return self._task
-
-
-def _refuse_other_version(message: Message) -> None:
-    if message["version"] != __version__:
-        raise ConfigError(
-            f"this worker is reconcile {__version__}, the run is led by {message['version']}: they have to"
-            " be the same; nothing was done by it"
-        )
-
-
-@define
-class Audit:
-    """One audit, as a worker has it open."""
-
-    key: str
-    catalog: Catalog
-    verifier: PartVerifier
-
-    @classmethod
-    def open(cls, setup: Setup, message: Message) -> Audit:
-        """Open the database and the config. Raises `ConfigError` where that is another than the audit's."""
-        found = [load_config(path) for path in (setup.source, setup.dest) if path is not None and path.exists()]
-        config = next((config for config in found if config.fingerprint() == message["config"]), None)
-        if config is None:
-            has = ", ".join(f"{config.path} ({config.fingerprint()})" for config in found) or "none"
-            raise ConfigError(
-                f"the worker's configs are not the one that is audited ({message['config']}): it has {has}; nothing was"
-                " audited by it",
-                hint="start workers with RECONCILE_SOURCE or RECONCILE_DEST set to a copy of that config",
-            )
-        catalog = connect(evolve(setup.database, pool_size=2 * setup.threads), _config(setup))
-        desired = DesiredState(config, config)
-        judge = Judge(catalog, desired, OpenStores(catalog), Reach(catalog, desired))
-        return cls(message["audit"], catalog, PartVerifier(judge, message["audit"], message["sample"]))
-
-    def close(self) -> None:
-        """Let go of the database."""
-        self.catalog.close()
 
 
 @define
@@ -199,7 +157,7 @@ class Task:
         """Open database and stores. Raises `ConfigError` or `PlaceChangedError` where they are not those of the run."""
         run_id, token, epoch = message["run"], message["token"], message["epoch"]
         options = evolve(setup.database, pool_size=3 * setup.threads, idle_timeout=_IDLE_SECONDS)
-        catalog = connect(options, _config(setup))
+        catalog = connect(options, database_config(setup))
         try:
             record = find_run(catalog, run_id)
             if record is None:
@@ -285,12 +243,6 @@ def _desired(setup: Setup, header: PlanHeader) -> DesiredState:
         with suppress(ConfigError):
             return configs_of(header, dest, source)
         raise
-
-
-def _config(setup: Setup) -> Config | None:
-    """Return the config that names the database; None where options do."""
-    found = [load_config(path) for path in (setup.source, setup.dest) if path is not None and path.exists()]
-    return next((config for config in found if config.database is not None), found[0] if found else None)
 
 
 def _refuse_other_places(catalog: Catalog, record: RunRecord, stores: dict[str, Store]) -> None:

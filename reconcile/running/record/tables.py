@@ -127,6 +127,20 @@ audit_parts = sa.Table(
     sa.Column("document_name", sa.String, nullable=False),
 )
 
+# What workers found out about moves that are not simply to be done, for the plan that has its stores asked.
+probe_findings = sa.Table(
+    "reconcile_probe_findings",
+    WORK,
+    sa.Column("audit", sa.String, primary_key=True),
+    sa.Column("part", sa.BigInteger, primary_key=True),
+    sa.Column("user_id", sa.String, primary_key=True),
+    sa.Column("bucket", sa.String, primary_key=True),
+    sa.Column("archive_id", sa.String, primary_key=True),
+    sa.Column("document_name", sa.String, primary_key=True),
+    sa.Column("before", sa.String, nullable=False),  # MD5 of the row as it was
+    sa.Column("adopt", sa.Boolean, nullable=False),  # else the process that plans asks the stores itself
+)
+
 # How far a run was when: documents and bytes of a phase, every few seconds.
 samples = sa.Table(
     "reconcile_samples",
