@@ -99,13 +99,26 @@ class PostgresServer:
         self._call("pg_ctl", "-D", self._data, "-w", "-m", mode, "stop")
 
     @property
+    def is_running(self) -> bool:
+        """Whether it was started and not stopped."""
+        return (self._data / "postmaster.pid").exists()
+
+    def promote(self, port: int) -> None:
+        """Make a standby the primary, at the port of the one that it stands in for."""
+        self._call("pg_ctl", "-D", self._data, "-w", "promote")
+        self.stop("fast")
+        self.port = port
+        self.start()
+
+    @property
     def data(self) -> Path:
         """The folder of its files."""
         return self._data
 
     def close(self) -> None:
         """Stop the server and remove its data."""
-        self.stop()
+        if self.is_running:
+            self.stop()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     @property
