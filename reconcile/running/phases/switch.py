@@ -33,6 +33,7 @@ from reconcile.running.phases.context import Phase
 from reconcile.running.phases.dispatch import Carrier, Dispatch, threaded
 from reconcile.running.phases.elsewhere import Job, elsewhere
 from reconcile.running.phases.look_part import Looked, PartLooker
+from reconcile.running.phases.repoint import repoint
 from reconcile.running.phases.stage import Stager
 from reconcile.running.phases.stale import changed_rows, rows_added, rows_changed
 from reconcile.running.phases.steps import Step, carries_out
@@ -44,7 +45,7 @@ from reconcile.running.record.parts import Part
 from reconcile.running.record.records import find_runs
 from reconcile.running.record.run import Run
 from reconcile.running.record.states import MoveState, RunState
-from reconcile.running.record.tables import as_after, as_before, late_deletes, moves, same_row
+from reconcile.running.record.tables import as_after, late_deletes, moves, same_row
 
 _LOOK_DOCUMENTS = 1000
 _LOOK_ROUNDS = 3
@@ -210,16 +211,7 @@ class Switcher(Phase):
         rules = rules_of(connection, archive_metadata.name, "UPDATE")
         before = _rest(connection, mine) if rules else 0
         with connection.begin_nested() as savepoint:
-            changed = connection.execute(
-                sa.update(archive_metadata)
-                .where(mine, same_row(archive_metadata), as_before(archive_metadata))
-                .values(
-                    content_url=moves.c.after_url,
-                    is_compressed=moves.c.after_is_compressed,
-                    digest=moves.c.after_digest,
-                    size=moves.c.after_size,
-                )
-            ).rowcount
+            changed = repoint(connection, self.run.catalog, mine, has_rules=bool(rules))
             fire_deferred(connection)
             kept = connection.execute(count.where(mine, same_row(archive_metadata), as_after(archive_metadata)))
             held = int(kept.scalar_one())
