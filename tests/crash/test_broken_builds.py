@@ -196,7 +196,7 @@ def no_last_look(patch: Patch) -> None:
 
 def no_condition(patch: Patch) -> None:
     """Neither before the switch nor after it: each of the two stops it alone."""
-    patch.setattr("reconcile.running.phases.switch.as_before", lambda _archive: sa.true())
+    patch.setattr("reconcile.running.phases.repoint.as_before", lambda _archive: sa.true())
     patch.setattr(
         "reconcile.running.phases.switch.as_after",
         lambda archive: archive.c.content_url.is_not_distinct_from(moves.c.after_url),
