@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from reconcile.errors import DocumentError
 from reconcile.payload import LARGEST, md5
@@ -20,22 +20,33 @@ ROW_CHANGED = "row_changed"
 
 @frozen
 class Copy:
-    """One move with its keys on both sides, and what was read and encoded for it."""
+    """One move with its keys on both sides; of itself nothing has been read for it yet."""
 
     work: WorkMove
     source_key: Key
     dest_key: Key
-    content: Content | Transferred | None = None
-    write: Write | None = None
-    compressed: bool = False
+
+
+@frozen
+class Encoded(Copy):
+    """A copy whose source was read and verified, and what is to be written for it."""
+
+    content: Content
+    write: Write
+    compressed: bool
 
     @property
     def expected(self) -> str:
         """MD5 of the bytes that the destination must hold."""
-        if self.work.restore is not None:
-            return self.work.restore.md5
-        assert self.write is not None  # noqa: S101 - encoded before anything is expected
-        return self.write.md5
+        return self.write.md5 if self.work.restore is None else self.work.restore.md5
+
+
+@frozen
+class Known(Copy):
+    """A copy that was made or found without its bytes passing through this client."""
+
+    content: Transferred
+    compressed: bool = False
 
 
 @frozen
@@ -71,39 +82,39 @@ def transferred(copy: Copy, done: Transferred | DocumentError) -> CopyOutcome:
         return CopyOutcome(copy, MoveState.FAILED, Origin.INTENDED, error=done)
     compressed = bool(copy.work.move.before.is_compressed)
     return CopyOutcome(
-        Copy(copy.work, copy.source_key, copy.dest_key, done, compressed=compressed),
+        Known(copy.work, copy.source_key, copy.dest_key, done, compressed),
         MoveState.STAGED,
         Origin.WRITTEN,
         done.stat,
     )
 
 
-def encoded(copy: Copy, content: Content | DocumentError, desired: DesiredState, largest: int = LARGEST) -> Copy:
+def encoded(copy: Copy, content: Content | DocumentError, desired: DesiredState, largest: int = LARGEST) -> Encoded:
     """Verify what was read against the catalog and encode it for the destination; ``largest`` is in bytes."""
     if isinstance(content, DocumentError):
         raise content
     move, data = copy.work.move, content.data
     check_content(move.before, content)
     place = desired.places[move.dest]
-    encoded, compressed = encode(move, data, place.backend, place.address.max_size, largest)
+    written, compressed = encode(move, data, place.backend, place.address.max_size, largest)
     attributes = copy.work.restore.attributes if copy.work.restore else {}
-    write = Write(copy.dest_key, encoded, content.md5 if encoded is data else md5(encoded), attributes)
-    return Copy(copy.work, copy.source_key, copy.dest_key, content, write, compressed)
+    write = Write(copy.dest_key, written, content.md5 if written is data else md5(written), attributes)
+    return Encoded(copy.work, copy.source_key, copy.dest_key, content, write, compressed)
 
 
-def check_reproduced(copy: Copy) -> None:
+def check_reproduced(copy: Encoded) -> None:
     """Refuse to restore anything but the exact original bytes."""
-    if copy.write is not None and copy.write.md5 != copy.expected:
+    if copy.write.md5 != copy.expected:
         raise DocumentError(
             "not_reproducible", f"the original had MD5 {copy.expected}, but encoding gives {copy.write.md5}"
         )
 
 
-def found_there(copy: Copy, stat: Stat, dest: Store) -> CopyOutcome:
+def found_there(copy: Encoded, stat: Stat, dest: Store) -> CopyOutcome:
     """Decide about content that was at the destination before: adopt it, or leave it and report that."""
     origin = Origin.WRITTEN if copy.work.origin in (Origin.INTENDED, Origin.WRITTEN) else Origin.ADOPTED
-    any_zlib = copy.compressed and copy.work.restore is None and copy.write is not None
-    found = found_copy(dest, copy.dest_key, stat, copy.expected, copy.write.data if any_zlib and copy.write else None)
+    any_zlib = copy.compressed and copy.work.restore is None
+    found = found_copy(dest, copy.dest_key, stat, copy.expected, copy.write.data if any_zlib else None)
     is_theirs = origin == Origin.ADOPTED and copy.work.restore is None  # what an undo finds is what was there before
     expiry = dest.expiry_of(copy.dest_key) if found is not None and is_theirs else None
     if found is not None and expiry is None:
@@ -124,7 +135,8 @@ def already_restored(copies: Sequence[Copy], present: Mapping[Key, Stat]) -> dic
         stat, restore = present.get(copy.dest_key), copy.work.restore
         if stat is not None and restore is not None and stat.md5 == restore.md5 and copy.work.origin is None:
             known = Transferred(stat, copy.work.move.before.digest or "", copy.work.source_version)
-            found[copy.work.seq] = CopyOutcome(evolve(copy, content=known), MoveState.STAGED, Origin.ADOPTED, stat)
+            restored = Known(copy.work, copy.source_key, copy.dest_key, known)
+            found[copy.work.seq] = CopyOutcome(restored, MoveState.STAGED, Origin.ADOPTED, stat)
     return found
 
 

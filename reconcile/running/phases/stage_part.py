@@ -23,6 +23,8 @@ from reconcile.running.phases.context import Phase
 from reconcile.running.phases.copy import (
     Copy,
     CopyOutcome,
+    Encoded,
+    Known,
     already_restored,
     changed,
     check_reproduced,
@@ -158,7 +160,7 @@ class PartStager(Phase):
         if not copies:
             return []
         read = source.read(list({copy.source_key for copy in copies}))
-        outcomes, ready = [], []
+        outcomes, ready = list[CopyOutcome](), list[Encoded]()
         for copy in copies:
             try:
                 filled = self._encoded(copy, read[copy.source_key], source)
@@ -180,7 +182,7 @@ class PartStager(Phase):
             replaceable = {}
         free = make_room(dest, replaceable)
         absent = {copy.dest_key: copy for copy in ready if copy.dest_key not in present or copy.dest_key in free}
-        written = dest.write([copy.write for copy in absent.values() if copy.write]) if absent else {}
+        written = dest.write([copy.write for copy in absent.values()]) if absent else {}
         for copy in ready:
             answer = written.get(copy.dest_key)
             if answer is None:
@@ -216,12 +218,11 @@ class PartStager(Phase):
                     stat = evolve(present[copy.dest_key], md5=content.md5, size=len(content.data))
                     known = Transferred(stat, before.digest, None)
                     origin = Origin.WRITTEN if copy.work.origin in (Origin.INTENDED, Origin.WRITTEN) else Origin.ADOPTED
-                    return CopyOutcome(
-                        evolve(copy, content=known, compressed=compressed), MoveState.STAGED, origin, stat
-                    )
+                    found = Known(copy.work, copy.source_key, copy.dest_key, known, compressed)
+                    return CopyOutcome(found, MoveState.STAGED, origin, stat)
         return None
 
-    def _found(self, copy: Copy, present: Mapping[Key, Stat], source: Store, dest: Store) -> CopyOutcome:
+    def _found(self, copy: Encoded, present: Mapping[Key, Stat], source: Store, dest: Store) -> CopyOutcome:
         """Decide about what is at the destination. A hard link of a source that stays is no copy of it."""
         found = found_there(copy, present[copy.dest_key], dest)
         if found.state != MoveState.STAGED or not self._ways.stays(copy):
@@ -231,7 +232,7 @@ class PartStager(Phase):
         why = "it is a hard link of the source, which must be kept; undo the run that made it, or keep no sources"
         return CopyOutcome(copy, MoveState.FAILED, copy.work.origin, error=DocumentError("destination_occupied", why))
 
-    def _encoded(self, copy: Copy, content: Content | DocumentError, source: Store) -> Copy:
+    def _encoded(self, copy: Copy, content: Content | DocumentError, source: Store) -> Encoded:
         """Verify and encode; what seems damaged is read once more, since the damage may be the network's."""
         try:
             return encoded(copy, content, self.desired, self.largest)
@@ -280,7 +281,7 @@ def _fates(outcomes: Iterable[CopyOutcome]) -> list[Fate]:
     found: dict[tuple[object, ...], Fate] = {}
     for outcome in outcomes:
         move, error = outcome.copy.work.move, outcome.error
-        reason, was_read = (error.reason, outcome.copy.content is not None) if error else (None, False)
+        reason, was_read = (error.reason, isinstance(outcome.copy, Encoded | Known)) if error else (None, False)
         kind = (move.source, move.dest, outcome.state, reason, was_read)
         fate = found.get(kind) or Fate(
             move.source, move.dest, outcome.state, reason, was_read, detail=error.detail if error else ""
