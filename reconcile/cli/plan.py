@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 import msgspec
+from click.core import ParameterSource
 
 from reconcile.catalog import Catalog, DatabaseOptions, Scope
 from reconcile.cli.engines import engine_for, engine_option
@@ -148,9 +149,9 @@ def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
         ),
         Bars(quiet=context.obj) as bars,
     ):
-        _refuse_engine(options)
+        name = _engine(context, options)
         database = database_of(options)
-        with engine_for(options["engine"], database, options["source"], options["dest"]) as engine:
+        with engine_for(name, database, options["source"], options["dest"]) as engine:
             plan = _planned(options, database, bars, engine)
     if plan.header.summary.blocked.documents:
         log.info("blocked", documents=plan.header.summary.blocked.documents, plan=str(plan.path))
@@ -169,23 +170,28 @@ def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
         context.exit(EXIT_CHANGES)
 
 
-def _refuse_engine(options: dict[str, Any]) -> None:
-    """Raise `UsageError` for what workers have no part in."""
-    if options["engine"] is None:
-        return
+def _engine(context: click.Context, options: dict[str, Any]) -> str | None:
+    """Return the engine whose workers ask the stores. Raises `UsageError` for a plan that they have no part in.
+
+    One that the environment names for all commands has no part in such a plan, and is no error.
+    """
+    name: str | None = options["engine"]
     narrowed = ("bucket", "exclude_bucket", "user", "from_file", "older_than", "larger_than", "limit")
-    given = [f"--{name.replace('_', '-')}" for name in narrowed if options[name]]
+    given = [f"--{option.replace('_', '-')}" for option in narrowed if options[option]]
+    if name is None or (options["probe"] is not None and not given):
+        return name
+    if context.get_parameter_source("engine") is ParameterSource.ENVIRONMENT:
+        return None
     if options["probe"] is None:
         raise UsageError(
-            f"--engine {options['engine']}: workers ask the stores, and a plan without --probe reads the catalog alone;"
-            " no plan was saved",
+            f"--engine {name}: workers ask the stores, and a plan without --probe reads the catalog alone; no plan was"
+            " saved",
             hint="leave out --engine, or give --probe exists",
         )
-    if given:
-        raise UsageError(
-            f"--engine {options['engine']}: workers ask the stores about the whole archive; no plan was saved",
-            hint=f"leave out --engine, or {', '.join(given)}",
-        )
+    raise UsageError(
+        f"--engine {name}: workers ask the stores about the whole archive; no plan was saved",
+        hint=f"leave out --engine, or {', '.join(given)}",
+    )
 
 
 def _planned(options: dict[str, Any], database: DatabaseOptions, progress: Progress, engine: Engine | None) -> PlanFile:

@@ -152,6 +152,16 @@ def test_what_workers_have_no_part_in_is_refused(archive: World, more: tuple[str
     assert not (archive.folder / "p.json").exists()
 
 
+def test_an_engine_that_is_set_for_all_commands_hinders_no_plan(archive: World) -> None:
+    for name, more in (("p.json", ()), ("q.json", ("--probe", "exists", "--limit", "3"))):
+        made = here(
+            "plan", "config.yaml", "dest.yaml", "--out", name, *more, cwd=archive.folder, RECONCILE_ENGINE="no:1"
+        )
+        assert made.code == 0, made.all
+    refused = here("plan", "config.yaml", "dest.yaml", "--probe", "exists", cwd=archive.folder, RECONCILE_ENGINE="no:1")
+    assert refused.code == 64, refused.all
+
+
 def test_sqlite_has_no_workers(folder: Path) -> None:
     world = filled(World(folder, new_sqlite(folder)))
     world.config("config", DB)
