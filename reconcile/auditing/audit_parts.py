@@ -20,7 +20,7 @@ from reconcile.catalog.tables import archive_metadata
 from reconcile.errors import ReconcileError
 from reconcile.planning.planner import new_id
 from reconcile.running.record.parts import Part
-from reconcile.running.record.tables import audit_parts, probe_findings
+from reconcile.running.record.tables import audit_parts
 
 PART_DOCUMENTS = 5000
 _LONGEST = timedelta(days=30)  # that an audit may take
@@ -39,11 +39,14 @@ class AuditParts:
 
 
 @contextmanager
-def audit_in_parts(catalog: Catalog) -> Iterator[AuditParts]:
-    """Cut the catalog into parts for the block; their bounds are removed after it, and those of killed audits."""
+def audit_in_parts(catalog: Catalog, *more: sa.Table) -> Iterator[AuditParts]:
+    """Cut the catalog into parts for the block; their bounds are removed after it, and those of killed audits.
+
+    ``more`` are other tables that keep something by the audit's id for so long.
+    """
     audit, old = new_id(), f"{datetime.now(UTC) - _LONGEST:%Y%m%d}"  # ids begin with their time
     with catalog.write() as connection:
-        for table in (audit_parts, probe_findings):
+        for table in (audit_parts, *more):
             table.create(connection, checkfirst=True)
             connection.execute(sa.delete(table).where(table.c.audit < old))
     try:
@@ -52,7 +55,7 @@ def audit_in_parts(catalog: Catalog) -> Iterator[AuditParts]:
         yield AuditParts(audit, parts)
     finally:
         with suppress(ReconcileError), catalog.write() as connection:  # the error of the block is the one to tell
-            for table in (audit_parts, probe_findings):
+            for table in (audit_parts, *more):
                 connection.execute(sa.delete(table).where(table.c.audit == audit))
 
 

@@ -14,10 +14,11 @@ import sqlalchemy as sa
 from attrs import evolve
 
 from reconcile.auditing.audit_parts import audit_in_parts
-from reconcile.auditing.probe_part import ProbedPart, digest_of
+from reconcile.auditing.probe_part import ProbedPart, digest_of, digests_of
 from reconcile.auditing.readers import Readers
 from reconcile.control import PIPELINES, Control, Progress, in_batches, in_order
 from reconcile.engines import Engine
+from reconcile.payload import md5
 from reconcile.planning.model import ADOPT, Blocker, Move
 from reconcile.planning.planner import Probing
 from reconcile.planning.probe import BATCH_MOVES, Prober
@@ -42,7 +43,7 @@ def by_workers(engine: Engine) -> Probing:
     def probe(prober: Prober, moves: Iterable[Move], progress: Progress) -> Iterator[Move | Blocker]:
         refuse_engine(prober.catalog, engine)
         refuse_crowding(prober.catalog, engine, "no plan was saved")
-        with audit_in_parts(prober.catalog) as cut:
+        with audit_in_parts(prober.catalog, probe_findings) as cut:
             found = _ask(prober, engine, cut.audit, cut.parts, progress)
             prober.composite += sum(part.composite for part in found)
             if not any(part.found for part in found):
@@ -70,6 +71,7 @@ def _ask(prober: Prober, engine: Engine, audit: str, parts: list[Part], progress
         "allow_unreadable": desired.allow_unreadable,
         "digests": prober.digests,
         "overwrite": prober.overwrite,
+        "places": {md5(name.encode()): digests_of(prober, name) for name in prober.names},
     }
     progress.phase("probe", sum(part.documents for part in parts), 0)
     Dispatch(Control(progress), Readers(engine, task, ProbedPart), report, state_now="no plan was saved").run(parts)

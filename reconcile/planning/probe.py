@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from attrs import define, evolve, field
 
@@ -50,6 +51,16 @@ class Prober:
         for batch, composite in in_order(PIPELINES, in_batches(moves, BATCH_MOVES), self.settled):
             self.composite += composite
             yield from self.counted(batch)
+
+    @property
+    def names(self) -> list[str]:
+        """The places that are open."""
+        return list(self._stores)
+
+    def place(self, name: str) -> dict[str, Any] | None:
+        """Return what an open place is by `Store.place`; None for one that is not there yet."""
+        store = self._stores[name]
+        return None if store is None else store.place()
 
     def settled(self, moves: list[Move]) -> tuple[list[Move | Blocker], int]:
         """Return what is decided about a batch, and how many of its sources are made of other objects."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 from attrs import define, field
 
 from reconcile.catalog import Catalog
@@ -19,6 +21,7 @@ class Reach:
     catalog: Catalog
     desired: DesiredState
     _problems: dict[str, str | None] = field(init=False, factory=dict)
+    _one_at_a_time: threading.Lock = field(init=False, factory=threading.Lock, repr=False, eq=False)
 
     def check(self, decision: Decision) -> Decision:
         """Return the decision, or a blocker for a move whose source is out of reach."""
@@ -32,16 +35,17 @@ class Reach:
         """Return why a place cannot be reached; None for places that are reached, and for configured ones."""
         if not is_elsewhere(name):
             return None
-        if name not in self._problems:
-            self._problems[name] = None
-            try:
-                open_store(self.desired.places[name].backend, self.catalog, "plan").prepare(create=False)
-            except TransientError:
-                raise
-            except BackendError as error:
-                said = error.message.partition("\n")[0]
-                self._problems[name] = (
-                    "the source config names another place, and this one cannot be reached with its "
-                    f"credentials: {said}"
-                )
-        return self._problems[name]
+        with self._one_at_a_time:
+            if name not in self._problems:
+                self._problems[name] = self._asked(name)
+            return self._problems[name]
+
+    def _asked(self, name: str) -> str | None:
+        try:
+            open_store(self.desired.places[name].backend, self.catalog, "plan").prepare(create=False)
+        except TransientError:
+            raise
+        except BackendError as error:
+            said = error.message.partition("\n")[0]
+            return f"the source config names another place, and this one cannot be reached with its credentials: {said}"
+        return None

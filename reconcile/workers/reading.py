@@ -49,7 +49,7 @@ def _probe(setup: Setup, message: Message) -> Reading:
     catalog = _connected(setup)
     desired = DesiredState(source, dest, message["allow_unreadable"])
     prober = Prober(catalog, desired, digests=message["digests"], overwrite=message["overwrite"])
-    return Reading(message["audit"], catalog, PartProber(prober, Reach(catalog, desired), message["audit"]).probe)
+    return Reading(message["audit"], catalog, PartProber(prober, message["places"], message["audit"]).probe)
 
 
 READINGS: dict[str, Callable[[Setup, Message], Reading]] = {"verify": _audit, "probe": _probe}

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from reconcile.engines import Message, Setup
-from reconcile.errors import CatalogError
+from reconcile.errors import CatalogError, MissingStoreError
+from reconcile.running.phases import place_check
 from reconcile.running.phases.clean_part import CleanedPart, PartCleaner
 from reconcile.running.phases.stage_part import PartStager
 from reconcile.running.record import claims
@@ -229,6 +230,7 @@ def _ends_with_a_file_aside(setup: Setup, number: signal.Signals) -> Callable[[M
 def finds_no_mark(setup: Setup) -> Callable[[Message], Message]:
     """Workers that see another directory at the path of a data dir, as far as its owner mark is concerned."""
     OwnerFolder.mark = lambda _self: None  # type: ignore[method-assign]
+    place_check.SEEN_SECONDS = 1.0
     return Worker(setup)
 
 
@@ -239,9 +241,28 @@ def finds_no_mark_when_it_cleans(setup: Setup) -> Callable[[Message], Message]:
     def answer(message: Message) -> Message:
         if message["task"] == "clean":
             OwnerFolder.mark = lambda _self: None  # type: ignore[method-assign]
+            place_check.SEEN_SECONDS = 1.0
         return worker(message)
 
     return answer
+
+
+def has_no_data_dir(setup: Setup) -> Callable[[Message], Message]:
+    """Workers without the mount: a data dir is not there, so that an apply would make it."""
+
+    def prepare(_self: FileStore, *, create: bool) -> None:
+        raise MissingStoreError(f"no such data dir, create={create}", made_by_apply=True)
+
+    FileStore.prepare = prepare  # type: ignore[method-assign]
+    return Worker(setup)
+
+
+def has_another_data_dir(setup: Setup) -> Callable[[Message], Message]:
+    """Workers with another, empty directory at the path of a data dir."""
+    FileStore.place = lambda _self: {"store": "?", "inode": 1, "device": 1, "filesystem": "1"}  # type: ignore[method-assign]
+    FileStore.glance = lambda _self, _keys: {}  # type: ignore[method-assign]
+    FileStore.look = lambda _self, _keys, *, digest=False: {}  # type: ignore[method-assign]
+    return Worker(setup)
 
 
 def dies_of_its_first_part(setup: Setup) -> Callable[[Message], Message]:

@@ -86,6 +86,47 @@ def test_what_only_a_worker_does_not_find_blocks_nothing(archive: World) -> None
     assert rows(by_two) == rows(plan(archive, "one.json"))
 
 
+@pytest.mark.parametrize("worker", ["has_no_data_dir", "has_another_data_dir"])
+def test_what_a_worker_sees_elsewhere_says_nothing(
+    worker: str, folder: Path, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own empty destination is no free one: the process that plans asks about all of it."""
+    monkeypatch.setattr("reconcile.auditing.audit_parts.PART_DOCUMENTS", 6)
+    world = World(folder, database)
+    world.fill(20)
+    world.config("config", DB)
+    world.config("dest", localfs(folder / "archive"))
+    for move in [*plan(world, "zero.json", probe=None).moves()][::2]:
+        path = Path(move.after.content_url.removeprefix("file://"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"other")
+    engine = processes(world, f"{TASKS}:{worker}")
+    by_two = plan(world, "two.json", engine)
+    engine.close()
+    assert [blocker.reason for blocker in by_two.blockers()] == ["destination_occupied"] * 10
+    assert rows(by_two) == rows(plan(world, "one.json"))
+
+
+def test_sources_beside_the_configured_ones_are_probed_too(
+    folder: Path, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Documents lie in a data dir that no config names any more, and a worker does not reach it."""
+    monkeypatch.setattr("reconcile.auditing.audit_parts.PART_DOCUMENTS", 6)
+    world = World(folder, database)
+    world.fill(20)
+    world.apply(world.plan(world.config("start", DB), world.config("old", localfs(folder / "archive")), "setup.json"))
+    (folder / "new").mkdir()
+    world.config("config", localfs(folder / "new"))
+    world.config("dest", DB)
+    for path in sorted(path for path in (folder / "archive").rglob("*") if path.is_file())[::2]:
+        path.unlink()
+    engine = processes(world, f"{TASKS}:has_no_data_dir")
+    by_two = plan(world, "two.json", engine)
+    engine.close()
+    assert {blocker.reason for blocker in by_two.blockers()} == {"source_missing"}
+    assert rows(by_two) == rows(plan(world, "one.json"))
+
+
 def test_a_worker_that_is_killed_costs_nothing(archive: World) -> None:
     engine = processes(archive, f"{TASKS}:dies_of_its_first_part")
     by_two = plan(archive, "two.json", engine)

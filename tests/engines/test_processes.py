@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -134,6 +135,21 @@ def test_a_worker_that_does_not_find_the_mark_stages_nothing(archive: World) -> 
     assert not list((archive.folder / "archive").rglob("*.json"))
     apply(archive, processes(archive))
     is_moved(archive, truth)
+
+
+def test_workers_stage_at_a_destination_that_is_shared_since(archive: World) -> None:
+    """The mark there is another installation's by now: what this run once wrote there is not looked for."""
+    truth = planned(archive)
+    archive.apply("p.json", stage_only=True)
+    (mark,) = [path for path in (archive.folder / "archive").rglob("*") if path.is_file() and "owner" in path.name]
+    found = json.loads(mark.read_bytes())
+    found["owner"] |= {"word": "f" * 32, "database": {"identity": {"kind": "sqlite", "path": "/another"}}}
+    mark.write_text(json.dumps(found))
+    archive.sql("UPDATE reconcile_moves SET state = 'planned', origin = NULL WHERE seq > 20")
+    configs = ("--engine", "processes:2", "--share-destination")
+    done = here("apply", "p.json", "--yes", *configs, cwd=archive.folder)
+    assert done.code == 0, done.all
+    assert archive.read(archive.folder / "dest.yaml") == truth
 
 
 @pytest.mark.parametrize(("what", "code"), [("config", 78), ("data dir", 78), ("database", 78), ("secret", 1)])

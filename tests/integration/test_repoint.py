@@ -76,3 +76,17 @@ def test_a_role_that_may_make_no_temporary_table_switches_too(
         archive.url = owner
         postgresql.run(name, "DROP OWNED BY frugal; DROP ROLE frugal")
     assert in_order == []
+
+
+def test_a_database_that_lets_nobody_make_tables_is_switched_too(archive: World) -> None:
+    plan = archive.plan(archive.folder / "config.yaml", archive.folder / "dest.yaml")
+    truth = archive.read(archive.folder / "config.yaml")
+    archive.apply(plan, stage_only=True)
+    archive.sql(
+        "CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql"
+        " AS $$ BEGIN RAISE EXCEPTION 'no tables here'; END $$"
+    )
+    tags = "('CREATE TABLE', 'CREATE TABLE AS')"
+    archive.sql(f"CREATE EVENT TRIGGER no_tables ON ddl_command_start WHEN TAG IN {tags} EXECUTE FUNCTION refuse()")
+    archive.apply(plan)
+    assert archive.read(archive.folder / "dest.yaml") == truth

@@ -137,6 +137,10 @@ class Owner(PlaceCheck):
             if self.share and name.startswith("dest."):
                 self.unclaimed[name] = f"it is shared with {mark.describe()}"
                 self.of_others.add(name)
+                if "inode" in store.place():  # whose mark workers are to find: now it is another's
+                    with self.run.writing() as connection:
+                        mine = (places.c.run_id == self.run.run_id, places.c.name == name)
+                        connection.execute(sa.update(places).where(*mine).values(mark=None))
                 return
             raise ForeignOwnerError(
                 f"{identity} belongs to a run that this database does not know: {mark.describe()}. Nothing was done",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -20,6 +21,8 @@ from reconcile.running.record.work_moves import work_move
 from reconcile.stores import Store
 from reconcile.stores.addresses import Key
 
+SEEN_SECONDS = 60.0  # after which another machine sees a new file: NFS remembers for so long that there was none
+_POLL_SECONDS = 1.0
 _READ_AHEAD = 1000
 
 
@@ -48,11 +51,17 @@ class PlaceCheck:
             words: dict[str, str | None] = {row.name: row.mark for row in connection.execute(query)}
         found = cls(run, stores)
         for name, store in stores.items():
-            word, text = words.get(name), None
+            word = words.get(name)
             if word is None:
                 continue
             text = store.mark()
+            deadline = time.monotonic() + SEEN_SECONDS
+            while (text is None or (Mark.decode(text).owner or {}).get("word") != word) and time.monotonic() < deadline:
+                time.sleep(_POLL_SECONDS)
+                text = store.mark()
             if text is None or (Mark.decode(text).owner or {}).get("word") != word:
+                assert run.executor is not None  # noqa: S101 - whoever is a worker is led
+                run.executor.check()  # whoever took over has changed the mark, and rightly
                 raise PlaceChangedError(
                     f"{store.address.identity}: this worker does not find the owner mark that the run wrote there;"
                     " nothing was done by it",

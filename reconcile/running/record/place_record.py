@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
+from reconcile.payload import md5
 from reconcile.running.record.tables import late_deletes, moves, places
 
 
@@ -24,6 +25,17 @@ def is_same_place(then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
         return then.get("store") == now.get("store")
     same_system = then["filesystem"] == now["filesystem"] and now["filesystem"] != "0"
     return bool(then["inode"] == now["inode"] and (then["device"] == now["device"] or same_system))
+
+
+def place_digests(place: Mapping[str, Any]) -> list[str]:
+    """Return digests of a description, which say no name: two places are one by `is_same_place` if any agrees."""
+    if "inode" not in place:
+        kinds: list[tuple[Any, ...]] = [("store", place.get("store"))]
+    else:
+        kinds = [("device", place["inode"], place["device"])]
+        if place["filesystem"] != "0":
+            kinds.append(("file system", place["inode"], place["filesystem"]))
+    return [md5(repr(kind).encode()) for kind in kinds]
 
 
 def place_text(details: bytes | str) -> str:
