@@ -135,7 +135,7 @@ def make_plan(
     progress: Progress | None = None,
     arrived: Arrived | None = None,
 ) -> PlanFile:
-    """Compare the desired state with the catalog and save the plan. Writes only the file; workers, if any, a table for so long.
+    """Compare the desired state with the catalog and save the plan. Writes only the file; workers write a table, too.
 
     ``arrived`` returns the run or migration that moved documents to where a config says; None if there is none.
 
