@@ -23,13 +23,13 @@ from tests.servers.moto import MotoServer
 from tests.servers.postgresql import PostgresServer
 from tests.world import DB, World, s3
 
-_FILL_ROWS = """
+FILL_ROWS = """
     INSERT INTO archive_document (bucket, "archiveId", "userId", "documentName", created_at, last_updated,
         record_state_key, jsondata, b64_encoded)
     SELECT 'analysis_data', 'sha256:' || md5(n::text), 'admin', 'sha256:' || md5(n::text) || '.json', 1700000000,
         1700000000, 'active', repeat(md5(n::text), 1 + n %% 200), false FROM generate_series(1, %s) n
 """
-_FILL_CATALOG = """
+FILL_CATALOG = """
     INSERT INTO archive_metadata (bucket, "archiveId", "userId", "documentName", content_url, is_compressed, digest,
         size, created_at, last_updated, record_state_key)
     SELECT bucket, "archiveId", "userId", "documentName", concat_ws('/', 'db:/', "userId", bucket, "archiveId"), false,
@@ -48,8 +48,8 @@ def main(documents: int, workers: int) -> None:
         cluster = DaskCluster(folder)
         try:
             world = World(folder, server.database())
-            world.sql(_FILL_ROWS, documents)
-            world.sql(_FILL_CATALOG)
+            world.sql(FILL_ROWS, documents)
+            world.sql(FILL_CATALOG)
             world.config("config", DB)
             world.plan(folder / "config.yaml", world.config("dest", s3(moto, _BUCKET)))
             for _number in range(workers):

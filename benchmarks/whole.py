@@ -2,7 +2,7 @@
 
     python -m benchmarks.whole [DOCUMENTS [ENGINE]]
 
-Documents are of 32 bytes to 3 KiB. After the apply every file is compared with its row's digest by code that is not
+Documents are of 32 bytes to 6.3 KiB. After the apply every file is compared with its row's digest by code that is not
 the tool's; after the undo the table is compared with what it was. Prints seconds and rates, and saves them.
 """
 
@@ -18,23 +18,12 @@ from urllib.parse import urlparse
 
 import psycopg2
 
+from benchmarks.crowd import FILL_CATALOG, FILL_ROWS
 from benchmarks.report import RESULTS
 from benchmarks.spent import wal_bytes
 from tests.servers.postgresql import PostgresServer
 from tests.world import DB, World, localfs
 
-_FILL_ROWS = """
-    INSERT INTO archive_document (bucket, "archiveId", "userId", "documentName", created_at, last_updated,
-        record_state_key, jsondata, b64_encoded)
-    SELECT 'analysis_data', 'sha256:' || md5(n::text), 'admin', 'sha256:' || md5(n::text) || '.json', 1700000000,
-        1700000000, 'active', repeat(md5(n::text), 1 + n %% 100), false FROM generate_series(1, %s) n
-"""
-_FILL_CATALOG = """
-    INSERT INTO archive_metadata (bucket, "archiveId", "userId", "documentName", content_url, is_compressed, digest,
-        size, created_at, last_updated, record_state_key)
-    SELECT bucket, "archiveId", "userId", "documentName", concat_ws('/', 'db:/', "userId", bucket, "archiveId"), false,
-        md5(jsondata), length(jsondata), 1700000000, 1700000000, 'active' FROM archive_document
-"""
 _SUM = """
     SELECT count(*), sum(hashtextextended(concat_ws('/', d."userId", d.bucket, d."archiveId", d.jsondata, m.content_url,
         m.digest, m.size), 0)) FROM archive_document d JOIN archive_metadata m USING ("userId", bucket, "archiveId")
@@ -48,8 +37,8 @@ def main(documents: int, engine: str) -> None:
     with tempfile.TemporaryDirectory() as name:
         try:
             world = World(Path(name), server.database())
-            world.sql(_FILL_ROWS, documents)
-            world.sql(_FILL_CATALOG)
+            world.sql(FILL_ROWS, documents)
+            world.sql(FILL_CATALOG)
             world.sql("ANALYZE")
             before = world.sql(_SUM)
             world.config("config", DB)

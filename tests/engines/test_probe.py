@@ -15,6 +15,7 @@ from reconcile.planning.planfile import PlanFile
 from reconcile.planning.planner import PlanRequest
 from reconcile.planning.planner import plan as make
 from reconcile.planning.probe import Prober
+from reconcile.running.record.place_record import is_same_place, place_digests
 from tests.archives import new_sqlite
 from tests.cli.desk import filled
 from tests.cli.runner import here
@@ -169,6 +170,20 @@ def test_a_row_that_a_service_changed_meanwhile_stays_as_it_was_planned(
     assert (move.action, move.before.size == 1) == (None, False)
     assert asked
     assert "sha256:0002" not in asked
+
+
+@pytest.mark.parametrize("device", [1, 2])
+@pytest.mark.parametrize("filesystem", ["0", "7", "8"])
+@pytest.mark.parametrize("inode", [5, 6])
+def test_digests_of_places_agree_where_the_places_do(device: int, filesystem: str, inode: int) -> None:
+    """What a worker compares is what a resumed run compares."""
+    now = {"store": "a", "inode": inode, "device": device, "filesystem": filesystem}
+    for known in ("0", "7"):
+        then = {"store": "b", "inode": 5, "device": 1, "filesystem": known}
+        agree = bool(set(place_digests(then)) & set(place_digests(now)))
+        assert agree == is_same_place(then, now)
+    servers = [{"store": "s3 at one"}, {"store": "s3 at another"}]
+    assert place_digests(servers[0]) != place_digests(servers[1])
 
 
 def test_a_worker_with_another_config_asks_nothing(archive: World) -> None:
