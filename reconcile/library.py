@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from reconcile import verbs
+from reconcile import beforehand, verbs
 from reconcile.catalog import Catalog, DatabaseOptions
 from reconcile.config import load_config
 from reconcile.control import Control
@@ -87,7 +87,7 @@ def diff(
     with ExitStack() as stack:
         before = open_whole_plan(path)
         if other is None:
-            after = stack.enter_context(verbs.planned_again(before, database, source, dest))
+            after = stack.enter_context(beforehand.planned_again(before, database, source, dest))
         else:
             after = open_whole_plan(other)
         return list(changes(before, after))

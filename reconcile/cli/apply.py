@@ -9,7 +9,7 @@ from typing import Any
 import click
 from attrs import evolve
 
-from reconcile import verbs
+from reconcile import beforehand, verbs
 from reconcile.cli.engines import engine_of
 from reconcile.cli.env_option import PATH, option, verb
 from reconcile.cli.events import events_option
@@ -102,11 +102,11 @@ def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
         forecast = plan.header.summary.forecast
         for full in too_small(prepared.desired, forecast.space) if forecast else ():
             show([f"WARNING: {full}"], err=True)
-        show(_beside(verbs.unfinished_beside(prepared, database)), err=True)
+        show(_beside(beforehand.unfinished_beside(prepared, database)), err=True)
         if not options["yes"]:
-            outcome = verbs.applied_already(prepared, database)
+            outcome = beforehand.applied_already(prepared, database)
             if outcome is None:
-                confirm(_said(plan, prepared, verbs.status_of_plan(prepared, database), options), yes=False)
+                confirm(_said(plan, prepared, beforehand.status_of_plan(prepared, database), options), yes=False)
     run = RunOptions(
         budget=budget_of(options),
         approval=approval,

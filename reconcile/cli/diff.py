@@ -11,7 +11,7 @@ from typing import Any
 import click
 import msgspec
 
-from reconcile import verbs
+from reconcile import beforehand
 from reconcile.cli.env_option import PATH, option, verb
 from reconcile.cli.lines import show
 from reconcile.cli.options import config_options, database_of, database_options
@@ -60,7 +60,7 @@ def command(context: click.Context, /, plan: Path, plan2: Path | None, form: str
         before = open_whole_plan(plan)
         if plan2 is None:
             after = stack.enter_context(
-                verbs.planned_again(before, database_of(options), options["source"], options["dest"])
+                beforehand.planned_again(before, database_of(options), options["source"], options["dest"])
             )
         else:
             after = open_whole_plan(plan2)

@@ -11,7 +11,7 @@ import click
 import msgspec
 from attrs import evolve
 
-from reconcile import verbs
+from reconcile import beforehand, verbs
 from reconcile._version import OUTPUT_FORMAT
 from reconcile.catalog import Catalog
 from reconcile.cli.engines import engine_of
@@ -30,6 +30,7 @@ from reconcile.errors import EXIT_DONE, EXIT_INCOMPLETE, PlanFileError
 from reconcile.formatting import count
 from reconcile.planning.planfile import open_plan, undo_path
 from reconcile.planning.render import summary_text
+from reconcile.prepared import to_undo
 from reconcile.running.phases.options import RunOptions
 from reconcile.running.record.states import RunState
 from reconcile.running.record.status import Status
@@ -88,11 +89,11 @@ def command(context: click.Context, /, what: str, **options: Any) -> None:  # no
         if options["dry_run"]:
             _preview(catalog, run_id, options)
             return
-        record = verbs.to_undo(catalog, run_id)
+        record = to_undo(catalog, run_id)
         prepared = _prepared(catalog, path if path.is_file() else None, run_id, options)
         if not options["yes"] and record.state != RunState.UNDONE:
             if prepared.plan is not None:
-                confirm(_said(prepared, verbs.begun_undo(catalog, run_id)), yes=False)
+                confirm(_said(prepared, beforehand.begun_undo(catalog, run_id)), yes=False)
             else:
                 confirm([f"Run {run_id} never switched. The copies that it staged are DELETED."], yes=False)
         names = ("workers", "lock_wait", "wait_for_services", "ignore_services", "takeover_wait", "leave_failed")
@@ -131,7 +132,7 @@ def _prepared(catalog: Catalog, path: Path | None, run_id: str, options: dict[st
 
 def _preview(catalog: Catalog, run_id: str, options: dict[str, Any]) -> None:
     """Print what the undo would do. Its plan is made in a folder that is gone afterwards."""
-    with verbs.undo_previewed(
+    with beforehand.undo_previewed(
         catalog, run_id, options["source"], options["dest"], with_changes=options["with_changes"]
     ) as (preview, prepared):
         if options["form"] == "json":

@@ -1,8 +1,4 @@
-"""Driver ``s3``: objects in a bucket. Bytes by obstore, everything else by boto3.
-
-obstore spends a fifteenth of boto3's CPU on a request, but its path type refuses or alters some keys
-(``//``, ``.`` and ``..`` segments, control characters, slashes at the ends): those go through boto3, as do
-documents that lie in a spool file. Writes are single PUTs, so that the ETag is the MD5 wherever the server has it so.
+"""Driver ``s3``: objects in a bucket.
 
 What a server can do is found out as it is used. A write is confirmed by its ETag; where that is not the MD5
 (encrypted by KMS, say) by the SHA-256 that the server computed; where it reports none, by reading back. Writes carry
@@ -12,21 +8,18 @@ and from then on each key is looked up before it is written.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 from attrs import evolve
 
 from reconcile.config import Backend
-from reconcile.errors import BackendError, DeniedError, DocumentError, MissingStoreError, RedirectedError
+from reconcile.errors import BackendError, DeniedError, DocumentError, MissingStoreError
 from reconcile.logs import get_logger
-from reconcile.payload import CHUNK_BYTES, Spool, chunks_of, gathered
 from reconcile.stores.addresses import Address, Key, ObjectAddress
 from reconcile.stores.base import Capabilities, Content, Known, Stat, Store, Write
 from reconcile.stores.lifecycle import expiring, has_tag_rules
@@ -40,18 +33,17 @@ from reconcile.stores.s3_errors import (
     UnsupportedRequestError,
     translated,
 )
-from reconcile.stores.s3_put import arguments, encrypts_by_kms, tags_of
+from reconcile.stores.s3_objects import S3Objects
+from reconcile.stores.s3_put import encrypts_by_kms, tags_of
 from reconcile.stores.server_copy import BetweenBuckets
 from reconcile.stores.shortcuts import Shortcut, Transfer
 
 T = TypeVar("T")
 
-CONTENT_TYPE = "binary/octet-stream"  # the vendor's
 _MD5_ETAG = re.compile(r'"?([0-9a-f]{32})"?')
 _SELF_CHECK = "__anchore_s3_key_self_check__"  # what a service writes at the root of its bucket
 _ARCHIVES = {"GLACIER", "DEEP_ARCHIVE"}  # whose objects cannot be read before they are restored
 _MAYBE_ARCHIVES = _ARCHIVES | {"INTELLIGENT_TIERING"}
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 log = get_logger()
 
@@ -79,15 +71,14 @@ class S3Store(ObjectStore):
             lambda: self.fence.lives(self.address, HEADER_LIFE_SECONDS),
         )
         self._bucket = S3Bucket(self._clients, self._where, settings)
-        self._needs_md5 = False
-        self._put_options: Mapping[str, str] = {}
+        self.objects = S3Objects(self._clients, self._where, settings.bucket)
         self._has_tag_rules: bool | None = None
 
     def capabilities(self) -> Capabilities:
         return Capabilities(self._heeds_conditions, self._confirmation, self._deletes_many)
 
     def write_with(self, options: Mapping[str, str]) -> None:
-        self._put_options = options
+        self.objects.options = options
 
     def rights(self) -> Mapping[str, str]:
         return {
@@ -111,7 +102,7 @@ class S3Store(ObjectStore):
             log.info("the server does not report its lifecycle rules", at=self._where, reason=reason)
             rules = []
         self._has_tag_rules = has_tag_rules(rules, self._prefix)
-        return expiring(rules, self._prefix, tags_of(self._put_options))
+        return expiring(rules, self._prefix, tags_of(self.objects.options))
 
     def expiry_of(self, key: Key) -> str | None:
         if self._has_tag_rules is None:
@@ -122,8 +113,7 @@ class S3Store(ObjectStore):
     def _expiration(self, key: Key) -> str | None:
         """Return what the server says of the rule that is going to delete an object."""
         try:
-            with self._translated(key):
-                head = self._clients.boto.head_object(Bucket=self.settings.bucket, Key=key)
+            head = self.objects.head(key)
         except (FileNotFoundError, DocumentError):
             return None
         return str(head["Expiration"]) if head.get("Expiration") else None
@@ -140,22 +130,17 @@ class S3Store(ObjectStore):
 
     def _mark(self) -> tuple[bytes, str] | None:
         try:
-            with translated(self._where):
-                answer = self._clients.boto.get_object(Bucket=self.settings.bucket, Key=self.mark_key)
-                return answer["Body"].read(), answer["ETag"]
+            return self.objects.get_small(self.mark_key)
         except FileNotFoundError:
             return None
 
     def _put_mark(self, mark: bytes, etag: str | None, *, conditional: bool = True) -> None:
         condition = {} if not conditional else {"IfNoneMatch": "*"} if etag is None else {"IfMatch": etag}
-        put = partial(self._clients.boto.put_object, Bucket=self.settings.bucket, Key=self.mark_key, Body=mark)
-        put = partial(put, ContentType="application/json", **arguments(self._put_options))
+        put = partial(self.objects.put_small, self.mark_key, mark, "application/json")
         try:
-            with translated(self._where):
-                put(**condition)
+            put(condition)
         except UnsupportedRequestError:
-            with translated(self._where):
-                put()
+            put({})
         except (DocumentError, FileNotFoundError):
             return  # another mark is there: reading it again tells
 
@@ -175,41 +160,21 @@ class S3Store(ObjectStore):
         self._bucket.create()
 
     def _list_after(self, name: str, prefix: str, names: int) -> tuple[list[tuple[str, Stat]], bool]:
-        with translated(self._where):
-            page = self._clients.boto.list_objects_v2(
-                Bucket=self.settings.bucket, StartAfter=name, Prefix=prefix, MaxKeys=names
-            )
+        found, has_more = self.objects.list_after(name, prefix, names)
         entries = [
             (entry["Key"], self._stat_of(entry["Size"], entry["ETag"], may_be_archived=_may_be_archived(entry)))
-            for entry in page.get("Contents", [])
+            for entry in found
         ]
-        return entries, bool(page.get("IsTruncated"))
+        return entries, has_more
 
     def _stat(self, key: Key) -> Stat | None:
-        import obstore  # noqa: PLC0415
-
         try:
-            with self._translated(key):
-                if self._by_boto(key):
-                    head = self._clients.boto.head_object(Bucket=self.settings.bucket, Key=key)
-                    return self._stat_of(head["ContentLength"], head["ETag"], may_be_archived=True)
-                meta = obstore.head(self._clients.objects, str(key))
-                return self._stat_of(meta["size"], meta["e_tag"], may_be_archived=True)
+            size, etag = self.objects.size_and_etag(key)
+            return self._stat_of(size, etag, may_be_archived=True)
         except FileNotFoundError:
             return None
         except (DeniedError, DocumentError) as error:
-            raise self._told_by_get(key, error) from None
-
-    def _told_by_get(self, key: Key, error: BackendError | DocumentError) -> BackendError | DocumentError:
-        """Return what a GET says of a key whose HEAD was refused: an answer to HEAD has no body, and so no words."""
-        try:
-            with translated(self._where):
-                self._clients.boto.get_object(Bucket=self.settings.bucket, Key=key)["Body"].close()
-        except (BackendError, DocumentError) as told:
-            return told
-        except FileNotFoundError:
-            pass
-        return error
+            raise self.objects.told_by_get(key, error) from None
 
     def is_archived(self, key: Key) -> str | None:
         said = self._sure(self._archived, key)
@@ -217,8 +182,7 @@ class S3Store(ObjectStore):
 
     def _archived(self, key: Key) -> str | None:
         try:
-            with self._translated(key):
-                head = self._clients.boto.head_object(Bucket=self.settings.bucket, Key=key)
+            head = self.objects.head(key)
         except FileNotFoundError:
             return None
         storage = head.get("StorageClass") if head.get("StorageClass") in _ARCHIVES else head.get("ArchiveStatus")
@@ -229,17 +193,8 @@ class S3Store(ObjectStore):
         return f"it is in archive class {storage} of {self._where}; it must be restored first{under_way}"
 
     def _get(self, key: Key) -> Content:
-        import obstore  # noqa: PLC0415
-
         try:
-            with self._translated(key):
-                if self._by_boto(key):
-                    answer = self._clients.boto.get_object(Bucket=self.settings.bucket, Key=key)
-                    return Content(gathered(answer["Body"].iter_chunks()), version=answer["ETag"])
-                got = obstore.get(self._clients.objects, str(key))
-                small = got.meta["size"] <= CHUNK_BYTES
-                data = bytes(got.bytes()) if small else gathered(bytes(chunk) for chunk in got.stream(CHUNK_BYTES))
-                return Content(data, version=got.meta["e_tag"])
+            return self.objects.get(key)
         except FileNotFoundError:
             raise DocumentError("source_missing", f"no object {key!r} in {self._where}") from None
 
@@ -289,13 +244,13 @@ class S3Store(ObjectStore):
 
     def _put(self, write: Write) -> Stat:
         try:
-            with self._translated(write.key):
-                etag, confirmed = self._put_object(write)
+            conditional = self._heeds_conditions is not False
+            etag, confirmed = self.objects.put(write, conditional=conditional, etag_is_md5=self._etag_is_md5)
         except NeedsDigestError:
-            if self._needs_md5:
+            if self.objects.needs_md5:
                 raise
             log.warning("the bucket requires Content-MD5, so boto3 is used, which takes more CPU", at=self._where)
-            self._needs_md5 = True
+            self.objects.needs_md5 = True
             return self._put(write)
         except UnsupportedRequestError:
             if self._heeds_conditions is False:
@@ -312,38 +267,6 @@ class S3Store(ObjectStore):
             self._read_back(write, etag)
             self._confirmation = "reading back: the ETag is not the MD5, and the server reports no SHA-256"
         return Stat(len(write.data), write.md5, etag)
-
-    def _put_object(self, write: Write) -> tuple[str | None, bool]:
-        """Put the bytes if the key is free; return the ETag, and whether the server's SHA-256 of them is right."""
-        import obstore  # noqa: PLC0415
-
-        conditional = self._heeds_conditions is not False
-        by_obstore = self._etag_is_md5 and not (self._needs_md5 or self._put_options or self._by_boto(write.key))
-        if isinstance(write.data, bytes) and by_obstore:
-            mode = "create" if conditional else "overwrite"
-            attributes = {"Content-Type": CONTENT_TYPE}
-            put = obstore.put(
-                self._clients.objects,
-                str(write.key),
-                write.data,
-                mode=mode,  # type: ignore[arg-type]
-                use_multipart=False,
-                attributes=attributes,
-            )
-            return put["e_tag"], False
-        extra: dict[str, str] = {"IfNoneMatch": "*"} if conditional else {}
-        sha256 = "" if self._etag_is_md5 else _sha256(write)
-        answer = self._clients.boto.put_object(
-            Bucket=self.settings.bucket,
-            Key=write.key,
-            Body=write.data.file() if isinstance(write.data, Spool) else write.data,
-            ContentType=CONTENT_TYPE,
-            ContentMD5=base64.b64encode(bytes.fromhex(write.md5)).decode(),
-            **extra,
-            **arguments(self._put_options),
-            **({"ChecksumSHA256": sha256} if sha256 else {}),
-        )
-        return str(answer["ETag"]), bool(sha256) and answer.get("ChecksumSHA256") == sha256
 
     def _read_back(self, write: Write, etag: str | None) -> None:
         """Confirm by reading, on a server whose ETag is not the MD5; take a damaged copy away again."""
@@ -389,23 +312,13 @@ class S3Store(ObjectStore):
     def shortcut_from(self, source: Store) -> Shortcut | None:
         if not isinstance(source, S3Store) or not self.settings.same_server(source.settings):
             return None
-        if encrypts_by_kms(self._put_options):  # the ETag of the server's copy would confirm nothing
+        if encrypts_by_kms(self.objects.options):  # the ETag of the server's copy would confirm nothing
             return None
         return BetweenBuckets(source, self, partial(self._copy_object, source)).shortcut()
 
     def _copy_object(self, source: S3Store, transfer: Transfer) -> Stat:
-        with translated(self._where):
-            answer = self._clients.boto.copy_object(
-                Bucket=self.settings.bucket,
-                Key=transfer.dest,
-                CopySource={"Bucket": source.settings.bucket, "Key": transfer.source},
-                CopySourceIfMatch=f'"{transfer.md5}"',
-                ContentType=CONTENT_TYPE,
-                MetadataDirective="REPLACE",
-                TaggingDirective="REPLACE" if "Tagging" in self._put_options else "COPY",
-                **arguments(self._put_options),
-            )
-        return self._stat_of(None, answer["CopyObjectResult"]["ETag"])
+        etag = self.objects.copy(source.objects, transfer.source, transfer.dest, transfer.md5)
+        return self._stat_of(None, etag)
 
     def remarks(self) -> list[str]:
         said = [self._said_of(self._bucket.versioning), self._said_of(self._bucket.retention)]
@@ -421,10 +334,6 @@ class S3Store(ObjectStore):
             log.info("the server does not report a setting of the bucket", at=self._where, reason=str(error))
             return None
 
-    def _by_boto(self, key: Key) -> bool:
-        """Tell whether obstore must not be used: for this key, or at all."""
-        return self._clients.is_proxied or _is_odd(str(key))
-
     def _attempt(self, verb: Callable[[Any], T], argument: object) -> T:
         """Call a verb once; credentials that have expired are fetched anew before that counts."""
         generation = self._clients.generation
@@ -434,37 +343,12 @@ class S3Store(ObjectStore):
             self._clients.renew(generation)
             return super()._attempt(verb, argument)
 
-    @contextmanager
-    def _translated(self, key: Key) -> Iterator[None]:
-        """Turn errors of requests for a key into ours; where obstore was redirected, boto3 says where to."""
-        try:
-            with translated(self._where):
-                yield
-        except RedirectedError as error:
-            raise (error if error.is_located else self._located(error, key)) from None
-
-    def _located(self, error: RedirectedError, key: Key) -> RedirectedError:
-        """Return the error with the host that boto3 is redirected to, as far as it is."""
-        try:
-            with translated(self._where):
-                self._clients.boto.head_object(Bucket=self.settings.bucket, Key=key)
-        except RedirectedError as located:
-            return located
-        except (BackendError, DocumentError, FileNotFoundError):
-            pass
-        return error
-
     def _stat_of(self, size: int | None, etag: str | None, *, may_be_archived: bool = False) -> Stat:
         return Stat(size, _md5_of(etag) if self._etag_is_md5 else None, etag, may_be_archived=may_be_archived)
 
     @property
     def _where(self) -> str:
         return f"bucket {self.settings.bucket} at {self.address.identity.removeprefix('s3:').rpartition('/')[0]}"
-
-
-def _is_odd(key: str) -> bool:
-    """Tell whether obstore's path type would refuse or alter the key."""
-    return bool(_CONTROL.search(key)) or any(segment in ("", ".", "..") for segment in key.split("/"))
 
 
 def _may_be_archived(entry: Mapping[str, Any]) -> bool:
@@ -474,13 +358,6 @@ def _may_be_archived(entry: Mapping[str, Any]) -> bool:
 def _md5_of(etag: str | None) -> str | None:
     match = _MD5_ETAG.fullmatch(etag or "")
     return match[1] if match else None
-
-
-def _sha256(write: Write) -> str:
-    digest = hashlib.sha256()
-    for chunk in chunks_of(write.data):
-        digest.update(chunk)
-    return base64.b64encode(digest.digest()).decode()
 
 
 def make(backend: Backend, address: Address) -> S3Store:

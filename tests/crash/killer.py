@@ -50,7 +50,7 @@ _WRITES = (
 _INSIDE_WRITES = (
     "reconcile.stores.tables:copy_in",
     "reconcile.stores.localfs:FileStore._name",
-    "reconcile.stores.s3:S3Store._put_object",
+    "reconcile.stores.s3_objects:S3Objects.put",
 )
 _DELETES = (
     "reconcile.stores.tables:TableStore.delete",

@@ -17,6 +17,8 @@ ROOMS = [  # each may import what comes after it
     "cli",
     "metrics",
     "verbs",
+    "beforehand",
+    "prepared",
     "rendering",
     "workers",
     "auditing",
