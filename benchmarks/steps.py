@@ -121,6 +121,7 @@ def _plan(url: str, folder: Path) -> dict[str, float]:
 def _load(url: str, folder: Path) -> dict[str, float]:
     from reconcile import verbs  # noqa: PLC0415
     from reconcile.catalog import DatabaseOptions, connect  # noqa: PLC0415
+    from reconcile.planning.planner import new_id  # noqa: PLC0415
     from reconcile.running.phases.load import checked_rows  # noqa: PLC0415
     from reconcile.running.record.executor import executing  # noqa: PLC0415
     from reconcile.running.record.run import begin_run  # noqa: PLC0415
@@ -136,6 +137,7 @@ def _load(url: str, folder: Path) -> dict[str, float]:
         seconds, cpu = _timed(
             lambda: begin_run(
                 executor,
+                new_id(),
                 plan,
                 "",
                 lambda _connection: checked_rows(plan, desired),

@@ -13,7 +13,9 @@ from reconcile.logs import get_logger
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.model import PlanHeader
 from reconcile.planning.planfile import PlanFile
+from reconcile.planning.planner import new_id
 from reconcile.planning.rights import rights_of_plan
+from reconcile.running.phases.context import StorePool
 from reconcile.running.phases.elsewhere import refuse_engine
 from reconcile.running.phases.load import begin, checked_rows, make_destinations
 from reconcile.running.phases.options import RunOptions
@@ -84,14 +86,16 @@ def apply(catalog: Catalog, plan: PlanFile, desired: DesiredState, options: RunO
             if options.keep_source and not record.keep_source:
                 _refuse_linked(catalog, record)
             run = resume_run(executor, record, keep_source=options.keep_source, asked=options.asked)
+            pool = StorePool.of(run, desired, options)
         else:
-            make_destinations(catalog, plan, desired)
+            pool = StorePool(catalog, desired, new_id(), executor, options.workers)
+            make_destinations(pool, plan)
             control.progress.step("loading the plan")
             run = begin(
+                pool,
                 executor,
                 plan,
                 digest,
-                desired,
                 lambda _connection: checked_rows(plan, desired),
                 keep_source,
                 asked=options.asked,
@@ -101,7 +105,7 @@ def apply(catalog: Catalog, plan: PlanFile, desired: DesiredState, options: RunO
         if options.approval is not None and options.approval not in (before or ""):
             with run.writing() as connection:  # who approved it first stays on record
                 run.update(connection, approved=f"{before}; {options.approval}" if before else options.approval)
-        return Phases(run, desired, options, control).execute()
+        return Phases(run, pool, options, control).execute()
 
 
 def _ended(catalog: Catalog, record: RunRecord, plan: PlanFile, digest: str, options: RunOptions) -> Outcome | None:

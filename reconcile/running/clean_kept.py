@@ -18,7 +18,7 @@ from reconcile.errors import ReconcileError
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.model import Tally
 from reconcile.planning.rights import rights_of_plan
-from reconcile.running.phases.context import open_stores
+from reconcile.running.phases.context import StorePool, open_stores
 from reconcile.running.phases.elsewhere import refuse_engine
 from reconcile.running.phases.options import RunOptions
 from reconcile.running.phases.order import Phases
@@ -104,11 +104,11 @@ def clean(
         why = nothing_to_do(catalog, kept, older_than)
         if why is not None:
             return Cleaned(run_id, stays=kept.stays, already=why)
-        open_stores(
-            Run(catalog, kept.record, 0, executor), desired, options, create=False
-        )  # before anything is recorded
+        reader = Run(catalog, kept.record, 0, executor)
+        pool = StorePool.of(reader, desired, options)
+        open_stores(reader, pool, create=False)  # before anything is recorded
         before = _deleted(catalog, run_id)
-        outcome = Phases(_reopened(executor, kept.record), desired, options, control).execute(is_news=False)
+        outcome = Phases(_reopened(executor, kept.record), pool, options, control).execute(is_news=False)
         deleted = _deleted(catalog, run_id) - before
         return Cleaned(run_id, deleted, why_kept(catalog, run_id), outcome.not_intact, outcome.remark)
 

@@ -12,7 +12,7 @@ from reconcile.catalog import Catalog
 from reconcile.errors import ReconcileError
 from reconcile.formatting import count
 from reconcile.planning.desired import DesiredState
-from reconcile.running.phases.context import open_stores
+from reconcile.running.phases.context import StorePool, open_stores
 from reconcile.running.phases.counterparts import look_at_copies, look_at_sources
 from reconcile.running.phases.options import RunOptions
 from reconcile.running.record.configs import configs_of
@@ -46,7 +46,7 @@ def older_than_stores(catalog: Catalog, record: RunRecord, desired: DesiredState
         if not sample:
             return None
         desired = desired or configs_of(record.header, None, None)
-        stores = open_stores(run, desired, RunOptions(), create=False)
+        stores = open_stores(run, StorePool.of(run, desired, RunOptions()), create=False)
         looked = look_at_sources(run, desired, stores, sample)
         if not looked.concerned or looked.absent != looked.concerned:
             return None

@@ -18,7 +18,7 @@ from reconcile.planning.desired import DesiredState
 from reconcile.running.clean_kept import kept_sources, nothing_to_do
 from reconcile.running.phases.clean import MOVED_ON, OTHER_NAME, REFERRED, STAGED_BY_ANOTHER
 from reconcile.running.phases.clean_part import NOT_INTACT
-from reconcile.running.phases.context import open_stores
+from reconcile.running.phases.context import StorePool, open_stores
 from reconcile.running.phases.counterparts import look_at_copies
 from reconcile.running.phases.options import RunOptions
 from reconcile.running.phases.references import (
@@ -76,7 +76,7 @@ def preview_clean(
     if why is not None:
         return CleanPreview(run_id, stays=kept.stays, already=why)
     run = Run(catalog, kept.record, epoch=0)
-    stores = open_stores(run, desired, options, create=False)
+    stores = open_stores(run, StorePool.of(run, desired, options), create=False)
     stays = Counter(kept.stays)
     deleted = 0
     for why_one in _reasons(run, desired, stores):

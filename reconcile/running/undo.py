@@ -15,9 +15,10 @@ from reconcile.control import Control, relaxed_gc
 from reconcile.errors import PlaceChangedError, ReconcileError, UsageError
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.planfile import PlanFile
+from reconcile.planning.planner import new_id
 from reconcile.planning.rights import rights_of_plan
 from reconcile.running.phases.aliases import remove_markers
-from reconcile.running.phases.context import RunContext, open_stores
+from reconcile.running.phases.context import RunContext, StorePool, open_stores
 from reconcile.running.phases.elsewhere import refuse_engine
 from reconcile.running.phases.load import begin, make_destinations
 from reconcile.running.phases.options import RunOptions
@@ -67,14 +68,17 @@ def undo(
                 f"run {run_id} has switched since this command began, and its documents are moved; nothing was undone",
                 hint=f"{undo_command(record)}    undoes it, if you still want that",
             )
-        make_destinations(catalog, plan, desired)
+        attempts = find_runs(catalog, undo_of=run_id)
+        begun = next((attempt.run_id for attempt in attempts if _may_be_resumed(attempt, plan)), None)
+        pool = StorePool(catalog, desired, begun or new_id(), executor, options.workers)
+        make_destinations(pool, plan)
         with catalog.snapshot() as connection:
             for _row in undo_rows(connection, record, plan, desired):
                 pass  # refuses a plan that is not the run's before anything is marked
         if record.state in (RunState.SWITCHED, RunState.DONE):
             mark_undoing(executor, record)
-        run = _undo_run(executor, record, plan, desired, options, control)
-        return Phases(run, desired, options, control).execute()
+        run = _undo_run(executor, record, plan, pool, options, control)
+        return Phases(run, pool, options, control).execute()
 
 
 def refuse_undo_of_undo(record: RunRecord) -> None:
@@ -104,24 +108,26 @@ def _undo_run(
     executor: Executor,
     record: RunRecord,
     plan: PlanFile,
-    desired: DesiredState,
+    pool: StorePool,
     options: RunOptions,
     control: Control,
 ) -> Run:
     """Resume the undo run that was interrupted, or begin one; an attempt by another plan is dropped."""
+    desired = pool.desired
     for attempt in find_runs(executor.catalog, undo_of=record.run_id):
-        if attempt.state == RunState.SWITCHED or (attempt.state == RunState.STAGING and _is_of_plan(attempt, plan)):
+        if _may_be_resumed(attempt, plan):
             return resume_run(executor, attempt)
         if attempt.state in (RunState.STAGING, RunState.UNDOING) and attempt.switched_at is None:
             _drop(executor, attempt, DesiredState(desired.dest, desired.source), options, control, give_back=False)
     control.progress.step("loading the plan")
     rows = partial(undo_rows, record=record, plan=plan, desired=desired)
-    return begin(executor, plan, plan.verify(), desired, rows, keep_source=False)
+    return begin(pool, executor, plan, plan.verify(), rows, keep_source=False)
 
 
-def _is_of_plan(attempt: RunRecord, plan: PlanFile) -> bool:
+def _may_be_resumed(attempt: RunRecord, plan: PlanFile) -> bool:
     """Tell whether an attempt may be resumed: what services changed since is in no attempt with changes."""
-    return not (attempt.header.policy.with_changes or plan.header.policy.with_changes)
+    with_changes = attempt.header.policy.with_changes or plan.header.policy.with_changes
+    return attempt.state == RunState.SWITCHED or (attempt.state == RunState.STAGING and not with_changes)
 
 
 def _drop(
@@ -136,7 +142,8 @@ def _drop(
     """Delete the copies of a run that never switched. One that only its copies are left of stays staged (R1)."""
     catalog, forward = executor.catalog, DesiredState(desired.dest, desired.source)
     own = moves.c.origin.in_((Origin.INTENDED, Origin.WRITTEN))
-    stores = open_stores(Run(catalog, record, 0, executor), forward, options, own, create=False)
+    reader = Run(catalog, record, 0, executor)
+    stores = open_stores(reader, StorePool.of(reader, forward, options), own, create=False)
     run = resume_run(executor, record)
     owner = Owner(run, stores)
     owner.open()

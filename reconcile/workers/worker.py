@@ -33,7 +33,7 @@ from reconcile.logs import get_logger
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.model import PlanHeader
 from reconcile.running.phases.clean_part import CleanedPart, PartCleaner
-from reconcile.running.phases.context import RunContext, open_stores
+from reconcile.running.phases.context import RunContext, StorePool, open_stores
 from reconcile.running.phases.look_part import Looked, PartLooker
 from reconcile.running.phases.options import RunOptions
 from reconcile.running.phases.place_check import PlaceCheck
@@ -166,7 +166,8 @@ class Task:
             executor = led_by(catalog, token)
             run = Run(catalog, record, epoch, executor)
             desired = _desired(setup, record.header)
-            stores = open_stores(run, desired, RunOptions(workers=message["workers"]), create=False)
+            pool = StorePool.of(run, desired, RunOptions(workers=message["workers"]))
+            stores = open_stores(run, pool, create=False)
             _refuse_other_places(catalog, record, stores)
             # Disks of two machines may agree in inode and file system. Servers are told apart by their addresses.
             PlaceCheck.on_record(run, {name: store for name, store in stores.items() if "inode" in store.place()})

@@ -104,7 +104,7 @@ def test_errors_of_backends_and_defects_are_discreet(guarded: World, moto: MotoS
     assert dead.code == 1
     (folder / "broken.py").write_text(
         "import reconcile.running.apply as a, reconcile.cli.main as m, sys\n"
-        "def fail(catalog, *rest): raise RuntimeError(f'{catalog.engine.url.password} {rest}')\n"
+        "def fail(pool, *rest): raise RuntimeError(f'{pool.catalog.engine.url.password} {rest}')\n"
         "a.make_destinations = fail\n"
         "sys.argv = ['reconcile', 'apply', 'p.json', '--yes']\n"
         "m.main()\n"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from reconcile.errors import PlaceChangedError
-from reconcile.running.phases import switch
+from reconcile.running import apply as applying
+from reconcile.running.phases import context, switch
 from reconcile.running.phases.stage_part import PartStager
+from reconcile.running.record.run import Run
 from tests.archives import Place, new_sqlite
 from tests.cli.desk import last_run
 from tests.cli.runner import here
@@ -198,3 +201,38 @@ def test_nothing_is_written_where_sources_are_kept(lite: World) -> None:
     before = set((lite.folder / "archive").rglob("*"))
     lite.apply(lite.plan(lite.folder / "dest.yaml", lite.folder / "config.yaml", "out.json", keep_source=True))
     assert set((lite.folder / "archive").rglob("*")) == before
+
+
+def test_a_run_opens_each_store_once(lite: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a place was seen to be at first is what it has to be to the end."""
+    opened: list[str] = []
+    make = context.open_store
+    monkeypatch.setattr(context, "open_store", lambda b, *rest: (opened.append(b.driver), make(b, *rest))[1])
+    lite.apply(lite.plan(lite.folder / "config.yaml", lite.folder / "dest.yaml"))
+    assert sorted(opened) == ["db", "localfs"]
+    opened.clear()
+    lite.undo()
+    assert sorted(opened) == ["db", "localfs"]
+
+
+def test_a_data_dir_replaced_while_the_plan_is_loaded_stages_nothing(
+    lite: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The directory that was made ready is the one that copies go to, or none."""
+    (lite.folder / "archive").mkdir()
+    plan = lite.plan(lite.folder / "config.yaml", lite.folder / "dest.yaml")
+    before, begin = lite.tables(), applying.begin
+
+    def replaced(*args: Any, **more: Any) -> Run:
+        unmount(lite)
+        return begin(*args, **more)
+
+    monkeypatch.setattr(applying, "begin", replaced)
+    with pytest.raises(PlaceChangedError, match="another directory than when this run opened it"):
+        lite.apply(plan)
+    assert lite.tables() == before
+    assert not list((lite.folder / "archive").iterdir())
+    mount(lite)
+    lite.apply(plan)
+    lite.undo()
+    assert lite.tables() == before

@@ -8,52 +8,49 @@ from typing import Any
 from attrs import evolve
 from sqlalchemy.engine import Connection
 
-from reconcile.catalog import Catalog
 from reconcile.config import Config
 from reconcile.errors import PlanFileError
 from reconcile.logs import printable
 from reconcile.planning.desired import DesiredState
-from reconcile.planning.expiry import refuse_expiring
 from reconcile.planning.places import is_elsewhere
 from reconcile.planning.planfile import PlanFile
+from reconcile.running.phases.context import StorePool
 from reconcile.running.phases.steps import Step, carries_out
 from reconcile.running.record.executor import Executor
 from reconcile.running.record.in_place import record_in_place
 from reconcile.running.record.run import Run, begin_run
 from reconcile.running.record.states import Asked
 from reconcile.running.record.work_moves import blocker_row, move_row
-from reconcile.stores import open_store
 
 
-def make_destinations(catalog: Catalog, plan: PlanFile, desired: DesiredState) -> None:
+def make_destinations(pool: StorePool, plan: PlanFile) -> None:
     """Make what the destination config asks to be made; refuse one that is not usable before anything is recorded."""
     for name in sorted({flow.dest for flow in plan.header.summary.flows}):
-        is_known = name in desired.places or (is_elsewhere(name) and plan.header.undo_of is not None)
+        is_known = name in pool.desired.places or (is_elsewhere(name) and plan.header.undo_of is not None)
         if not is_known:
             raise PlanFileError(
                 f"{plan.path}: the plan names a backend {printable(name)} that neither config has; nothing was done"
             )
-        store = open_store(desired.places[name].backend, catalog, plan.header.plan_id)
-        store.write_with(plan.header.policy.s3_put)
-        store.prepare(create=not is_elsewhere(name))
-        if plan.header.undo_of is None:  # what is undone goes back to where it was, whatever becomes of it there
-            refuse_expiring(name, store)
+        pool.destination(name, plan.header, create=True)
 
 
 @carries_out(Step.LOAD)
 def begin(  # noqa: PLR0913, PLR0917
+    pool: StorePool,
     executor: Executor,
     plan: PlanFile,
     digest: str,
-    desired: DesiredState,
     rows: Callable[[Connection], Iterable[dict[str, Any]]],
     keep_source: bool,  # noqa: FBT001
     check: Callable[[Connection, str], None] | None = None,
     asked: Asked | None = None,
 ) -> Run:
-    """Record a new run by a plan, with all its moves and what was at its destinations before."""
+    """Record the run of a pool, new, by a plan, with all its moves and what was at its destinations before."""
+    desired = pool.desired
     configs = {side: config_record(config) for side, config in (("source", desired.source), ("dest", desired.dest))}
-    run = begin_run(executor, plan, digest, rows, configs=configs, keep_source=keep_source, asked=asked, check=check)
+    run = begin_run(
+        executor, pool.run_id, plan, digest, rows, configs=configs, keep_source=keep_source, asked=asked, check=check
+    )
     if plan.header.undo_of is None:
         dests = {dest for _source, dest in run.backend_pairs()}
         with run.writing(bulk=True) as connection:

@@ -32,7 +32,7 @@ from reconcile.planning.planner import unreadable_with
 from reconcile.running.phases.aliases import remove_markers
 from reconcile.running.phases.clean import Cleaner
 from reconcile.running.phases.clean_part import NOT_INTACT
-from reconcile.running.phases.context import RunContext, open_stores
+from reconcile.running.phases.context import RunContext, StorePool, open_stores
 from reconcile.running.phases.elsewhere import refuse_crowding
 from reconcile.running.phases.failures import stage_failed
 from reconcile.running.phases.options import RunOptions
@@ -67,7 +67,7 @@ class Phases:
     """One run in progress, with everything that its phases share."""
 
     run: Run
-    desired: DesiredState
+    pool: StorePool
     options: RunOptions
     control: Control
     _stores: dict[str, Store] = field(factory=dict)
@@ -126,6 +126,11 @@ class Phases:
         return lock
 
     @property
+    def desired(self) -> DesiredState:
+        """The two configs that lead the run."""
+        return self.pool.desired
+
+    @property
     def catalog(self) -> Catalog:
         """The catalog's database."""
         return self.run.catalog
@@ -137,9 +142,7 @@ class Phases:
 
     def _open_stores(self) -> None:
         """Open the stores in use; make what the destination's config asks to be made."""
-        self._stores = open_stores(
-            self.run, self.desired, self.options, create=self.run.record.state == RunState.STAGING
-        )
+        self._stores = open_stores(self.run, self.pool, create=self.run.record.state == RunState.STAGING)
         self._owner = Owner(self.run, self._stores, share=self.options.share_destination)
         self._owner.open()
 
@@ -160,7 +163,7 @@ class Phases:
         log.info("staged", phase="stage", documents=documents, bytes=size)
 
     def _refresh(self) -> None:
-        found = Refresher(self._context, self._owner).refresh()
+        found = Refresher(self._context, self._owner, self.pool).refresh()
         self.control.progress.say(found.describe())
         if {name for pair in self.run.backend_pairs() for name in pair} - self._stores.keys():
             self._open_stores()

@@ -21,13 +21,12 @@ from reconcile.logs import get_logger
 from reconcile.planning.cross_checks import CrossChecks
 from reconcile.planning.model import Blocker, Move
 from reconcile.planning.reach import Reach
-from reconcile.running.phases.context import Phase
+from reconcile.running.phases.context import Phase, StorePool
 from reconcile.running.phases.owner_mark import Owner
 from reconcile.running.phases.rollback import Dropper
 from reconcile.running.record.states import MoveState
 from reconcile.running.record.tables import as_before, moves, same_row
 from reconcile.running.record.work_moves import blocker_row, load, move_row
-from reconcile.stores import open_store
 
 log = get_logger()
 
@@ -58,6 +57,7 @@ class Refresher(Phase):
     """Brings the moves of one run up to date with the catalog."""
 
     owner: Owner
+    pool: StorePool
 
     def refresh(self) -> Found:
         """Refresh the run. Not for the run of a plan with a limit, which leaves rows out on purpose."""
@@ -89,7 +89,7 @@ class Refresher(Phase):
             decisions = [self.desired.decide(row) for row in self._new_rows(connection, scope)]
         names = {decision.dest for decision in decisions if isinstance(decision, Move)}
         for name in sorted(names - self.stores.keys()):
-            open_store(self.desired.places[name].backend, self.run.catalog, self.run.run_id).prepare(create=True)
+            self.pool.destination(name, self.run.record.header, create=True)
 
     def _new_rows(self, connection: Connection, scope: Scope) -> Iterator[CatalogRow]:
         held = sa.exists().where(moves.c.run_id == self.run.run_id, same_row(archive_metadata))

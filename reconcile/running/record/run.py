@@ -16,7 +16,6 @@ from reconcile.catalog import Catalog
 from reconcile.catalog.services import database_now
 from reconcile.errors import SupersededError
 from reconcile.planning.planfile import PlanFile
-from reconcile.planning.planner import new_id
 from reconcile.running.record.claims import Claim
 from reconcile.running.record.executor import Executor, executor_name
 from reconcile.running.record.identity import encoded_record
@@ -215,6 +214,7 @@ class Run:
 
 def begin_run(  # noqa: PLR0913
     executor: Executor,
+    run_id: str,
     plan: PlanFile,
     plan_digest: str,
     rows: Callable[[Connection], Iterable[dict[str, Any]]],
@@ -229,7 +229,7 @@ def begin_run(  # noqa: PLR0913
     ``rows`` is called with the connection, to read what it needs in that very transaction. ``configs`` are both configs
     without secrets, as JSON takes them. ``check`` may raise once all is loaded, and nothing is recorded.
     """
-    catalog, run_id, header = executor.catalog, new_id(), plan.header
+    catalog, header = executor.catalog, plan.header
     with catalog.write(bulk=True) as connection:
         executor.guard(connection)
         last = connection.execute(sa.select(sa.func.coalesce(sa.func.max(runs.c.number), 0))).scalar_one()
