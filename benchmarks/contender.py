@@ -1,6 +1,6 @@
 """One contender's turn, in a process of its own: does the work, prints what it took as one line of JSON.
 
-python -m benchmarks.contender ours|blind|serial|bare < spec.json
+python -m benchmarks.contender ours|blind|serial|bare|rclone|s5cmd|aws < spec.json
 
 ``blind`` is this tool without a look at the copies and at owner marks before sources are deleted: what that look costs.
 """
@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 import yaml
 
-from benchmarks import bare, serial
+from benchmarks import bare, peers, serial
 from benchmarks.spec import End, Spec
 
 
@@ -26,7 +26,10 @@ def main(who: str, spec: Spec) -> None:
     counts: Counter[str] = Counter()
     started, cpu = time.monotonic(), time.process_time()
     seconds: float | None = None
-    if who == "bare":
+    used: float | None = None
+    if who in peers.PEERS:
+        seconds, used = peers.run(who, spec)
+    elif who == "bare":
         seconds = bare.run(spec)
     elif who == "serial":
         serial.run(spec)
@@ -37,7 +40,7 @@ def main(who: str, spec: Spec) -> None:
     figures = {
         "documents": spec.documents,
         "seconds": time.monotonic() - started if seconds is None else seconds,
-        "cpu_seconds": time.process_time() - cpu,
+        "cpu_seconds": time.process_time() - cpu if used is None else used,
         "peak_mib": peak_mib(),
         "statements": counts["statements"],
         "requests": counts["requests"],

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.peers import PEERS
+
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -38,6 +40,9 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
         line["times serial"] = round(_rate(ours) / _rate(row["serial"]), 1)
     if "bare" in row:
         line["of bare's time"] = round(_rate(row["bare"]) / _rate(ours), 2)
+    best = max((_rate(row[name]) for name in PEERS if name in row), default=None)
+    if best is not None:
+        line["times best peer"] = round(_rate(ours) / best, 2)
     documents = ours["documents"]
     return line | {
         "CPU ms/document": round(ours["cpu_seconds"] * 1000 / documents, 2),

@@ -1,4 +1,4 @@
-"""The routes, side by side: this tool, the serial reference, the bare ceiling, in turn on the same documents.
+"""The routes, side by side: this tool, the serial reference, the bare ceiling, peers, in turn on the same documents.
 
 python -m benchmarks.routes [--repeat N] [--documents N] [--workers N] [ROUTE...]
 """
@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 from attrs import evolve, frozen
 
+from benchmarks import peers
 from benchmarks.archive import fill, put_all
 from benchmarks.ceph import endpoint
 from benchmarks.latency import LatencyProxy
@@ -45,6 +46,7 @@ class Route:
     workers: int = 0
     bare_workers: int = 2
     has_bare: bool = True
+    has_peers: bool = False  # programs that move objects can be measured on it
 
     @property
     def name(self) -> str:
@@ -52,14 +54,19 @@ class Route:
         more = f", {LATENCY_MS} ms" * self.latency + ", compressed" * self.compressed
         return f"{self.source} to {self.dest}{more}"
 
+    def has(self, who: str) -> bool:
+        """Tell whether a contender can be measured on it."""
+        return self.has_peers if who in peers.PEERS else self.has_bare or who != "bare"
+
 
 ROUTES = (
     Route("db", "db2"),
     Route("db", "s3", 5_000, bare_workers=32),
     Route("db2", "s3", 5_000, bare_workers=32),
     Route("db", "s3", 5_000, latency=True, bare_workers=32),
-    Route("s3", "s3", 5_000, bare_workers=32),
-    Route("localfs", "s3", 5_000, bare_workers=32),
+    Route("s3", "s3", 5_000, bare_workers=32, has_peers=True),
+    Route("localfs", "s3", 5_000, bare_workers=32, has_peers=True),
+    Route("s3", "localfs", 5_000, has_bare=False, has_peers=True),
     Route("db", "localfs"),
     Route("localfs", "localfs", has_bare=False),
     Route("s3", "db2", 5_000, bare_workers=32),
@@ -93,7 +100,7 @@ class Bench:
         with self._archive(route) as archive:
             for _turn in range(repeat):
                 for name in who:
-                    if name != "bare" or route.has_bare:
+                    if route.has(name):
                         found[name].append(self._turn(route, archive, name))
         return {"route": route.name} | {
             name: {key: median(turn[key] for turn in turns) for key in turns[0]}
@@ -134,7 +141,8 @@ class Bench:
     def _fresh(self, route: Route, archive: Archive) -> Iterator[Spec]:
         """Make a fresh copy of the archive for one turn; take it away afterwards, but for files.
 
-        A destination's stay until the end of all: ext4 passes over the inodes of files that were deleted lately, so
+        Files stay at a destination until the end of all, and buckets as long as the server: Ceph was seen to hang while
+        one was emptied. ext4 passes over the inodes of files that were deleted lately, so
         that clearing up after one turn would slow the next one.
         """
         folder = Path(tempfile.mkdtemp(dir=archive.folder))
@@ -145,7 +153,6 @@ class Bench:
             for end in (source, dest):
                 if end.driver == "s3":
                     s3_client(self.server).create_bucket(Bucket=end.bucket)
-                    stack.callback(self._drop_bucket, end.bucket)
             if source.driver == "s3":
                 put_all(source, route.documents)
             if archive.files is not None:  # the files are only ever deleted, so that links do
@@ -164,17 +171,10 @@ class Bench:
     def _drop_database(self, url: str) -> None:
         self.postgresql.run("postgres", f"DROP DATABASE {url.rpartition('/')[2]} WITH (FORCE)")
 
-    def _drop_bucket(self, bucket: str) -> None:
-        client = s3_client(self.server)
-        while keys := client.list_objects_v2(Bucket=bucket).get("Contents"):
-            doomed = [{"Key": entry["Key"]} for entry in keys]
-            client.delete_objects(Bucket=bucket, Delete={"Objects": doomed, "Quiet": True})
-        client.delete_bucket(Bucket=bucket)
-
 
 @contextmanager
 def servers() -> Iterator[tuple[Bench, str]]:
-    """Start every server; stop them at the end."""
+    """Start every server, in memory and empty; stop them at the end."""
     with ExitStack() as stack:
 
         def opened(make: Callable[[], Any]) -> Any:  # noqa: ANN401
@@ -196,14 +196,17 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--documents", type=int, help="instead of each route's own number")
     parser.add_argument("--workers", type=int, default=0, help="instead of the store's default")
-    parser.add_argument("--who", nargs="+", default=["ours", "serial", "bare"])
+    parser.add_argument(
+        "--who", nargs="+", help="ours, blind, serial, bare, rclone, s5cmd, aws; all but blind by default"
+    )
     parser.add_argument("routes", nargs="*", help="as the table names them; all by default")
     options = parser.parse_args()
     chosen = [route for route in ROUTES if not options.routes or route.name in options.routes]
-    with servers() as (bench, what):
-        for route in chosen:
-            sized = evolve(route, documents=options.documents or route.documents, workers=options.workers)
-            save(bench.measure(sized, options.repeat, tuple(options.who)), {"s3": what, "turns": options.repeat})
+    who = tuple(options.who or ["ours", "serial", "bare", *peers.install()])
+    for route in chosen:
+        sized = evolve(route, documents=options.documents or route.documents, workers=options.workers)
+        with servers() as (bench, what):
+            save(bench.measure(sized, options.repeat, who), {"s3": what, "turns": options.repeat})
     show([route.name for route in chosen])
 
 
