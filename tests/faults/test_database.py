@@ -225,8 +225,7 @@ def test_a_role_with_defaults_of_its_own(folder: Path, database: str, postgresql
     for setting in (
         "default_transaction_isolation = 'serializable'",
         "synchronous_commit = off",
-        "statement_timeout = '200ms'",
-        "idle_in_transaction_session_timeout = '50ms'",
+        "statement_timeout = '1s'",
     ):
         postgresql.run("postgres", f"ALTER DATABASE {database.rpartition('/')[2]} SET {setting}")
     result = reconcile("plan", source, dest, "--out", "p.json", cwd=folder)
@@ -238,6 +237,21 @@ def test_a_role_with_defaults_of_its_own(folder: Path, database: str, postgresql
     postgresql.run("postgres", f"ALTER DATABASE {database.rpartition('/')[2]} RESET ALL")
     assert world.tables() == before
     assert world.read(source) == truth
+
+
+def test_a_transaction_takes_its_time(
+    folder: Path, database: str, postgresql: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A role's default that ends what is idle in a transaction would end the switch of a slow machine."""
+    world = World(folder, database)
+    world.fill(5)
+    plan = world.plan(world.config("config", DB), world.config("dest", DB2))
+    name = database.rpartition("/")[2]
+    postgresql.run("postgres", f"ALTER DATABASE {name} SET idle_in_transaction_session_timeout = '1s'")
+    switching = import_module("reconcile.running.phases.switch")
+    fire = switching.fire_deferred
+    monkeypatch.setattr(switching, "fire_deferred", lambda connection: (time.sleep(3), fire(connection)))
+    assert world.apply(plan).documents == 5
 
 
 def test_sqlite_is_locked_by_another_process(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
