@@ -30,6 +30,7 @@ from reconcile.logs import get_logger
 from reconcile.secret import Secret
 from reconcile.stores.redirects import STATUSES, RedirectAnswer
 from reconcile.stores.s3_credentials import CredentialProvider, refresh_by_life
+from reconcile.stores.s3_listing import parse_quickly
 
 if TYPE_CHECKING:
     from obstore.store import S3Store as Objects
@@ -187,6 +188,7 @@ class S3Clients:
         client = self._session.client("s3", region, endpoint_url=url, config=config)
         client.meta.events.register_first("needs-retry.s3", self._judge_answer)
         write_whole(client)
+        parse_quickly(client)
         return client
 
     def _judge_answer(self, response: tuple[Any, dict[str, Any]] | None, **_more: object) -> None:

@@ -37,7 +37,7 @@ class Result:
 
 def reconcile(*arguments: str | Path, cwd: Path, **environment: str) -> Result:
     """Run ``reconcile`` with these arguments and additional environment variables."""
-    done = forks().run("reconcile", [*map(str, arguments)], cwd, os.environ | environment, timeout=300)
+    done = forks().run("reconcile", [*map(str, arguments)], cwd, os.environ | environment, timeout=900)
     return _read(Result(*done), arguments, cwd)
 
 
@@ -63,7 +63,7 @@ def on_terminal(
     with contextlib.suppress(OSError):  # EIO: the other end is closed
         while piece := os.read(screen, 4096):
             shown += piece
-    out, _nothing = process.communicate(timeout=300)
+    out, _nothing = process.communicate(timeout=900)
     os.close(screen)
     return _read(Result(process.returncode, (out or b"").decode(), shown.decode()), arguments, cwd)
 
