@@ -5,13 +5,15 @@ BIN := $(VENV)/bin
 JOBS ?= 4
 DEMO ?= demo
 ROUTES ?=
+BASE ?= HEAD
+MUTATE ?= desired phases
 
 SOAK_ROUNDS ?= 100
 SOAK_SECONDS ?= 0
 SOAK_EXAMPLES ?= 2000
 SOAK_ENGINE ?=
 
-.PHONY: demo test test-all soak mutate bench docs pictures site dist lint fmt clean
+.PHONY: demo test test-all soak mutate bench bench-check docs pictures site dist lint fmt clean
 .DELETE_ON_ERROR:
 
 $(VENV)/installed: pyproject.toml
@@ -55,20 +57,26 @@ soak: $(VENV)/installed-dev
 		$(BIN)/pytest -n $(JOBS) -rP tests/crash/test_random.py tests/crash/test_state_machine.py \
 		tests/crash/test_two_places.py tests/faults/test_hostile.py
 
-# Small changes to what decides where a document belongs, each of which a test is to notice; made in a copy.
+# Small changes to what decides where a document belongs, and to the phases that change the catalog and delete sources:
+# a test is to notice each. They are made in a copy. MUTATE=desired is a matter of minutes, phases of hours.
 mutate: $(VENV)/installed-dev
 	$(BIN)/pip install --quiet --disable-pip-version-check 'cosmic-ray>=8.3'
 	rm -rf .mutated && mkdir .mutated
 	git ls-files -co --exclude-standard | tar cf - -T - | tar xf - -C .mutated
-	cd .mutated && ../$(BIN)/cosmic-ray init tests/mutation.toml done.sqlite
-	cd .mutated && ../$(BIN)/cr-filter-operators done.sqlite tests/mutation.toml
-	cd .mutated && ../$(BIN)/cosmic-ray exec tests/mutation.toml done.sqlite
-	cd .mutated && ../$(BIN)/cr-report --surviving-only --show-diff done.sqlite
+	for what in $(MUTATE); do ( cd .mutated && \
+		../$(BIN)/cosmic-ray init tests/mutation/$$what.toml $$what.sqlite && \
+		../$(BIN)/cr-filter-operators $$what.sqlite tests/mutation/$$what.toml && \
+		../$(BIN)/cosmic-ray exec tests/mutation/$$what.toml $$what.sqlite && \
+		../$(BIN)/cr-report --surviving-only --show-diff $$what.sqlite ) || exit; done
 
 # Each route beside a serial reference and a bare ceiling; ROUTES="'db to s3'" measures one.
 bench: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks.routes $(ROUTES)
 	if [ -z "$(ROUTES)" ]; then $(BIN)/python -m benchmarks.steps && $(BIN)/python -m benchmarks.start && $(BIN)/python -m benchmarks.watching; fi
+
+# What a document costs, in calls, beside another commit: BASE=v0.2.0. It needs no quiet machine.
+bench-check: $(VENV)/installed-dev
+	$(BIN)/python -m benchmarks.check $(BASE)
 
 # The command reference, from the help texts.
 docs: $(VENV)/installed

@@ -6,11 +6,11 @@ and all of a page that is not as S3 documents it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 from xml.etree import ElementTree as ET
 
-_CONTENTS = "Contents"
-_FIELDS = {"Key": str, "Size": int, "ETag": str, "StorageClass": str}  # what a store reads of an entry
+_FIELDS: dict[str, Callable[[str], Any]] = {"Key": str, "Size": int, "ETag": str, "StorageClass": str}
 
 
 def parse_quickly(client: Any) -> None:  # noqa: ANN401 - boto3's clients have no type
@@ -22,26 +22,24 @@ def _parse(response_dict: dict[str, Any], customized_response_dict: dict[str, An
     """Take the entries out of a page."""
     try:
         page = ET.fromstring(response_dict["body"])  # noqa: S314 - as botocore itself
-        found = [element for element in page if _name(element) == _CONTENTS]
-        entries = [_entry(element) for element in found]
+        namespace = page.tag.removesuffix("ListBucketResult")
+        fields = {namespace + name: (name, read) for name, read in _FIELDS.items()}
+        found = page.findall(f"{namespace}Contents")
+        entries = [_entry(element, fields) for element in found]
     except (ET.ParseError, ValueError):
         return
-    if response_dict["status_code"] != 200 or not entries:  # noqa: PLR2004
+    if not entries:
         return
     for element in found:
         page.remove(element)
     response_dict["body"] = ET.tostring(page)
-    customized_response_dict[_CONTENTS] = entries
+    customized_response_dict["Contents"] = entries
 
 
-def _entry(element: ET.Element) -> dict[str, Any]:
+def _entry(element: ET.Element, fields: dict[str, tuple[str, Callable[[str], Any]]]) -> dict[str, Any]:
     entry = {}
     for child in element:
-        name = _name(child)
-        if name in _FIELDS:
-            entry[name] = _FIELDS[name](child.text or "")
+        if child.tag in fields:
+            name, read = fields[child.tag]
+            entry[name] = read(child.text or "")
     return entry
-
-
-def _name(element: ET.Element) -> str:
-    return element.tag.rpartition("}")[2]
