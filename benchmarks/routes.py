@@ -202,7 +202,9 @@ def main() -> None:
     parser.add_argument("routes", nargs="*", help="as the table names them; all by default")
     options = parser.parse_args()
     chosen = [route for route in ROUTES if not options.routes or route.name in options.routes]
-    who = tuple(options.who or ["ours", "serial", "bare", *peers.install()])
+    who = options.who or ["ours", "serial", "bare", *peers.PEERS]
+    there = peers.install() if set(who) & set(peers.PEERS) else []
+    who = tuple(name for name in who if name in there or name not in peers.PEERS)
     for route in chosen:
         sized = evolve(route, documents=options.documents or route.documents, workers=options.workers)
         with servers() as (bench, what):

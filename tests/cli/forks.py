@@ -7,6 +7,7 @@ one thread and runs nothing itself; a fork is a process like any other, with its
 from __future__ import annotations
 
 import array
+import fcntl
 import json
 import os
 import runpy
@@ -17,8 +18,10 @@ import socket
 import subprocess
 import sys
 import tempfile
+import termios
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -64,25 +67,59 @@ class Forks:
         self, module: str, arguments: Sequence[str], cwd: Path, environment: dict[str, str], timeout: float
     ) -> tuple[int, str, str]:
         """Run ``python -m module arguments``; return exit code (negative: a signal), output and errors."""
-        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, socket.socket(socket.AF_UNIX) as asked:
-            asked.connect(self._path)
-            asked.settimeout(timeout)
-            request = {"module": module, "arguments": arguments, "cwd": str(cwd), "environment": environment}
-            streams = array.array("i", [out.fileno(), err.fileno()])
-            asked.sendmsg([json.dumps(request).encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, streams)])
-            asked.shutdown(socket.SHUT_WR)
-            answers = asked.makefile()
-            pid = int(answers.readline())
-            try:
-                code = int(answers.readline())
-            except TimeoutError:
-                os.kill(pid, signal.SIGKILL)
-                raise
+        request = {"module": module, "arguments": arguments, "cwd": str(cwd), "environment": environment}
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, Path(os.devnull).open("rb") as nothing:
+            code = self._ended(self._begun(request, [stream.fileno() for stream in (nothing, out, err)], timeout))
             texts = []
             for stream in (out, err):
                 stream.seek(0)
                 texts.append(stream.read().decode())
         return code, texts[0], texts[1]
+
+    def on_terminal(
+        self, arguments: Sequence[str], cwd: Path, environment: dict[str, str], end: int, screen: int, *, results: bool
+    ) -> tuple[int, str, str]:
+        """Run ``reconcile`` at a terminal; return exit code, output, and what was shown, with the ``results`` or not.
+
+        ``screen`` and ``end`` are both ends of the terminal. The one of the program is closed.
+        """
+        request = {"module": "reconcile", "arguments": arguments, "cwd": str(cwd), "environment": environment}
+        with tempfile.TemporaryFile() as out:
+            begun = self._begun(request | {"terminal": True}, [end, end if results else out.fileno(), end], timeout=900)
+            os.close(end)
+            shown = b""
+            with suppress(OSError):  # EIO: the other end is closed
+                while piece := os.read(screen, 4096):
+                    shown += piece
+            code = self._ended(begun)
+            out.seek(0)
+            return code, out.read().decode(), shown.decode()
+
+    def _begun(self, request: dict[str, Any], streams: Sequence[int], timeout: float) -> tuple[socket.socket, int]:
+        """Have a process begun that has these streams; return where its end is told, and its process id."""
+        asked = socket.socket(socket.AF_UNIX)
+        asked.connect(self._path)
+        asked.settimeout(timeout)
+        passed = array.array("i", streams)
+        asked.sendmsg([json.dumps(request).encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, passed)])
+        asked.shutdown(socket.SHUT_WR)
+        return asked, int(_line(asked))
+
+    def _ended(self, begun: tuple[socket.socket, int]) -> int:
+        """Wait for the end of a process; return its exit code."""
+        with begun[0] as asked:
+            try:
+                return int(_line(asked))
+            except TimeoutError:
+                os.kill(begun[1], signal.SIGKILL)
+                raise
+
+
+def _line(asked: socket.socket) -> bytes:
+    line = b""
+    while not line.endswith(b"\n"):
+        line += asked.recv(1)
+    return line
 
 
 @cache
@@ -132,7 +169,7 @@ def _report(waiting: dict[int, socket.socket]) -> None:
 
 
 def _fork(asked: socket.socket) -> int:
-    text, streams, _flags, _address = socket.recv_fds(asked, _BYTES, 2)
+    text, streams, _flags, _address = socket.recv_fds(asked, _BYTES, 3)
     while piece := asked.recv(_BYTES):
         text += piece
     pid = os.fork()
@@ -149,10 +186,13 @@ def _be(request: dict[str, Any], streams: Sequence[int]) -> NoReturn:
     try:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        for number, stream in enumerate(streams, 1):
+        for number, stream in enumerate(streams):
             os.dup2(stream, number)
         os.closerange(3, 1024)
+        if request.get("terminal"):
+            os.setsid()
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+            sys.stdin = os.fdopen(0, closefd=False)
         os.environ.clear()
         os.environ.update(request["environment"])
         os.chdir(request["cwd"])

@@ -8,7 +8,6 @@ import io
 import os
 import pty
 import struct
-import subprocess
 import sys
 import termios
 from pathlib import Path
@@ -48,24 +47,11 @@ def on_terminal(
     screen, end = pty.openpty()
     resize(screen, columns)
     inherited = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "reconcile", *map(str, arguments)],
-        cwd=cwd,
-        env=inherited | {"TERM": "xterm-256color"} | environment,
-        stdin=end,
-        stdout=end if results else subprocess.PIPE,
-        stderr=end,
-        start_new_session=True,
-    )
-    os.close(end)
     os.write(screen, typed.encode())
-    shown = b""
-    with contextlib.suppress(OSError):  # EIO: the other end is closed
-        while piece := os.read(screen, 4096):
-            shown += piece
-    out, _nothing = process.communicate(timeout=900)
+    inherited |= {"TERM": "xterm-256color"} | environment
+    done = forks().on_terminal([*map(str, arguments)], cwd, inherited, end, screen, results=results)
     os.close(screen)
-    return _read(Result(process.returncode, (out or b"").decode(), shown.decode()), arguments, cwd)
+    return _read(Result(*done), arguments, cwd)
 
 
 def resize(terminal: int, columns: int) -> None:
