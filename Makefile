@@ -74,7 +74,7 @@ bench: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks.routes $(ROUTES)
 	if [ -z "$(ROUTES)" ]; then $(BIN)/python -m benchmarks.steps && $(BIN)/python -m benchmarks.start && $(BIN)/python -m benchmarks.watching; fi
 
-# What a document costs, in calls, beside another commit: BASE=v0.2.0. It needs no quiet machine.
+# What a document costs, in calls, beside another commit: BASE=HEAD~1. It needs no quiet machine.
 bench-check: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks.check $(BASE)
 

@@ -1,4 +1,4 @@
-"""Listings of a bucket, parsed in one go: botocore takes ten times the CPU for it, most of that of a listing.
+"""Listings of a bucket, parsed in one go: botocore takes four times the CPU for it, most of that of a listing.
 
 botocore lets others parse a part of an answer (its event ``before-parse``). What is left of the page it parses itself,
 and all of a page that is not as S3 documents it.
