@@ -18,6 +18,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
@@ -160,14 +161,18 @@ class S3Clients:
 
     def _make_session(self) -> Any:  # noqa: ANN401
         import boto3  # noqa: PLC0415
+        import botocore.session  # noqa: PLC0415
 
+        core = botocore.session.get_session()
+        core.register_component("data_loader", _descriptions(core.get_config_variable("data_path")))
         session = boto3.session.Session(
+            botocore_session=core,
             aws_access_key_id=self._settings.access_key,
             aws_secret_access_key=self._settings.secret_key,
             region_name=None if self._settings.url else self._settings.region,
         )
         refresh_by_life(session.get_credentials())
-        parsers = session._session.get_component("response_parser_factory")  # noqa: SLF001
+        parsers = core.get_component("response_parser_factory")
         parsers.set_parser_defaults(timestamp_parser=_timestamp)  # its own takes half the time of a listing
         return session
 
@@ -264,6 +269,14 @@ class S3Clients:
             return Path(path).read_bytes()
         except OSError as error:
             raise ConfigError(f"{path}: the file of certificates cannot be read: {error.strerror}") from None
+
+
+@cache
+def _descriptions(data_path: str | None) -> Any:  # noqa: ANN401
+    """Return what reads botocore's descriptions of services, and keeps them: megabytes of JSON for each session."""
+    from botocore.loaders import create_loader  # noqa: PLC0415
+
+    return create_loader(data_path)
 
 
 def _as_in_urls(host: str) -> str:

@@ -29,6 +29,8 @@ from typing import Any, NoReturn
 
 from attrs import define, field
 
+from reconcile.stores.s3_client import S3Clients, S3Settings
+
 _LOADED = ("reconcile.cli.main", "reconcile.running.apply", "reconcile.running.undo", "reconcile.auditing.verify")
 _DRIVERS = (
     "reconcile.stores.s3",
@@ -131,6 +133,8 @@ def forks() -> Forks:
 def _serve(path: str) -> None:
     for name in (*_LOADED, *_DRIVERS):
         import_module(name)
+    settings = {"url": "http://127.0.0.1:1", "region": None, "access_key": "a", "secret_key": "b"}
+    _ = S3Clients(S3Settings(bucket="none", create_bucket=False, **settings)).boto  # reads what botocore knows of S3
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(path)
     listening.listen(_FORKS)
