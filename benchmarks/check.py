@@ -38,10 +38,8 @@ def measure() -> dict[str, float]:
     configure("error")
     server = MotoServer()
     try:
-        routes = ("db to db2", "db to localfs", "localfs to localfs", "db to s3")
-        return {
-            route: (_calls(route, _MANY, server) - _calls(route, _FEW, server)) / (_MANY - _FEW) for route in routes
-        }
+        found = {route: [_calls(route, documents, server) for documents in (_FEW, _MANY)] for route in _ROUTES}
+        return {route: (many - few) / (_MANY - _FEW) for route, (few, many) in found.items()}
     finally:
         server.close()
 

