@@ -39,7 +39,7 @@ def _parse(response_dict: dict[str, Any], customized_response_dict: dict[str, An
 
 
 def _entry(element: ET.Element, fields: dict[str, tuple[str, Callable[[str], Any]]]) -> dict[str, Any]:
-    """Return what is read of an entry. Raises `LookupError` for one that is not as it should be, or in two namespaces."""
+    """Return what is read of an entry. Raises `LookupError` for one that is not as it should be."""
     entry = {}
     for child in element:
         if child.tag in fields:
