@@ -6,11 +6,16 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 import pytest
+from sqlalchemy.engine import Engine
+from sqlalchemy.engine.default import DefaultDialect
+from sqlalchemy.util import LRUCache
 
 from reconcile import secret
 from reconcile.logs import configure
@@ -90,6 +95,28 @@ def chromium() -> Iterator[browsers.Chromium]:
     browser = browsers.Chromium()
     yield browser
     browser.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def statements_compiled_once() -> Iterator[None]:
+    """Each command makes an engine, which would compile each statement anew: a quarter of what a test computes.
+
+    So all engines of one kind of database share what is compiled, as those of one process of an operator do not.
+    """
+    compiled: LRUCache[Any, Any] = LRUCache(5000)
+    connecting = import_module("reconcile.catalog.connect")
+    make = connecting._engine
+
+    def sharing(*arguments: Any) -> Engine:
+        engine: Engine = make(*arguments)
+        engine.update_execution_options(compiled_cache=compiled)
+        return engine
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(connecting, "_engine", sharing)
+        patch.setattr(DefaultDialect, "__hash__", lambda self: hash(type(self)))
+        patch.setattr(DefaultDialect, "__eq__", lambda self, other: type(self) is type(other))
+        yield
 
 
 @pytest.fixture(autouse=True)

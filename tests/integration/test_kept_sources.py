@@ -18,6 +18,7 @@ from reconcile.errors import (
     StageFailedError,
 )
 from reconcile.running.phases.clean import Cleaner
+from reconcile.stores.localfs import FileStore
 from reconcile.stores.s3 import S3Store
 from tests.archives import md5
 from tests.integration.steps import (
@@ -81,6 +82,28 @@ def test_a_source_that_the_store_would_not_delete_is_tried_again(
             lite.apply(plan)
     assert runs(lite)[0].state == "switched"
     assert lite.apply(plan).kept == 0
+
+
+def test_a_data_dir_without_room_to_take_files_aside_keeps_them(lite: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R3, R7: nothing is deleted that cannot be deleted safely; the same command does it once there is room."""
+    lite.fill(6)
+    source = lite.config("source", localfs(lite.folder / "archive"))
+    lite.apply(lite.plan(lite.config("start", DB), source, "setup.json"))
+    truth, dest = lite.read(source), lite.config("dest", DB2)
+    plan = lite.plan(source, dest)
+
+    def full(_store: FileStore) -> None:
+        raise BackendError("No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(FileStore, "ready_to_delete", full)
+        with pytest.raises(BackendError, match=r"^the catalog is switched, but 6 sources .* No space"):
+            lite.apply(plan)
+    assert runs(lite)[0].state == "switched"
+    assert sum(path.suffix == ".json" for path in (lite.folder / "archive").rglob("*")) == 6
+    assert lite.apply(plan).kept == 0
+    assert lite.read(dest) == truth
+    assert not list((lite.folder / "archive").iterdir())
 
 
 def test_links_that_another_plan_staged_are_no_copies_where_sources_are_kept(folder: Path) -> None:
