@@ -39,11 +39,13 @@ def controlled(*, quiet: bool, only_reads: bool = False) -> Iterator[Control]:
             if control.signal is not None:
                 raise KeyboardInterrupt
             control.signal = number
+
+        def say() -> None:
             bars.say("stopping after the current batches; a second signal stops at once")
 
         came: list[int] = []
         try:
-            with _handled(stop, came, at_once=2):
+            with _handled(stop, came, at_once=2, say=say):
                 yield control
         except (KeyboardInterrupt, CatalogError) as error:
             if isinstance(error, CatalogError) and not came[1:]:
@@ -70,8 +72,17 @@ def ended_at_once(said: str, hint: str) -> Iterator[None]:
 
 
 @contextmanager
-def _handled(stop: Callable[[int, FrameType | None], None], came: list[int], *, at_once: int) -> Iterator[None]:
+def _handled(
+    stop: Callable[[int, FrameType | None], None],
+    came: list[int],
+    *,
+    at_once: int,
+    say: Callable[[], None] = lambda: None,
+) -> Iterator[None]:
     """Have ``stop`` called at SIGINT and SIGTERM, at the ``at_once``-th even while the database works.
+
+    ``stop`` must not print or log: it may come in the midst of a line, whose lock this very thread holds. ``say`` may:
+    it is called once, at the first signal, by another thread.
 
     Python calls a handler only when the C function that it is in returns, for a statement in the database when that
     is over, and once for all signals until then. So a thread that each signal wakes writes down those that ``came``,
@@ -82,7 +93,10 @@ def _handled(stop: Callable[[int, FrameType | None], None], came: list[int], *, 
 
     def cancel() -> None:
         while number := ours.recv(1):
+            is_first = not came
             came.extend(set(number) & set(numbers))
+            if came and is_first:
+                say()
             if len(came) >= at_once:
                 cancel_statements()
 

@@ -111,6 +111,41 @@ def test_services_can_be_ignored_by_those_who_know(world: World) -> None:
     assert world.apply(plan, ignore_services=True).documents == 3
 
 
+_IN_A_LINE = """
+import os, signal, sys
+from reconcile.cli.prompt import controlled
+from reconcile.errors import Interrupted
+from reconcile.logs import configure, get_logger
+
+class Stream:
+    sent = False
+    def __init__(self, stream): self.stream = stream
+    def write(self, text):
+        if not Stream.sent:
+            Stream.sent = True
+            os.kill(os.getpid(), signal.SIGTERM)
+        return self.stream.write(text)
+    def flush(self): self.stream.flush()
+    def isatty(self): return False
+
+sys.stderr = Stream(sys.stderr)
+configure("info", "json")
+with controlled(quiet=False) as control:
+    get_logger().info("batch staged")
+    try: control.check()
+    except Interrupted as error: print(error.message)
+"""
+
+
+def test_a_signal_in_the_midst_of_a_log_line_ends_the_run() -> None:
+    """It would wait for itself to have written the line: a pod would be killed at the end of its grace time."""
+    command = [sys.executable, "-c", _IN_A_LINE]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert "interrupted: the current batches were finished" in done.stdout
+    assert "batch staged" in done.stderr
+    assert done.stderr.count("stopping after the current batches") == 1
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_the_batch_in_hand(
     number: signal.Signals, code: int, folder: Path, database: str, moto: MotoServer
