@@ -79,12 +79,12 @@ def _ours(spec: Spec, counts: Counter[str]) -> tuple[float, float]:
 
 def _look_at_nothing() -> None:
     """Leave out what clean asks of the other side."""
-    from reconcile.running.phases import clean  # noqa: PLC0415
+    from reconcile.running.phases import clean_part  # noqa: PLC0415
     from reconcile.running.phases.counterparts import Looked  # noqa: PLC0415
     from reconcile.running.phases.owner_mark import Owner  # noqa: PLC0415
 
     nothing = frozenset[int]()
-    clean.look_at_copies = lambda *_: Looked(nothing, nothing, nothing)  # type: ignore[attr-defined]
+    clean_part.look_at_copies = lambda *_, **__: Looked(nothing, nothing, nothing)  # type: ignore[attr-defined]
     Owner.check = lambda *_, **__: None  # type: ignore[method-assign]
 
 
