@@ -6,11 +6,12 @@ applies them again to every move of a plan, and the switch to every row that a p
 
 from __future__ import annotations
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from reconcile.catalog import CatalogRow
 from reconcile.config import Backend, Config
 from reconcile.config.drivers import DRIVERS
+from reconcile.planning.by_rule import BucketRule, bucket_rule, will_be_compressed
 from reconcile.planning.model import After, Before, Blocker, InPlace, Move
 from reconcile.planning.places import Place, Places
 from reconcile.stores import Location
@@ -27,6 +28,7 @@ class DesiredState:
     dest: Config
     allow_unreadable: bool = False
     places: Places = field(init=False, factory=Places)
+    _rules: dict[str, BucketRule | None] = field(init=False, factory=dict, repr=False, eq=False)
     _orders: dict[tuple[str, str], list[Place]] = field(init=False, factory=dict, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
@@ -38,13 +40,39 @@ class DesiredState:
 
     def decide(self, row: CatalogRow) -> Decision:
         """Return what should happen to the row."""
+        rule = self._rule(row.bucket)
+        if rule is None:
+            return self._step_by_step(row)
+        after = rule.after(row.user_id, row.archive_id, row.content_url, row.size, row.is_compressed)
+        if after is None:
+            return self._step_by_step(row)
+        before = Before(str(row.content_url), row.is_compressed, row.digest, row.size, row.last_updated)
+        return Move(*row.key, rule.source, rule.dest, before, after)
+
+    def leads_to(self, move: Move) -> bool:
+        """Tell whether a move is what is decided of its row; what a probe found about its destination is left apart."""
+        rule, before = self._rule(move.bucket), move.before
+        if rule is not None:
+            url, size, is_compressed = before.content_url, before.size, before.is_compressed
+            after = rule.after(move.userId, move.archiveId, url, size, is_compressed)
+            if after is not None:
+                return (move.source, move.dest, move.after) == (rule.source, rule.dest, after)
+        return self._step_by_step(move.row()) == (move if move.action is None else evolve(move, action=None))
+
+    def _rule(self, bucket: str) -> BucketRule | None:
+        if bucket not in self._rules:
+            here = self.places[f"source.{self.source.in_charge(bucket).role}"]
+            self._rules[bucket] = bucket_rule(bucket, here, self._wanted(bucket))
+        return self._rules[bucket]
+
+    def _step_by_step(self, row: CatalogRow) -> Decision:
         url = row.content_url
         if not url:
             return _blocked(row, "no_content_url", "content_url is NULL or empty")
         here, keys = self._owner(row, url)
         if here is None:
             return self._nobodys(row, url)
-        there = self._wanted(row)
+        there = self._wanted(row.bucket)
         if here is there:
             return _in_place(row, there)
         if len(keys) > 1:
@@ -61,7 +89,7 @@ class DesiredState:
         if problem:
             return _blocked(row, *problem)
         before = Before(url, row.is_compressed, row.digest, row.size, row.last_updated)
-        after = After(there.address.url_at(target), _will_be_compressed(row, there.backend))
+        after = After(there.address.url_at(target), will_be_compressed(row.size, row.is_compressed, there.backend))
         return Move(*row.document, row.document_name, here.name, there.name, before, after)
 
     def locate(self, row: CatalogRow) -> Location | None:
@@ -79,8 +107,8 @@ class DesiredState:
         address = self.places[move.dest].address
         return address.location(address.keys(move.after.content_url, move.document)[0])
 
-    def _wanted(self, row: CatalogRow) -> Place:
-        return self.places[f"dest.{self.dest.in_charge(row.bucket).role}"]
+    def _wanted(self, bucket: str) -> Place:
+        return self.places[f"dest.{self.dest.in_charge(bucket).role}"]
 
     def _owner(self, row: CatalogRow, url: str) -> tuple[Place | None, list[Key]]:
         """Return the place that owns the URL, and the keys that the URL can mean there."""
@@ -119,7 +147,7 @@ class DesiredState:
 
 
 def _in_place(row: CatalogRow, place: Place) -> InPlace:
-    compressed = _will_be_compressed(row, place.backend)
+    compressed = will_be_compressed(row.size, row.is_compressed, place.backend)
     return InPlace(place.name, other_encoding=compressed is not None and compressed != bool(row.is_compressed))
 
 
@@ -138,16 +166,3 @@ def _unreadable(row: CatalogRow, place: Place) -> tuple[str, str] | None:
     if place.address.services_can_read(row.document):
         return None
     return ("unreadable_by_services", f"the services could not read it from {place.address.url(row.document)}")
-
-
-def _will_be_compressed(row: CatalogRow, backend: Backend) -> bool | None:
-    """Tell whether the destination's copy will be compressed; None where the catalog does not know the size.
-
-    A document that is compressed already stays so where the destination compresses at all: a row tells its
-    own encoding, and its uncompressed size is not known.
-    """
-    if not (backend.may_compress and backend.compression.enabled):
-        return False
-    if row.is_compressed:
-        return True
-    return None if row.size is None else row.size > backend.compression.min_size

@@ -11,7 +11,7 @@ import hashlib
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -87,6 +87,21 @@ class Address(ABC):
         key = self.key(document)
         return [key] if url == self.url_at(key) else self.split(url, document)
 
+    def plain_urls(self, bucket: str) -> Callable[[str, str], str] | None:
+        """Return the function that makes the URL of userId and archiveId, for plain names in this logical bucket.
+
+        Plain are letters, digits and ``_.-``, in an archiveId ``:=+`` too, and no ``.`` at the start. None where such
+        documents could not be here, or the services could not read all of them.
+        """
+        document = ("user", bucket, "id")
+        key = self.key(document)
+        problem = self.problem(key) or self.reading_problem(key)
+        return None if problem or not self.services_can_read(document) else self._url_maker(bucket)
+
+    @abstractmethod
+    def _url_maker(self, bucket: str) -> Callable[[str, str], str]:
+        """Return a function that makes the same URLs as `url` of userId and archiveId, and quickly."""
+
     def location(self, key: Key) -> Location:
         """Return the location of a key in this store."""
         return Location(self.identity, key)
@@ -118,6 +133,9 @@ class TableAddress(Address):
             return False
         bucket, _slash, archive_id = parts.path.removeprefix("/").partition("/")
         return bool((parts.netloc, bucket, archive_id) == document)
+
+    def _url_maker(self, bucket: str) -> Callable[[str, str], str]:
+        return lambda user, archive_id: f"{self.scheme}://{user}/{bucket}/{archive_id}"
 
 
 def _three_parts(text: str) -> Iterator[tuple[str, str, str]]:
@@ -166,6 +184,10 @@ class ObjectAddress(Address):
         if parts is None:
             return False
         return bool(parts.hostname == self.container and parts.path.removeprefix("/") == self.key(document))
+
+    def _url_maker(self, bucket: str) -> Callable[[str, str], str]:
+        head = self.head
+        return lambda user, archive_id: f"{head}{user}/{bucket}/{archive_id}"
 
     def problem(self, key: Key) -> tuple[str, str] | None:
         length = len(str(key).encode())
@@ -252,6 +274,9 @@ class FileAddress(Address):
             return True
         parts = _urlparse(url)
         return parts is not None and "file://" + str(parts.path) == url
+
+    def _url_maker(self, bucket: str) -> Callable[[str, str], str]:
+        return lambda user, archive_id: self.url((user, bucket, archive_id))
 
     def problem(self, key: Key) -> tuple[str, str] | None:
         segments = str(key).split("/")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from attrs import evolve
 from sqlalchemy.engine import Connection
 
 from reconcile.config import Config
@@ -73,9 +72,7 @@ def checked_rows(plan: PlanFile, desired: DesiredState) -> Iterator[dict[str, An
     """Yield the plan's moves as rows of the work table, each worked out again from its row and the configs."""
     total = 0
     for move in plan.moves():
-        decision = desired.decide(move.row())
-        planned = move if move.action is None else evolve(move, action=None)
-        if decision != planned:
+        if not desired.leads_to(move):
             raise PlanFileError(
                 f"{plan.path}: the move of {'/'.join(move.document)} does not follow from the configs; "
                 "nothing was done",
