@@ -39,13 +39,26 @@ class Basis:
 
 
 @define
-class _Group:
-    """Documents of one batch that go from one backend to another."""
+class _Flow:
+    """What goes from one backend to another: what holds of all its documents, and how many of a batch it has.
 
+    ``by_server`` are the sizes of which the two copy by themselves; a file takes whole blocks of ``block`` bytes.
+    """
+
+    at_source: Work
+    at_dest: Work
+    keeps: bool
+    by_server: range
+    block: int
+    space: int = 0
     documents: int = 0
     adopted: int = 0
     replaced: int = 0
-    by_server: int = 0
+    copied: int = 0
+
+    def end_batch(self) -> None:
+        """Begin to count the next batch."""
+        self.documents = self.adopted = self.replaced = self.copied = 0
 
 
 @define
@@ -56,23 +69,27 @@ class Forecaster:
     basis: Basis
     _requests: defaultdict[str, Counter[str]] = field(init=False, factory=lambda: defaultdict(Counter))
     _work: defaultdict[str, Work] = field(init=False, factory=lambda: defaultdict(Work))
-    _space: Counter[str] = field(init=False, factory=Counter)
-    _totals: Counter[str] = field(init=False, factory=Counter)
-    _staging: defaultdict[tuple[str, str], _Group] = field(init=False, factory=lambda: defaultdict(_Group))
+    _flows: dict[tuple[str, str], _Flow] = field(init=False, factory=dict)
+    _moves: int = field(init=False, default=0)
+    _by_server: int = field(init=False, default=0)  # bytes
+    _recoded: int = field(init=False, default=0)
     _staging_count: int = field(init=False, default=0)
     _staging_bytes: int = field(init=False, default=0)
     _looking: Counter[str] = field(init=False, factory=Counter)
+    _looking_count: int = field(init=False, default=0)
     _cleaning: Counter[str] = field(init=False, factory=Counter)
+    _cleaning_count: int = field(init=False, default=0)
     _last: tuple[str, str, str] | None = field(init=False, default=None)
-    _pairs: dict[tuple[str, str], range] = field(init=False, factory=dict)
 
     def add(self, move: Move) -> None:
         """Count a move. Several rows of one document are one copy."""
-        self._totals["moves"] += 1
-        if move.document == self._last:
+        self._moves += 1
+        document = move.document
+        if document == self._last:
             return
-        self._last = move.document
-        size = move.before.size or 0
+        self._last = document
+        before = move.before
+        size = before.size or 0
         in_hand = min(size, SPOOL_BYTES)
         if self._staging_count == STAGE_DOCUMENTS or (
             self._staging_count and self._staging_bytes + in_hand > STAGE_BYTES
@@ -80,14 +97,17 @@ class Forecaster:
             self._end_stage_batch()
         self._staging_count += 1
         self._staging_bytes += in_hand
-        self._add_to_stage(move, size)
+        flow = self._flows.get((move.source, move.dest)) or self._new_flow(move.source, move.dest)
+        self._add_to_stage(flow, move, size)
         self._looking[move.dest] += 1
-        if self._looking.total() == LOOK_DOCUMENTS:
+        self._looking_count += 1
+        if self._looking_count == LOOK_DOCUMENTS:
             self._end_look_batch()
-        if not self.basis.keeps(move.source) and move.before.content_url != move.after.content_url:
+        if not flow.keeps and before.content_url != move.after.content_url:
+            flow.at_source.deletes += 1
             self._cleaning[move.source] += 1
-            self._work[move.source].deletes += 1
-            if self._cleaning.total() == CLEAN_DOCUMENTS:
+            self._cleaning_count += 1
+            if self._cleaning_count == CLEAN_DOCUMENTS:
                 self._end_clean_batch()
 
     def forecast(self) -> Forecast:
@@ -101,12 +121,12 @@ class Forecaster:
                 Requests(name, self.desired.places[name].backend.driver, **kinds)
                 for name, kinds in sorted(self._requests.items())
             ],
-            bytes_to_read=self._totals["read"],
-            bytes_to_write=self._totals["written"],
-            bytes_by_server=self._totals["by_server"],
-            recoded=self._totals["recoded"],
-            space=dict(sorted(self._space.items())),
-            work_tables=self._totals["moves"] * _WORK_BYTES,
+            bytes_to_read=sum(work.bytes_read for work in self._work.values()),
+            bytes_to_write=sum(work.bytes_written for work in self._work.values()) - self._by_server,
+            bytes_by_server=self._by_server,
+            recoded=self._recoded,
+            space=self._space(),
+            work_tables=self._moves * _WORK_BYTES,
             duration=None if rates is None else duration(self._stores(), rates),
         )
 
@@ -117,74 +137,76 @@ class Forecaster:
         known = {rate.store for rate in self.basis.rates}
         return [name for name, (store, _work) in sorted(self._stores().items()) if store not in known]
 
+    def _space(self) -> dict[str, int]:
+        """Return the bytes that each destination needs."""
+        space = Counter[str]()
+        for (_source, dest), flow in sorted(self._flows.items()):
+            if flow.at_dest.writes:
+                space[dest] += flow.space
+        return dict(sorted(space.items()))
+
     def _stores(self) -> dict[str, tuple[str, Work]]:
-        return {name: (self.desired.places[name].address.identity, work) for name, work in self._work.items()}
+        return {
+            name: (self.desired.places[name].address.identity, work)
+            for name, work in self._work.items()
+            if work != Work()
+        }
 
-    def _add_to_stage(self, move: Move, size: int) -> None:
-        group = self._staging[move.source, move.dest]
-        group.documents += 1
-        same_bytes = move.after.compressed == bool(move.before.is_compressed)
-        if move.action == ADOPT:
-            group.adopted += 1
-            self._read(move.source, size)
-            return
-        group.replaced += move.action == OVERWRITE
-        self._totals["recoded"] += move.after.compressed is not None and not same_bytes
-        block = self._costs(move.dest).block
-        self._space[move.dest] += -(-size // block) * block
-        at_dest = self._work[move.dest]
-        at_dest.writes += 1
-        at_dest.bytes_written += size
-        is_known = move.before.digest is not None and move.before.size is not None and move.action is None
-        if same_bytes and is_known and size in self._by_server(move.source, move.dest):
-            group.by_server += 1
-            self._totals["by_server"] += size
-            return
-        self._totals["written"] += size
-        self._read(move.source, size)
+    def _new_flow(self, source: str, dest: str) -> _Flow:
+        keeps = self.basis.keeps(source)
+        addresses = (self.desired.places[name].address for name in (source, dest))
+        sizes = copied_sizes(*addresses, is_postgresql=self.basis.is_postgresql, keep_source=keeps)
+        flow = _Flow(self._work[source], self._work[dest], keeps, sizes, self._costs(dest).block)
+        self._flows[source, dest] = flow
+        return flow
 
-    def _by_server(self, source: str, dest: str) -> range:
-        """Return the sizes of which the two copy by themselves."""
-        pair = (source, dest)
-        if pair not in self._pairs:
-            addresses = (self.desired.places[name].address for name in pair)
-            basis = self.basis
-            self._pairs[pair] = copied_sizes(
-                *addresses, is_postgresql=basis.is_postgresql, keep_source=basis.keeps(source)
-            )
-        return self._pairs[pair]
-
-    def _read(self, name: str, size: int) -> None:
-        self._totals["read"] += size
-        work = self._work[name]
-        work.reads += 1
-        work.bytes_read += size
+    def _add_to_stage(self, flow: _Flow, move: Move, size: int) -> None:
+        flow.documents += 1
+        before, compressed = move.before, move.after.compressed
+        same_bytes = compressed == bool(before.is_compressed)
+        at_source, at_dest = flow.at_source, flow.at_dest
+        if move.action != ADOPT:
+            flow.replaced += move.action == OVERWRITE
+            self._recoded += compressed is not None and not same_bytes
+            flow.space += -(-size // flow.block) * flow.block
+            at_dest.writes += 1
+            at_dest.bytes_written += size
+            is_known = before.digest is not None and before.size is not None and move.action is None
+            if same_bytes and is_known and size in flow.by_server:
+                flow.copied += 1
+                self._by_server += size
+                return
+        else:
+            flow.adopted += 1
+        at_source.reads += 1
+        at_source.bytes_read += size
 
     def _end_stage_batch(self) -> None:
-        for (source, dest), group in self._staging.items():
-            self._glance(dest, group)
-            self._count(dest, "copy", group.by_server)
+        for (source, dest), flow in self._flows.items():
+            self._glance(dest, flow)
+            self._count(dest, "copy", flow.copied)
             if self._costs(dest).asks_before_copy:
-                self._count(source, "look", group.by_server)
-                self._count(dest, "look", group.by_server)
-            through_us = group.documents - group.by_server
+                self._count(source, "look", flow.copied)
+                self._count(dest, "look", flow.copied)
+            through_us = flow.documents - flow.copied
             self._count(source, "read", through_us)
-            self._count(dest, "write", through_us - group.adopted)
-            self._count(dest, "delete", group.replaced)
-            if self._costs(dest).by_batch and through_us > group.adopted:
+            self._count(dest, "write", through_us - flow.adopted)
+            self._count(dest, "delete", flow.replaced)
+            if self._costs(dest).by_batch and through_us > flow.adopted:
                 self._count(dest, "look", 1)  # the statement that confirms
-        self._staging.clear()
+            flow.end_batch()
         self._staging_count = self._staging_bytes = 0
 
-    def _glance(self, dest: str, group: _Group) -> None:
+    def _glance(self, dest: str, flow: _Flow) -> None:
         """Count how a batch learns what is at its destination already."""
-        if self._look(dest, group.documents) and self._costs(dest).listing_may_lag:
-            self._count(dest, "look", group.documents - group.adopted - group.replaced)
+        if self._look(dest, flow.documents) and self._costs(dest).listing_may_lag:
+            self._count(dest, "look", flow.documents - flow.adopted - flow.replaced)
 
     def _end_look_batch(self) -> None:
         for dest, documents in self._looking.items():
             self._look(dest, documents)
         self._looking.clear()
+        self._looking_count = 0
 
     def _end_clean_batch(self) -> None:
         for source, documents in self._cleaning.items():
@@ -192,6 +214,7 @@ class Forecaster:
             at_once = self._costs(source).deleted_at_once or documents
             self._count(source, "delete", math.ceil(documents / at_once))
         self._cleaning.clear()
+        self._cleaning_count = 0
 
     def _look(self, name: str, documents: int) -> bool:
         """Count the requests that tell what is at so many keys; say whether it was a listing."""

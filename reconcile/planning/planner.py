@@ -159,6 +159,7 @@ def make_plan(
     if policy.s3_put and not any(backend.driver == "s3" for backend in dest.backends()):
         raise UsageError(f"--s3-put: {dest.path} has no backend of driver s3")
     counts = Counts(
+        desired,
         forecaster=Forecaster(desired, Basis(catalog.is_postgresql, policy, request.rates)),
         source_is_dest=source.fingerprint() == dest.fingerprint(),
         probed=request.probe,
@@ -195,7 +196,7 @@ def make_plan(
             dest=reference(dest),
             scope=request.scope.as_filters(),
             policy=policy,
-            summary=counts.summary(notes(desired, counts, came)),
+            summary=counts.summary(notes(counts, came)),
             snapshot_at=snapshot_at,
             planned_by=user_at_host(),
             note=request.note,
@@ -222,7 +223,7 @@ def _decide_all(
     checks.prepare(connection)
     last_moved: Document | None = None
     planned = 0
-    counts.elsewhere = unreadable_with(connection, reference(desired.dest))
+    counts.elsewhere_now = unreadable_with(connection, reference(desired.dest))
     for number, row in enumerate(stream_rows(connection, request.scope.condition()), 1):
         decision = reach.check(checks.check(row, desired.decide(row)))
         if isinstance(decision, Move):
@@ -235,7 +236,7 @@ def _decide_all(
         if isinstance(decision, InPlace):
             counts.add_in_place(decision, row.size)
         else:
-            add_decision(decision, desired, writer, counts)
+            add_decision(decision, writer, counts)
         if number % _TOLD_ROWS == 0:
             progress.advance(_TOLD_ROWS, 0)
 
@@ -257,16 +258,16 @@ def _probe(
     for name in sorted(places):
         prober.open(name)
     for decision in request.probing(prober, writer.taken_moves(), progress):
-        add_decision(decision, desired, writer, counts)
+        add_decision(decision, writer, counts)
     counts.unrecorded = prober.unrecorded
     counts.made = prober.made
     counts.composite = prober.composite
 
 
-def add_decision(decision: Move | Blocker, desired: DesiredState, writer: PlanWriter, counts: Counts) -> None:
+def add_decision(decision: Move | Blocker, writer: PlanWriter, counts: Counts) -> None:
     """Put a move or a blocker into a plan, and count it."""
     if isinstance(decision, Move):
-        counts.add_move(decision, desired)
+        counts.add_move(decision)
         writer.add_move(decision)
     else:
         counts.add_blocker(decision)

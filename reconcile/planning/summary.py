@@ -10,6 +10,7 @@ from pathlib import Path
 
 from attrs import define, field
 
+from reconcile.config.drivers import DRIVERS
 from reconcile.formatting import count, human_bytes
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.forecast import Forecaster
@@ -17,6 +18,8 @@ from reconcile.planning.model import ADOPT, OVERWRITE, Blocker, Flow, InPlace, M
 from reconcile.planning.places import is_elsewhere
 from reconcile.stores.addresses import FileAddress
 from reconcile.stores.volatile import existing, volatile
+
+_TABLES = ("db", "db2")
 
 
 @define
@@ -42,58 +45,74 @@ class Group:
 class Counts:
     """What the summary is made of. ``forecaster`` is None for an undo."""
 
+    desired: DesiredState
     forecaster: Forecaster | None = None
-    moves: Group = field(factory=Group)
     in_place: Group = field(factory=Group)
     blocked: Group = field(factory=Group)
     other_encoding: int = 0
     beyond_limit: int = 0
     same_url: int = 0
-    keep_scheme: int = 0
     unverifiable: int = 0
     composite: int = 0
     probed: str | None = None
     actions: Counter[str] = field(factory=Counter)
     unrecorded: int = 0
     made: list[str] = field(factory=list)
-    elsewhere: int = 0
+    elsewhere_now: int = 0
     source_is_dest: bool = False
     at_dest: int = 0
-    into_database: int = 0
-    out_of_database: int = 0
     flows: dict[tuple[str, str, str], Group] = field(factory=dict)
     reasons: Counter[str] = field(factory=Counter)
 
-    def add_move(self, move: Move, desired: DesiredState) -> None:
+    def add_move(self, move: Move) -> None:
         """Count a move."""
-        size = move.before.size
-        self.moves.add(size)
-        self.flows.setdefault((move.source, move.dest, move.bucket), Group()).add(size)
-        before, after = (url.partition("://")[0] for url in (move.before.content_url, move.after.content_url))
-        self.elsewhere -= before != after
-        self.keep_scheme += before == after
-        self.same_url += move.before.content_url == move.after.content_url
-        self.unverifiable += move.before.digest is None
-        self.actions[move.action or ""] += 1
+        before = move.before
+        flow = (move.source, move.dest, move.bucket)
+        (self.flows.get(flow) or self.flows.setdefault(flow, Group())).add(before.size)
+        self.same_url += before.content_url == move.after.content_url
+        self.unverifiable += before.digest is None
+        if move.action is not None:
+            self.actions[move.action] += 1
         if self.forecaster is not None:
             self.forecaster.add(move)
-        if desired.places[move.dest].backend.driver in ("db", "db2"):
-            self.into_database += size or 0
-        if desired.places[move.source].backend.driver in ("db", "db2"):
-            self.out_of_database += size or 0
+
+    @property
+    def moves(self) -> Group:
+        """All moves."""
+        groups = self.flows.values()
+        return Group(*(sum(getattr(group, name) for group in groups) for name in ("documents", "bytes", "unsized")))
+
+    @property
+    def elsewhere(self) -> int:
+        """Documents of the archive that services with the destination config could not read, once all is moved."""
+        drivers = ((self._driver(source), self._driver(dest), group) for (source, dest, _), group in self.flows.items())
+        moved = sum(g.documents for source, dest, g in drivers if DRIVERS[source].scheme != DRIVERS[dest].scheme)
+        return max(0, self.elsewhere_now - moved)
+
+    @property
+    def into_database(self) -> int:
+        """Return the bytes that go into the catalog's database."""
+        return sum(group.bytes for (_, dest, _), group in self.flows.items() if self._driver(dest) in _TABLES)
+
+    @property
+    def out_of_database(self) -> int:
+        """Return the bytes that leave it."""
+        return sum(group.bytes for (source, _, _), group in self.flows.items() if self._driver(source) in _TABLES)
+
+    def _driver(self, name: str) -> str:
+        return self.desired.places[name].backend.driver
 
     @property
     def looks_reversed(self) -> bool:
         """Whether nothing is where the source config says, and everything where the destination's does."""
         everything = self.in_place.documents
-        return not self.moves.documents and everything > 0 and self.at_dest == everything
+        return not self.flows and everything > 0 and self.at_dest == everything
 
     def forget_moves(self) -> None:
         """Reset the count of moves: those that are left are about to be counted again."""
-        self.elsewhere += sum(group.documents for group in self.flows.values()) - self.keep_scheme
-        self.moves, self.flows, self.actions = Group(), {}, Counter()
-        self.forecaster = self.forecaster and Forecaster(self.forecaster.desired, self.forecaster.basis)
-        self.same_url = self.keep_scheme = self.unverifiable = self.into_database = self.out_of_database = 0
+        self.flows, self.actions = {}, Counter()
+        self.forecaster = self.forecaster and Forecaster(self.desired, self.forecaster.basis)
+        self.same_url = self.unverifiable = 0
 
     def add_blocker(self, blocker: Blocker) -> None:
         """Count a blocker."""
@@ -120,7 +139,7 @@ class Counts:
             ],
             blocked_by_reason=dict(sorted(self.reasons.items())),
             database_growth=self.into_database,
-            unreadable_after=max(0, self.elsewhere),
+            unreadable_after=self.elsewhere,
             notes=notes,
             unverifiable=self.unverifiable,
             probed=self.probed,
@@ -130,8 +149,9 @@ class Counts:
         )
 
 
-def notes(desired: DesiredState, counts: Counts, came: str | None = None) -> list[str]:
+def notes(counts: Counts, came: str | None = None) -> list[str]:
     """Return what an operator should know before applying, in sentences. ``came``: what moved all documents."""
+    desired = counts.desired
     said = [f"WARNING: {lost}" for lost in volatile_destinations(desired)]
     if counts.forecaster:
         said += [f"WARNING: {full}" for full in too_small(desired, counts.forecaster.forecast().space)]
@@ -169,7 +189,7 @@ def notes(desired: DesiredState, counts: Counts, came: str | None = None) -> lis
             f"{keep} URL at another endpoint: afterwards only the recorded runs, not the catalog, show which "
             "endpoint holds what. The sources are kept."
         )
-    if counts.elsewhere > 0:
+    if counts.elsewhere:
         schemes = ", ".join(sorted({f"{backend.scheme}://" for backend in desired.dest.backends()}))
         said.append(
             f"{count(counts.elsewhere)} of the archive will still be at a driver that the destination config "

@@ -34,10 +34,10 @@ def plan_with_changes(catalog: Catalog, record: RunRecord, desired: DesiredState
     compression = undo_plan.suffix if undo_plan.suffix in (".gz", ".zst") else ""
     stem = undo_plan.name.removesuffix(compression).removesuffix(".json")
     path = undo_plan.with_name(f"{stem}-with-changes.json{compression}")
-    counts = Counts()
+    counts = Counts(desired)
     with catalog.snapshot() as connection, new_plan(path, replace=True) as writer:
         for decision in _decisions(connection, record, desired):
-            add_decision(decision, desired, writer, counts)
+            add_decision(decision, writer, counts)
         header = undo_header(record, counts.summary([]), record.switched_at or 0, with_changes=True)
         digest = writer.save(header)
     return open_plan(path, digest)

@@ -88,13 +88,12 @@ def write_undo_plan(catalog: Catalog, record: RunRecord, path: Path, desired: De
 
     ``desired`` is the run's own (source to dest); the undo plan leads the other way.
     """
-    counts = Counts()
-    mirrored = DesiredState(desired.dest, desired.source)
+    counts = Counts(DesiredState(desired.dest, desired.source))
     with catalog.snapshot() as connection, new_plan(path, replace=True) as writer:
         taken_at = record.switched_at or database_now(connection)
         for work in staged_moves(connection, record):
             move = reverse(work)
-            counts.add_move(move, mirrored)
+            counts.add_move(move)
             writer.add_move(move)
         return writer.save(undo_header(record, counts.summary([]), taken_at))
 
