@@ -1,6 +1,6 @@
 """PostgreSQL's binary COPY, both ways: values go as they are, where psycopg2 spends several times their size.
 
-A value's type says its column's: text, bytea (also a `Spool`, which may be text too), boolean, bigint or integer.
+A value's type says its column's: text, bytea (also a `Spool`, which may be text too), boolean or integer.
 """
 
 from __future__ import annotations
@@ -22,22 +22,14 @@ _PIECE_BYTES = 1 << 16
 _HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack("!ii", 0, 0)
 _NULL = struct.pack("!i", -1)
 _END = -1
-_COUNT, _LENGTH, _BOOLEAN = struct.Struct("!h"), struct.Struct("!i"), struct.Struct("!i?")
-_NARROW, _WIDE = struct.Struct("!ii"), struct.Struct("!iq")
+_COUNT, _LENGTH, _BOOLEAN, _INTEGER = (struct.Struct(form) for form in ("!h", "!i", "!i?", "!ii"))
 
 
-def copy_in(
-    connection: Connection, table: str, names: Sequence[str], rows: Iterable[Sequence[Value]], *, wide: bool = False
-) -> None:
-    """Put rows into columns of a table. Raises `DBAPIError` as a statement would.
-
-    Integer columns are of four bytes each, or if ``wide`` of eight.
-    """
+def copy_in(connection: Connection, table: str, names: Sequence[str], rows: Iterable[Sequence[Value]]) -> None:
+    """Put rows into columns of a table; those of integers have four bytes. Raises `DBAPIError` as a statement would."""
     listed = ", ".join(f'"{name}"' for name in names)
     with _cursor(connection) as cursor:
-        cursor.copy_expert(
-            f"COPY {table} ({listed}) FROM STDIN (FORMAT binary)", BinaryCopy(rows, wide=wide), _PIECE_BYTES
-        )
+        cursor.copy_expert(f"COPY {table} ({listed}) FROM STDIN (FORMAT binary)", BinaryCopy(rows), _PIECE_BYTES)
 
 
 def copy_out(connection: Connection, query: str, values: Sequence[Any], types: Sequence[type]) -> Iterator[list[Any]]:
@@ -86,8 +78,8 @@ def _cursor(connection: Connection) -> Iterator[Any]:
 class BinaryCopy:
     """Rows as a file to read from, for ``COPY ... FROM STDIN (FORMAT binary)``."""
 
-    def __init__(self, rows: Iterable[Sequence[Value]], *, wide: bool = False) -> None:
-        self._pieces = _pieces(rows, _WIDE if wide else _NARROW)
+    def __init__(self, rows: Iterable[Sequence[Value]]) -> None:
+        self._pieces = _pieces(rows)
         self._rest = b""
 
     def read(self, size: int) -> bytes:
@@ -101,7 +93,7 @@ class BinaryCopy:
         return data[:size]
 
 
-def _pieces(rows: Iterable[Sequence[Value]], integer: struct.Struct) -> Iterator[bytes]:
+def _pieces(rows: Iterable[Sequence[Value]]) -> Iterator[bytes]:
     yield _HEADER
     length = _LENGTH.pack
     for row in rows:
@@ -116,7 +108,7 @@ def _pieces(rows: Iterable[Sequence[Value]], integer: struct.Struct) -> Iterator
             elif isinstance(value, bool):
                 parts.append(_BOOLEAN.pack(1, value))
             elif isinstance(value, int):
-                parts.append(integer.pack(integer.size - _LENGTH.size, value))
+                parts.append(_INTEGER.pack(4, value))
             elif isinstance(value, bytes):
                 parts += (length(len(value)), value)
             else:

@@ -130,7 +130,7 @@ def undo_rows(
     for move in plan.moves():
         while work is not None and work.move.row_key < move.row_key and plan.header.policy.with_changes:
             work = next(recorded, None)
-        row = move_row(move, desired.target(move))
+        row = move_row(move, desired.target(move)) | {"restore": None, "source_version": None, "replaces": None}
         same_row = work is not None and work.move.row_key == move.row_key
         if move.after.pinned is not None and work is not None and reverse(work) == move:
             row["keep"] = work.origin == Origin.ADOPTED or move.before.content_url == move.after.content_url

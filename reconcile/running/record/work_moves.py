@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
@@ -14,9 +15,9 @@ from reconcile.control import in_batches
 from reconcile.planning.model import After, Before, Blocker, Move, Pinned
 from reconcile.running.record.states import MoveState, Origin
 from reconcile.running.record.tables import moves
+from reconcile.running.record.text_copy import copy_rows
 from reconcile.stores import Location
 from reconcile.stores.addresses import Document
-from reconcile.stores.binary_copy import copy_in
 
 _LOAD_ROWS = 5000
 
@@ -67,26 +68,24 @@ def encode_original(original: Original) -> str:
 
 
 def load(connection: Connection, run_id: str, rows_of_moves: Iterator[dict[str, Any]], first: int = 0) -> int:
-    """Insert moves in bulk, numbered in their order from ``first`` on; return how many."""
-    total = 0
+    """Insert moves in bulk, numbered in their order from ``first`` on; return how many. What a row lacks is NULL."""
+    seq = first
     for batch in in_batches(rows_of_moves, _LOAD_ROWS):
-        start = first + total
-        if connection.dialect.name == "postgresql":
-            rows = ([run_id, seq, *row.values()] for seq, row in enumerate(batch, start))
-            copy_in(connection, moves.name, ["run_id", "seq", *_NO_MOVE], rows, wide=True)
-        else:
-            connection.execute(
-                moves.insert(), [row | {"run_id": run_id, "seq": s} for s, row in enumerate(batch, start)]
-            )
-        total += len(batch)
-    return total
+        for names, alike in groupby(batch, key=tuple):
+            rows = [[run_id, number, *row.values()] for number, row in enumerate(alike, seq)]
+            columns = ["run_id", "seq", *names]
+            if connection.dialect.name == "postgresql":
+                copy_rows(connection, moves.name, columns, rows)
+            else:
+                connection.execute(moves.insert(), [dict(zip(columns, row, strict=True)) for row in rows])
+            seq += len(rows)
+    return seq - first
 
 
 def move_row(move: Move, dest: Location, *, keep: bool = False) -> dict[str, Any]:
     """Return the row of a move that is still to be done; ``dest`` is where its copy will be, ``keep`` its source."""
     before, after, pinned = move.before, move.after, move.after.pinned
     return {
-        **_NO_MOVE,
         "user_id": move.userId,
         "bucket": move.bucket,
         "archive_id": move.archiveId,
@@ -108,32 +107,25 @@ def move_row(move: Move, dest: Location, *, keep: bool = False) -> dict[str, Any
         "after_digest": pinned.digest if pinned else None,
         "after_size": pinned.size if pinned else None,
         "keep": keep,
-        "state": MoveState.PLANNED,
+        "state": MoveState.PLANNED.value,
     }
 
 
 def blocker_row(blocker: Blocker) -> dict[str, Any]:
     """Return the row of a document that is left where it is, for status and for the switch's look at new rows."""
     return {
-        **_NO_MOVE,
         "user_id": blocker.userId,
         "bucket": blocker.bucket,
         "archive_id": blocker.archiveId,
         "document_name": blocker.documentName,
         "before_url": blocker.content_url,
         "before_size": blocker.size,
-        "state": MoveState.BLOCKED,
+        "pinned": False,
+        "keep": False,
+        "state": MoveState.BLOCKED.value,
         "reason": blocker.reason,
         "detail": blocker.detail,
     }
-
-
-_WRITTEN_LATER = {
-    *("run_id", "seq", "origin", "copy_version", "copy_mark", "read_back", "cleaned"),
-}
-_NO_MOVE: dict[str, Any] = dict.fromkeys(
-    column.name for column in moves.columns if column.name not in _WRITTEN_LATER
-) | {"pinned": False, "keep": False}
 
 
 _INDEX = {column.name: index for index, column in enumerate(moves.columns)} | {
