@@ -27,7 +27,7 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def wait_for(port: int, seconds: float = 30) -> None:
+def wait_for(port: int, seconds: float = 300) -> None:
     """Wait until a server accepts connections."""
     deadline = time.monotonic() + seconds
     while True:

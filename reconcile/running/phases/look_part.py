@@ -8,7 +8,7 @@ from reconcile.running.phases.context import Phase
 from reconcile.running.phases.counterparts import is_another
 from reconcile.running.record.parts import Part
 from reconcile.running.record.states import MoveState, Origin
-from reconcile.running.record.work_moves import WorkMove
+from reconcile.running.record.work_moves import StagedCopy
 
 
 @frozen
@@ -26,36 +26,36 @@ class PartLooker(Phase):
 
     def look(self, part: Part) -> Looked:
         """Check the copies of the part's staged moves; those that are gone will be staged again."""
-        batch = self.run.between(MoveState.STAGED, part.first, part.last)
-        by_dest: dict[str, list[WorkMove]] = {}
-        for work in batch:
-            by_dest.setdefault(work.move.dest, []).append(work)
-        missing = [work for dest, works in by_dest.items() for work in self._missing(dest, works)]
+        batch = self.run.copies(part.first, part.last)
+        by_dest: dict[str, list[StagedCopy]] = {}
+        for copy in batch:
+            by_dest.setdefault(copy.dest, []).append(copy)
+        missing = [copy for dest, copies in by_dest.items() for copy in self._missing(dest, copies)]
         if missing:
             self._plan_again(missing)
-        return Looked(len(batch), sum(work.move.before.size or 0 for work in batch), len(missing))
+        return Looked(len(batch), sum(copy.before_size or 0 for copy in batch), len(missing))
 
-    def _missing(self, dest: str, works: list[WorkMove]) -> list[WorkMove]:
+    def _missing(self, dest: str, copies: list[StagedCopy]) -> list[StagedCopy]:
         store, address = self.stores[dest], self.desired.places[dest].address
-        keys = {work.seq: address.keys(work.move.after.content_url, work.move.document)[0] for work in works}
+        keys = {copy.seq: address.keys(copy.url, copy.document)[0] for copy in copies}
         store.check_place()
         found = store.look(list(set(keys.values())))
         store.check_place()
         missing = []
-        for work in works:
-            stat = found.get(keys[work.seq])
-            if stat is None or is_another(stat, work.copy_version, work.copy_mark, work.after_size):
-                missing.append(work)
+        for copy in copies:
+            stat = found.get(keys[copy.seq])
+            if stat is None or is_another(stat, copy.version, copy.mark, copy.size):
+                missing.append(copy)
         return missing
 
-    def _plan_again(self, missing: list[WorkMove]) -> None:
+    def _plan_again(self, missing: list[StagedCopy]) -> None:
         rows = [
             {
-                "seq": work.seq,
+                "seq": copy.seq,
                 "state": MoveState.PLANNED,
-                "origin": Origin.INTENDED if work.origin == Origin.WRITTEN else work.origin,
+                "origin": Origin.INTENDED if copy.origin == Origin.WRITTEN else copy.origin,
             }
-            for work in missing
+            for copy in missing
         ]
         with self.run.writing() as connection:
             self.run.update_moves(connection, rows)

@@ -23,7 +23,7 @@ from reconcile.running.record.parts import Outline
 from reconcile.running.record.records import RunRecord, backend_pairs, count_states, find_runs
 from reconcile.running.record.states import Asked, MoveState, Origin, RunState
 from reconcile.running.record.tables import LAYOUT, moves, runs
-from reconcile.running.record.work_moves import WorkMove, load, work_move
+from reconcile.running.record.work_moves import COPY_COLUMNS, StagedCopy, WorkMove, load, work_move
 
 M = TypeVar("M", Outline, WorkMove)
 
@@ -83,6 +83,14 @@ class Run:
         )
         with self.catalog.read() as connection:
             return [work_move(row) for row in connection.execute(query.order_by(moves.c.seq))]
+
+    def copies(self, first: int, last: int) -> list[StagedCopy]:
+        """Return the copies of the staged moves from one number to another, both included."""
+        query = sa.select(*COPY_COLUMNS).where(
+            moves.c.run_id == self.run_id, moves.c.state == MoveState.STAGED, moves.c.seq.between(first, last)
+        )
+        with self.catalog.read() as connection:
+            return [StagedCopy.of(row) for row in connection.execute(query.order_by(moves.c.seq)).all()]
 
     def numbered(self, seqs: Sequence[int]) -> list[WorkMove]:
         """Return the moves of these numbers."""

@@ -59,6 +59,30 @@ class WorkMove:
         return self.move.document
 
 
+@frozen
+class StagedCopy:
+    """A staged move as far as the look at its copy needs it, which is a third of the work; sizes are in bytes."""
+
+    seq: int
+    document: Document
+    dest: str
+    url: str
+    before_size: int | None
+    size: int | None
+    version: str | None
+    mark: str | None
+    origin: str | None
+
+    @classmethod
+    def of(cls, row: Sequence[Any]) -> StagedCopy:
+        """Make it from a row of `COPY_COLUMNS`."""
+        seq, user, bucket, archive_id, *rest = row
+        return cls(seq, (user, bucket, archive_id), *rest)
+
+
+_COPY = ("seq", "user_id", "bucket", "archive_id", "dest", "after_url", "before_size", "after_size")
+COPY_COLUMNS = [moves.c[name] for name in (*_COPY, "copy_version", "copy_mark", "origin")]
+
 _original = msgspec.json.Decoder(Original)
 
 
