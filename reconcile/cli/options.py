@@ -166,7 +166,7 @@ def run_options(command: F) -> F:
             option(
                 "--memory",
                 type=SIZE,
-                default="256MiB",
+                default="96MiB",
                 show_default=True,
                 help="Hold at most this many bytes of documents at once.",
             ),

@@ -20,7 +20,7 @@ from reconcile.stores.request_costs import COSTS, Costs, copied_sizes
 
 # Moves, and bytes, that the phases take at once. A test holds them to the phases' own numbers.
 STAGE_DOCUMENTS, LOOK_DOCUMENTS, CLEAN_DOCUMENTS = 250, 1000, 500
-STAGE_BYTES = (256 << 20) // 20
+STAGE_BYTES = (96 << 20) // 20
 
 _WORK_BYTES = 3300  # of a move in the work tables once it is done, index and dead versions included, as measured
 
