@@ -1,7 +1,7 @@
 """The bare ceilings: the cheapest correct way to do a route's raw work, and nothing else.
 
 No plan, no record, no verification but what the store does by itself. To and from S3 only the requests are made, of
-bytes in memory, since they are what takes long.
+bytes in memory, since they are what takes long; what is compressed on its way is compressed here, too.
 """
 
 from __future__ import annotations
@@ -41,9 +41,6 @@ def run(spec: Spec) -> float:
     route = f"{spec.source.driver} to {spec.dest.driver}"
     if route == "db to db2":
         return _timed(_db_to_db2, spec)
-    if spec.dest.compressed:
-        data = [item.data for item in items(spec.documents)]
-        return _timed(_threads, 2, lambda piece: zlib.compress(piece, 3), data)
     ready = list(items(spec.documents))
     if route == "s3 to s3":
         return _timed(_copy_objects, spec, ready)
@@ -79,9 +76,14 @@ def _put(spec: Spec, ready: list[Item]) -> None:
     store = spec.dest.objects()
 
     def put(item: Item) -> None:
-        obstore.put(store, f"{item.user}/{item.bucket}/{item.archive_id}", item.data, use_multipart=False)
+        key = f"{item.user}/{item.bucket}/{item.archive_id}"
+        obstore.put(store, key, _encoded(spec, item), use_multipart=False)
 
     _threads(spec.workers, put, ready)
+
+
+def _encoded(spec: Spec, item: Item) -> bytes:
+    return zlib.compress(item.data, 3) if spec.dest.compressed else item.data
 
 
 def _copy_objects(spec: Spec, ready: list[Item]) -> None:
@@ -119,7 +121,7 @@ def _files(spec: Spec, ready: list[Item]) -> None:
         for item in batch:
             path = file_path(root, item)
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(item.data)
+            path.write_bytes(_encoded(spec, item))
         _syncfs(root)
 
     stream = iter(ready)
