@@ -121,6 +121,7 @@ def _plan(url: str, folder: Path) -> dict[str, float]:
 def _load(url: str, folder: Path) -> dict[str, float]:
     from reconcile import verbs  # noqa: PLC0415
     from reconcile.catalog import DatabaseOptions, connect  # noqa: PLC0415
+    from reconcile.control import relaxed_gc  # noqa: PLC0415
     from reconcile.planning.planner import new_id  # noqa: PLC0415
     from reconcile.running.phases.load import checked_rows  # noqa: PLC0415
     from reconcile.running.record.executor import executing  # noqa: PLC0415
@@ -133,14 +134,14 @@ def _load(url: str, folder: Path) -> dict[str, float]:
     catalog = connect(DatabaseOptions(), desired.source)
     create_work_tables(catalog)
     wal = wal_bytes(url)
-    with executing(catalog, wait=15) as executor:
+    with relaxed_gc(), executing(catalog, wait=15) as executor:  # as apply does
         seconds, cpu = _timed(
             lambda: begin_run(
                 executor,
                 new_id(),
                 plan,
                 "",
-                lambda _connection: checked_rows(plan, desired),
+                lambda _connection: [checked_rows(plan, desired)],
                 configs={},
                 keep_source=False,
             )

@@ -41,9 +41,9 @@ class CrossChecks:
 
     def check(self, row: CatalogRow, decision: Decision) -> Decision:
         """Return the decision, or a blocker that only the other rows explain."""
-        previous = self._previous
-        if previous is None or previous[0] != row.document:  # the first row of a document speaks for its destination
-            self._previous = (row.document, row.content_url)
+        previous, document = self._previous, row.document
+        if previous is None or previous[0] != document:  # the first row of a document speaks for its destination
+            self._previous, previous = (document, row.content_url), None
         if not isinstance(decision, Move):
             return decision
         if row.content_url in self._disagreeing:
@@ -52,7 +52,7 @@ class CrossChecks:
                 "rows_disagree",
                 f"the rows that share {row.content_url} disagree on digest, size or compression",
             )
-        if previous is not None and previous[0] == row.document and previous[1] != row.content_url:
+        if previous is not None and previous[1] != row.content_url:
             return _blocked(decision, "destination_taken", f"another row of this document is at {previous[1]}")
         if self._claims:
             location = self.desired.target(decision)

@@ -96,7 +96,7 @@ def apply(catalog: Catalog, plan: PlanFile, desired: DesiredState, options: RunO
                 executor,
                 plan,
                 digest,
-                lambda _connection: checked_rows(plan, desired),
+                lambda _connection: [checked_rows(plan, desired)],
                 keep_source,
                 asked=options.asked,
                 check=None if options.refresh else partial(refuse_overtaken, plan=plan),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Iterable
+from typing import Any
 
 import sqlalchemy as sa
 from attrs import evolve
@@ -11,7 +12,7 @@ from sqlalchemy.engine import Connection
 from reconcile.catalog import Catalog
 from reconcile.catalog.rights import refuse_lacking
 from reconcile.catalog.services import database_now
-from reconcile.control import Control, relaxed_gc
+from reconcile.control import Control, in_batches, relaxed_gc
 from reconcile.errors import PlaceChangedError, ReconcileError, UsageError
 from reconcile.planning.desired import DesiredState
 from reconcile.planning.planfile import PlanFile
@@ -36,6 +37,7 @@ from reconcile.running.record.result import UNDONE, Outcome, outcome_of
 from reconcile.running.record.run import Run, resume_run
 from reconcile.running.record.states import Origin, RunState
 from reconcile.running.record.tables import moves, places, runs
+from reconcile.running.record.work_moves import LOAD_ROWS
 
 
 def undo(
@@ -120,8 +122,11 @@ def _undo_run(
         if attempt.state in (RunState.STAGING, RunState.UNDOING) and attempt.switched_at is None:
             _drop(executor, attempt, DesiredState(desired.dest, desired.source), options, control, give_back=False)
     control.progress.step("loading the plan")
-    rows = partial(undo_rows, record=record, plan=plan, desired=desired)
-    return begin(pool, executor, plan, plan.verify(), rows, keep_source=False)
+
+    def batches(connection: Connection) -> Iterable[list[dict[str, Any]]]:
+        return in_batches(undo_rows(connection, record, plan, desired), LOAD_ROWS)
+
+    return begin(pool, executor, plan, plan.verify(), batches, keep_source=False)
 
 
 def _may_be_resumed(attempt: RunRecord, plan: PlanFile) -> bool:

@@ -39,7 +39,7 @@ def begin(  # noqa: PLR0913, PLR0917
     executor: Executor,
     plan: PlanFile,
     digest: str,
-    rows: Callable[[Connection], Iterable[dict[str, Any]]],
+    batches: Callable[[Connection], Iterable[Iterable[dict[str, Any]]]],
     keep_source: bool,  # noqa: FBT001
     check: Callable[[Connection, str], None] | None = None,
     asked: Asked | None = None,
@@ -48,7 +48,7 @@ def begin(  # noqa: PLR0913, PLR0917
     desired = pool.desired
     configs = {side: config_record(config) for side, config in (("source", desired.source), ("dest", desired.dest))}
     run = begin_run(
-        executor, pool.run_id, plan, digest, rows, configs=configs, keep_source=keep_source, asked=asked, check=check
+        executor, pool.run_id, plan, digest, batches, configs=configs, keep_source=keep_source, asked=asked, check=check
     )
     if plan.header.undo_of is None:
         dests = {dest for _source, dest in run.backend_pairs()}

@@ -17,6 +17,7 @@ from reconcile.catalog import CatalogRow, Scope
 from reconcile.catalog.rows import stream_rows
 from reconcile.catalog.services import database_now
 from reconcile.catalog.tables import archive_metadata
+from reconcile.control import in_batches
 from reconcile.logs import get_logger
 from reconcile.planning.cross_checks import CrossChecks
 from reconcile.planning.model import Blocker, Move
@@ -26,7 +27,7 @@ from reconcile.running.phases.owner_mark import Owner
 from reconcile.running.phases.rollback import Dropper
 from reconcile.running.record.states import MoveState
 from reconcile.running.record.tables import as_before, moves, same_row
-from reconcile.running.record.work_moves import blocker_row, load, move_row
+from reconcile.running.record.work_moves import LOAD_ROWS, blocker_row, load, move_row
 
 log = get_logger()
 
@@ -119,9 +120,8 @@ class Refresher(Phase):
         last = sa.select(sa.func.coalesce(sa.func.max(moves.c.seq), -1)).where(moves.c.run_id == self.run.run_id)
         first = int(connection.execute(last).scalar_one()) + 1
         self.run.catalog.favour_hash_joins(connection)
-        return load(connection, self.run.run_id, self._rows(connection, scope, checks, found), first) - len(
-            found.blocked
-        )
+        rows = self._rows(connection, scope, checks, found)
+        return load(connection, self.run.run_id, in_batches(rows, LOAD_ROWS), first) - len(found.blocked)
 
     def _rows(
         self, connection: Connection, scope: Scope, checks: CrossChecks, found: Found

@@ -225,7 +225,7 @@ def begin_run(  # noqa: PLR0913
     run_id: str,
     plan: PlanFile,
     plan_digest: str,
-    rows: Callable[[Connection], Iterable[dict[str, Any]]],
+    batches: Callable[[Connection], Iterable[Iterable[dict[str, Any]]]],
     *,
     configs: dict[str, Any],
     keep_source: bool,
@@ -234,8 +234,9 @@ def begin_run(  # noqa: PLR0913
 ) -> Run:
     """Record a new run with all its moves, in one transaction: a kill in between leaves nothing.
 
-    ``rows`` is called with the connection, to read what it needs in that very transaction. ``configs`` are both configs
-    without secrets, as JSON takes them. ``check`` may raise once all is loaded, and nothing is recorded.
+    ``batches`` is called with the connection, to read what it needs in that very transaction, but not within a batch.
+    ``configs`` are both configs without secrets, as JSON takes them. ``check`` may raise once all is loaded: then
+    nothing is recorded.
     """
     catalog, header = executor.catalog, plan.header
     with catalog.write(bulk=True) as connection:
@@ -264,7 +265,7 @@ def begin_run(  # noqa: PLR0913
                 "created_at": database_now(connection),
             },
         )
-        load(connection, run_id, iter(rows(connection)))
+        load(connection, run_id, batches(connection))
         if catalog.is_postgresql:
             connection.execute(sa.text("ANALYZE reconcile_moves"))
         if check is not None:

@@ -19,14 +19,20 @@ _ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", "\r": r"\r", "\t": r"\t", _N
 
 
 def copy_rows(connection: Connection, table: str, names: Sequence[str], rows: Iterable[Sequence[Value]]) -> None:
-    """Put rows into columns of a table: text, boolean or any integer. Raises `DBAPIError` as a statement would."""
+    """Put rows into columns of a table: text, boolean or any integer. Rows are sent while they are read.
+
+    Raises `DBAPIError` as a statement would, and what reading the rows raises as it is; nothing is put in then.
+    """
     import psycopg2  # noqa: PLC0415
 
+    file = _Lines(rows)
     statement = f"COPY {table} ({', '.join(names)}) FROM STDIN (NULL E'\\x01', ENCODING 'UTF8')"
     cursor: Any = connection.connection.cursor()
     try:
-        cursor.copy_expert(statement, _Lines(rows), _PIECE_BYTES)
+        cursor.copy_expert(statement, file, _PIECE_BYTES)
     except psycopg2.Error as error:
+        if file.error is not None:  # psycopg2 has its text alone
+            raise file.error from None
         raise DBAPIError.instance("COPY", None, error, psycopg2.Error) from error
     finally:
         cursor.close()
@@ -37,15 +43,20 @@ class _Lines:
 
     def __init__(self, rows: Iterable[Sequence[Value]]) -> None:
         self._lines = lines(rows)
+        self.error: BaseException | None = None
 
     def read(self, size: int) -> bytes:
         held, length = list[str](), 0
-        for line in self._lines:
-            held.append(line)
-            length += len(line)
-            if length >= size:
-                break
-        return "".join(held).encode()
+        try:
+            for line in self._lines:
+                held.append(line)
+                length += len(line)
+                if length >= size:
+                    break
+            return "".join(held).encode()
+        except BaseException as error:
+            self.error = error
+            raise
 
 
 def lines(rows: Iterable[Sequence[Value]]) -> Iterator[str]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby
+from collections.abc import Callable, Iterable, Sequence
+from itertools import count, groupby
 from operator import itemgetter
 from typing import Any
 
@@ -19,7 +19,7 @@ from reconcile.running.record.text_copy import copy_rows
 from reconcile.stores import Location
 from reconcile.stores.addresses import Document
 
-_LOAD_ROWS = 5000
+LOAD_ROWS = 5000
 
 
 @frozen
@@ -91,19 +91,22 @@ def encode_original(original: Original) -> str:
     return msgspec.json.encode(original).decode()
 
 
-def load(connection: Connection, run_id: str, rows_of_moves: Iterator[dict[str, Any]], first: int = 0) -> int:
-    """Insert moves in bulk, numbered in their order from ``first`` on; return how many. What a row lacks is NULL."""
-    seq = first
-    for batch in in_batches(rows_of_moves, _LOAD_ROWS):
+def load(connection: Connection, run_id: str, batches: Iterable[Iterable[dict[str, Any]]], first: int = 0) -> int:
+    """Insert moves in bulk, numbered in their order from ``first`` on; return how many. What a row lacks is NULL.
+
+    A batch of any length is inserted while it is read: until its end the connection must not be used for anything else.
+    """
+    numbers = count(first)
+    for batch in batches:
         for names, alike in groupby(batch, key=tuple):
-            rows = [[run_id, number, *row.values()] for number, row in enumerate(alike, seq)]
             columns = ["run_id", "seq", *names]
+            rows = ([run_id, next(numbers), *row.values()] for row in alike)
             if connection.dialect.name == "postgresql":
                 copy_rows(connection, moves.name, columns, rows)
-            else:
-                connection.execute(moves.insert(), [dict(zip(columns, row, strict=True)) for row in rows])
-            seq += len(rows)
-    return seq - first
+                continue
+            for some in in_batches(rows, LOAD_ROWS):
+                connection.execute(moves.insert(), [dict(zip(columns, row, strict=True)) for row in some])
+    return next(numbers) - first
 
 
 def move_row(move: Move, dest: Location, *, keep: bool = False) -> dict[str, Any]:
