@@ -123,7 +123,7 @@ def _load(url: str, folder: Path) -> dict[str, float]:
     from reconcile.catalog import DatabaseOptions, connect  # noqa: PLC0415
     from reconcile.control import relaxed_gc  # noqa: PLC0415
     from reconcile.planning.planner import new_id  # noqa: PLC0415
-    from reconcile.running.phases.load import checked_rows  # noqa: PLC0415
+    from reconcile.running.phases.load import checked_batches  # noqa: PLC0415
     from reconcile.running.record.executor import executing  # noqa: PLC0415
     from reconcile.running.record.run import begin_run  # noqa: PLC0415
     from reconcile.running.record.tables import create_work_tables  # noqa: PLC0415
@@ -141,7 +141,7 @@ def _load(url: str, folder: Path) -> dict[str, float]:
                 new_id(),
                 plan,
                 "",
-                lambda _connection: [checked_rows(plan, desired)],
+                lambda _connection: checked_batches(plan, desired),
                 configs={},
                 keep_source=False,
             )

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Protocol, TextIO, cast
 
 import stamina
@@ -56,6 +58,21 @@ def configure(level: str = "info", form: str | None = None, file: Path | None = 
         logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", _Unbreakable(stream))),
         cache_logger_on_first_use=False,
     )
+
+
+def log_tracebacks() -> None:
+    """Have Python log the errors that nobody handles, where it would print them: they may hold what only a log may.
+
+    psycopg2 prints a `SystemError` of its own when the server ends a session during COPY, and raises another error.
+    """
+
+    def log(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+        said = get_logger().debug if issubclass(kind, SystemError) else get_logger().error
+        said("error that nobody handled", exc_info=(kind, error, trace))
+
+    sys.excepthook = log
+    sys.unraisablehook = lambda given: log(given.exc_type, given.exc_value, given.exc_traceback)
+    threading.excepthook = lambda given: log(given.exc_type, given.exc_value, given.exc_traceback)
 
 
 def settings() -> tuple[str, str | None, Path | None]:

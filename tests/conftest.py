@@ -38,7 +38,8 @@ if (
 os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
 
 
-_SAMPLED = {"cli", "crash", "faults", "integration"}  # whose tests start processes and servers
+_SAMPLED = {"cli", "crash", "engines", "faults", "integration"}  # whose tests start processes and servers
+_LONG = {"crash", "deploy", "engines", "guides"}  # whose tests take seconds each, most of them to wait
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -56,6 +57,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for number, item in enumerate(found):
             if number % step != first:
                 item.add_marker("matrix")
+    items.sort(key=lambda item: item.path.parent.name not in _LONG)  # what is long ends beside what is short
 
 
 @pytest.fixture(scope="session")

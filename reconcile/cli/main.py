@@ -19,7 +19,7 @@ from reconcile.cli import events, hooks, metrics, traces
 from reconcile.cli.env_option import PATH, option
 from reconcile.errors import Interrupted, ReconcileError, UsageError
 from reconcile.limits import exceeded
-from reconcile.logs import LEVELS, configure, get_logger, printable
+from reconcile.logs import LEVELS, configure, get_logger, log_tracebacks, printable
 from reconcile.secret import scrub
 
 _said: list[str | None] = [None, None]  # the error that ends the process, and what to do next
@@ -137,6 +137,7 @@ def cli(
 def main() -> None:
     """Run the command line; every error becomes a message on stderr and an exit code."""
     configure("error")  # until the options are known
+    log_tracebacks()
     _said[:] = [None, None]
     try:
         code = cli.main(prog_name="reconcile", standalone_mode=False)

@@ -17,7 +17,7 @@ from reconcile.planning.places import Place
 
 _BUCKET = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 _USER_AND_ARCHIVE_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*/[A-Za-z0-9_-][A-Za-z0-9_.:=+-]*")
-_LONGEST_URL = 1000  # characters: less than any driver's limit of a key
+_LONGEST_URL = 1000  # characters, and bytes: less than any driver's limit of a key
 
 
 @frozen

@@ -17,7 +17,7 @@ from reconcile.planning.planner import new_id
 from reconcile.planning.rights import rights_of_plan
 from reconcile.running.phases.context import StorePool
 from reconcile.running.phases.elsewhere import refuse_engine
-from reconcile.running.phases.load import begin, checked_rows, make_destinations
+from reconcile.running.phases.load import begin, checked_batches, make_destinations
 from reconcile.running.phases.options import RunOptions
 from reconcile.running.phases.order import Phases
 from reconcile.running.phases.stale import refuse_overtaken
@@ -96,7 +96,7 @@ def apply(catalog: Catalog, plan: PlanFile, desired: DesiredState, options: RunO
                 executor,
                 plan,
                 digest,
-                lambda _connection: [checked_rows(plan, desired)],
+                lambda _connection: checked_batches(plan, desired),
                 keep_source,
                 asked=options.asked,
                 check=None if options.refresh else partial(refuse_overtaken, plan=plan),

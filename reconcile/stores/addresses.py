@@ -91,12 +91,15 @@ class Address(ABC):
         """Return the function that makes the URL of userId and archiveId, for plain names in this logical bucket.
 
         Plain are letters, digits and ``_.-``, in an archiveId ``:=+`` too, and no ``.`` at the start. None where such
-        documents could not be here, or the services could not read all of them.
+        documents could not be here, where the services could not read all of them, and where a URL's length in
+        characters is not that in bytes.
         """
         document = ("user", bucket, "id")
         key = self.key(document)
         problem = self.problem(key) or self.reading_problem(key)
-        return None if problem or not self.services_can_read(document) else self._url_maker(bucket)
+        if problem or not self.url(document).isascii() or not self.services_can_read(document):
+            return None
+        return self._url_maker(bucket)
 
     @abstractmethod
     def _url_maker(self, bucket: str) -> Callable[[str, str], str]:

@@ -48,6 +48,7 @@ def _setup(given: dict[str, Any]) -> Setup:
     """Set logging up as it is where messages come from, and return what this process works with."""
     level, form, file = given.pop("log")
     logs.configure(level, form, _path(file))
+    logs.log_tracebacks()
     database = given.pop("database")
     url, password = database.pop("url"), database.pop("password")
     return Setup(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -11,7 +13,10 @@ from hypothesis import strategies as st
 from sqlalchemy.exc import DBAPIError
 
 from reconcile.errors import PlanFileError
+from reconcile.planning.model import After, Before, Blocker, Move
 from reconcile.running.record.text_copy import copy_rows
+from reconcile.running.record.work_moves import blocker_row, move_row
+from reconcile.stores import Location
 from tests.servers.postgresql import PostgresServer
 
 WORDS = st.one_of(
@@ -64,3 +69,58 @@ def test_what_reading_the_rows_raises_is_raised_and_nothing_goes_in(postgresql: 
         connection.exec_driver_sql("DROP TABLE held_for_good")
         connection.commit()
     engine.dispose()
+
+
+def test_moves_and_blockers_have_the_same_columns() -> None:
+    """Else each change from one to the other would be a statement of its own."""
+    blocker = Blocker("u", "b", "a", "d", None, None, "not_owned", "why")
+    move = Move("u", "b", "a", "d", "s", "d", Before("db://u/b/a", None, None, None, None), After("db2://u/b/a", None))
+    assert list(blocker_row(blocker)) == list(move_row(move, Location("db2", ("u", "b", "a"))))
+
+
+_COPIES_THAT_END = """
+import sys
+import threading
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
+from reconcile.cli import main as command
+from reconcile.running.record.text_copy import copy_rows
+
+ENDED = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'COPY held_e%%'"
+engine = sa.create_engine(sys.argv[1], poolclass=sa.pool.NullPool)
+
+def end():
+    with engine.connect() as other:
+        other.exec_driver_sql(ENDED)
+
+def rows(ending):
+    for number in range(2_000_000):
+        if number == 20_000:
+            ending.start()
+        yield ["user\x1b[31mRED"]
+
+def run(**_given):
+    ended = 0
+    for _turn in range(12):
+        ending = threading.Thread(target=end)
+        try:
+            with engine.connect() as connection:
+                connection.exec_driver_sql("CREATE TEMPORARY TABLE held_ended (word text)")
+                copy_rows(connection, "held_ended", ["word"], rows(ending))
+        except DBAPIError:
+            ended += 1
+        ending.join()
+    print(ended)
+
+command.cli.main = run
+command.main()
+"""
+
+
+def test_a_session_that_is_ended_prints_no_row(postgresql: PostgresServer) -> None:
+    """psycopg2 prints an error with the line that was sent; a terminal would take what is in its names (R8)."""
+    url = postgresql.url("postgres").replace("postgresql", "postgresql+psycopg2", 1)
+    line = [sys.executable, "-c", _COPIES_THAT_END, url]
+    done = subprocess.run(line, capture_output=True, text=True, check=True)
+    assert int(done.stdout) == 12
+    assert done.stderr == ""

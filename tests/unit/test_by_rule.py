@@ -13,7 +13,7 @@ from reconcile.catalog import CatalogRow
 from reconcile.config import Backend
 from reconcile.config.model import Compression
 from reconcile.planning.desired import DesiredState
-from reconcile.planning.model import Move
+from reconcile.planning.model import Blocker, Move
 from tests.unit.test_desired import (
     BUCKET,
     DB,
@@ -29,6 +29,7 @@ from tests.unit.test_desired import (
     store,
 )
 
+LONG_IN_BYTES = store("s3", **(BUCKET | {"prefix": "€" * 30 + "/"}))
 BACKENDS = [
     DB,
     DB2,
@@ -43,6 +44,7 @@ BACKENDS = [
     store("localfs", archive_data_dir="/odd ?archive"),
     store("s3", **(BUCKET | {"bucket": "Docs"})),  # whose case a parser of URLs does not keep
     store("s3", **(BUCKET | {"prefix": "p?/"})),
+    LONG_IN_BYTES,
     store("swift", auth="http://k.test", user="u", key="k", container="docs", prefix="../"),
 ]
 NAMES = st.one_of(
@@ -98,6 +100,14 @@ def test_a_row_is_decided_at_once_as_step_by_step(  # noqa: PLR0917
             evolve(decision, after=evolve(decision.after, compressed=not decision.after.compressed)),
         ):
             assert not desired.leads_to(changed)
+
+
+def test_a_key_is_measured_in_bytes() -> None:
+    document = ("u" * 462, "policy_bundles", "k" * 462)
+    row = CatalogRow(*document, "one.json", f"db://{'/'.join(document)}", False, "d", 3, 7)
+    decision = DesiredState(config(DB), config(LONG_IN_BYTES)).decide(row)
+    assert isinstance(decision, Blocker)
+    assert decision.reason == "key_too_long"
 
 
 PLAIN_PLACES = [DB, DB2, FILES, S3, PREFIXED, SWIFT]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
 from typing import Any
 
 from sqlalchemy.engine import Connection
@@ -20,6 +21,8 @@ from reconcile.running.record.in_place import record_in_place
 from reconcile.running.record.run import Run, begin_run
 from reconcile.running.record.states import Asked
 from reconcile.running.record.work_moves import blocker_row, move_row
+
+_ROWS_AT_ONCE = 50_000  # an error of the server is seen only after the last of them
 
 
 def make_destinations(pool: StorePool, plan: PlanFile) -> None:
@@ -66,6 +69,13 @@ def config_record(config: Config) -> dict[str, Any]:
         "backends": config.describe(),
         "secrets": config.provenance(),
     }
+
+
+def checked_batches(plan: PlanFile, desired: DesiredState) -> Iterator[Iterator[dict[str, Any]]]:
+    """Yield the plan's moves as rows of the work table, in batches that are to be read one after the other."""
+    rows = checked_rows(plan, desired)
+    for first in rows:
+        yield chain([first], islice(rows, _ROWS_AT_ONCE - 1))
 
 
 def checked_rows(plan: PlanFile, desired: DesiredState) -> Iterator[dict[str, Any]]:

@@ -33,6 +33,8 @@ def copy_rows(connection: Connection, table: str, names: Sequence[str], rows: It
     except psycopg2.Error as error:
         if file.error is not None:  # psycopg2 has its text alone
             raise file.error from None
+        if "error in .read()" in str(error):  # a signal's, before `read` had begun
+            raise KeyboardInterrupt from None
         raise DBAPIError.instance("COPY", None, error, psycopg2.Error) from error
     finally:
         cursor.close()

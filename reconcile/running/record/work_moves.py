@@ -135,12 +135,21 @@ def move_row(move: Move, dest: Location, *, keep: bool = False) -> dict[str, Any
         "after_size": pinned.size if pinned else None,
         "keep": keep,
         "state": MoveState.PLANNED.value,
+        "reason": None,
+        "detail": None,
     }
 
 
+_NOTHING = Move("", "", "", "", "", "", Before("", None, None, None, None), After("", None))
+_NO_MOVE: dict[str, Any] = dict.fromkeys(move_row(_NOTHING, Location("", "")))
+
+
 def blocker_row(blocker: Blocker) -> dict[str, Any]:
-    """Return the row of a document that is left where it is, for status and for the switch's look at new rows."""
-    return {
+    """Return the row of a document that is left where it is, for status and for the switch's look at new rows.
+
+    It has the columns of a move's row, so that both go in together.
+    """
+    return _NO_MOVE | {
         "user_id": blocker.userId,
         "bucket": blocker.bucket,
         "archive_id": blocker.archiveId,
