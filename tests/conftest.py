@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from importlib import import_module
@@ -58,6 +59,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if number % step != first:
                 item.add_marker("matrix")
     items.sort(key=lambda item: item.path.parent.name not in _LONG)  # what is long ends beside what is short
+
+
+@pytest.fixture(autouse=True)
+def who_takes_what_nobody_handles() -> Iterator[None]:
+    """Give pytest back what a command that ran in this process had taken."""
+    before = sys.excepthook, sys.unraisablehook, threading.excepthook
+    yield
+    sys.excepthook, sys.unraisablehook, threading.excepthook = before
 
 
 @pytest.fixture(scope="session")
