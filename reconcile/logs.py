@@ -67,7 +67,7 @@ def log_tracebacks() -> None:
     """
 
     def log(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
-        said = get_logger().debug if issubclass(kind, SystemError) else get_logger().error
+        said = get_logger().debug if issubclass(kind, SystemError | Warning) else get_logger().error
         said("error that nobody handled", exc_info=(kind, error, trace))
 
     sys.excepthook = log
