@@ -7,6 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import click
+from click.core import ParameterSource
+
 from reconcile.catalog import DatabaseOptions
 from reconcile.cli.env_option import option
 from reconcile.control import PIPELINES
@@ -20,6 +23,11 @@ engine_option = option(
     metavar="ENGINE",
     help="Have the work done by workers: processes:N on this machine, dask:ADDRESS on many.  [default: this process]",
 )
+
+
+def is_set_for_all_commands(context: click.Context) -> bool:
+    """Tell whether the environment names the engine: a command that it has no part in does without."""
+    return context.get_parameter_source("engine") is ParameterSource.ENVIRONMENT
 
 
 @contextmanager

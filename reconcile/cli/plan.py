@@ -8,10 +8,9 @@ from typing import Any
 
 import click
 import msgspec
-from click.core import ParameterSource
 
 from reconcile.catalog import Catalog, DatabaseOptions, Scope
-from reconcile.cli.engines import engine_for, engine_option
+from reconcile.cli.engines import engine_for, engine_option, is_set_for_all_commands
 from reconcile.cli.env_option import PATH, option, verb
 from reconcile.cli.events import events_option
 from reconcile.cli.hooks import hook_options
@@ -180,7 +179,7 @@ def _engine(context: click.Context, options: dict[str, Any]) -> str | None:
     given = [f"--{option.replace('_', '-')}" for option in narrowed if options[option]]
     if name is None or (options["probe"] is not None and not given):
         return name
-    if context.get_parameter_source("engine") is ParameterSource.ENVIRONMENT:
+    if is_set_for_all_commands(context):
         return None
     if options["probe"] is None:
         raise UsageError(

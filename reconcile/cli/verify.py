@@ -11,7 +11,7 @@ import click
 from reconcile import verbs
 from reconcile.auditing.contents import NOWHERE
 from reconcile.auditing.verify_report import Audited, Orphans, Request
-from reconcile.cli.engines import engine_for, engine_option
+from reconcile.cli.engines import engine_for, engine_option, is_set_for_all_commands
 from reconcile.cli.env_option import PATH, option, verb
 from reconcile.cli.events import events_option
 from reconcile.cli.hooks import hook_options
@@ -58,7 +58,8 @@ def command(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401
     """
     request = Request(options["bucket"], options["sample"], options["orphans"], options["run"])
     config, database = options["config"], database_of(options)
-    with engine_for(options["engine"], database, config) as engine:
+    has_no_part = bool(options["bucket"] or options["run"]) and is_set_for_all_commands(context)
+    with engine_for(None if has_no_part else options["engine"], database, config) as engine:
         with controlled(quiet=context.obj, only_reads=True) as control:
             audited = verbs.verify(config, database, request, control, engine)
     if options["form"] == "json":

@@ -84,6 +84,13 @@ def test_what_workers_do_not_audit_is_refused(archive: World, more: tuple[str, s
     assert "workers audit the whole archive, or a sample" in refused.err
 
 
+def test_an_engine_that_is_set_for_all_commands_hinders_no_audit_of_a_bucket(archive: World) -> None:
+    line = ("verify", "config.yaml", "--bucket", "policy_bundles")
+    done = here(*line, cwd=archive.folder, RECONCILE_ENGINE="no:1")
+    assert done.code == 0, done.all
+    assert here("verify", "config.yaml", cwd=archive.folder, RECONCILE_ENGINE="no:1").code == 64
+
+
 def test_sqlite_has_no_workers(folder: Path) -> None:
     world = filled(World(folder, new_sqlite(folder)))
     world.config("config", DB)
