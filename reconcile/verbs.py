@@ -13,6 +13,7 @@ from reconcile.catalog.tasks import Migration, migrations
 from reconcile.config import load_config
 from reconcile.control import Control
 from reconcile.errors import ReconcileError
+from reconcile.limits import keep_few_arenas
 from reconcile.planning.planner import plan as plan  # a verb too; where it is, it needs nothing that runs need
 from reconcile.prepared import Prepared as Prepared
 from reconcile.prepared import opened as opened
@@ -81,6 +82,7 @@ def carry_out(
 ) -> Outcome:
     """Carry out what was prepared on an open catalog."""
     options, control = options or RunOptions(), control or Control()
+    keep_few_arenas()
     if prepared.plan is not None:
         return applying.apply(catalog, prepared.plan, prepared.desired, options, control)
     assert prepared.undo_of is not None  # noqa: S101 - only an undo can do without a plan

@@ -18,13 +18,14 @@ from reconcile import logs
 from reconcile.catalog import DatabaseOptions
 from reconcile.control import relaxed_gc
 from reconcile.engines import Setup, task_of
-from reconcile.limits import Threads
+from reconcile.limits import Threads, keep_few_arenas
 from reconcile.secret import Secret
 
 
 def main() -> None:
     """Answer messages until there are no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    keep_few_arenas()
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no answer
     lines = sys.stdin.buffer
