@@ -75,10 +75,10 @@ class PostgresServer:
         if connection.server_version < 150000:
             begin, end = ("pg_start_backup", "pg_stop_backup(false, false)")
         cursor.execute(f"SELECT {begin}('copy', true{', false' if connection.server_version < 150000 else ''})")
-        shutil.copytree(origin._data, self._data, ignore=shutil.ignore_patterns("postmaster.*", "pg_wal"))
+        _copy_what_stays(origin._data, self._data, "postmaster.*", "pg_wal")
         cursor.execute(f"SELECT labelfile FROM {end}")
         (self._data / "backup_label").write_text(cursor.fetchone()[0])
-        shutil.copytree(origin._data / "pg_wal", self._data / "pg_wal")
+        _copy_what_stays(origin._data / "pg_wal", self._data / "pg_wal")
         connection.close()
         if standby:
             (self._data / "standby.signal").touch()
@@ -205,3 +205,12 @@ class PostgresServer:
 if __name__ == "__main__":
     place = system_binaries()
     sys.exit(print(place) if place else 1)  # noqa: T201
+
+
+def _copy_what_stays(source: Path, target: Path, *left_out: str) -> None:
+    """Copy a directory; what is removed meanwhile is not in the copy, which a backup of PostgreSQL may lack."""
+    try:
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns(*left_out))
+    except shutil.Error as error:
+        if any("No such file or directory" not in why for _source, _target, why in error.args[0]):
+            raise
