@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from reconcile import verbs
+from reconcile.control import Control, Silent
 from reconcile.errors import (
     BackendError,
     DocumentError,
@@ -221,3 +223,50 @@ def test_a_file_written_while_it_is_read_is_not_deleted_as_known(lite: World, mo
         patched.setattr(os, "read", written_meanwhile)
         lite.apply(plan)
     assert path.read_bytes() == b"newer"
+
+
+class WhenCleanBegins(Silent):
+    """Lets something happen when the clean has chosen what to delete, and has deleted nothing yet."""
+
+    def __init__(self, happens: Callable[[], object]) -> None:
+        self._happens = happens
+
+    def phase(self, name: str, documents: int, size: int, before: tuple[int, int] = (0, 0)) -> None:
+        if name == "clean":
+            self._happens()
+
+
+def test_a_row_that_a_service_leads_back_while_the_clean_begins_keeps_its_source(lite: World) -> None:
+    """R3: a service with the old config wrote the same document again, at the source; the others' are deleted."""
+    lite.fill(3)
+    documents = lite.read(lite.config("config", DB))
+    plan = lite.plan(lite.folder / "config.yaml", lite.config("dest", DB2))
+    back = "UPDATE archive_metadata SET content_url = replace(content_url, 'db2://', 'db://') WHERE \"archiveId\" = %s"
+    name = min(documents)
+    control = Control(progress=WhenCleanBegins(lambda: lite.sql(back, name)))
+    verbs.apply(verbs.prepare(plan.path), control=control)
+    assert lite.sql('SELECT "archiveId" FROM archive_document') == [(name,)]
+    assert lite.read(lite.folder / "config.yaml")[name] == documents[name]
+    assert lite.sql("SELECT detail FROM reconcile_moves WHERE cleaned = 'kept'") == [
+        ("its catalog row refers to it again",)
+    ]
+
+
+def test_a_source_that_a_row_spells_in_another_way_stays_in_whatever_batch_it_is(
+    lite: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R3: also after a batch with nothing to keep."""
+    monkeypatch.setattr("reconcile.running.phases.clean._BATCH_DOCUMENTS", 2)
+    archive = lite.folder / "archive"
+    for name in "abcdef":
+        lite.add(name, b"hello")
+    plan = lite.plan(lite.config("start", DB), lite.config("files", localfs(archive)))
+    lite.apply(plan)
+    key = path_of(plan, "f").relative_to(archive)
+    lite.row("z", b"hello", bucket="other", content_url=f"file://{archive}/./{key}", documentName="z")
+    files = lite.folder / "files.yaml"
+    lite.apply(
+        lite.plan(files, lite.config("dest", DB2), "q.json", scope=scope_of("policy_bundles")), leave_blocked=True
+    )
+    assert lite.read(files)["z"] == b"hello"
+    assert not path_of(plan, "a").exists()
