@@ -270,3 +270,17 @@ def test_a_source_that_a_row_spells_in_another_way_stays_in_whatever_batch_it_is
     )
     assert lite.read(files)["z"] == b"hello"
     assert not path_of(plan, "a").exists()
+
+
+def test_a_source_that_is_referred_to_since_a_killed_clean_marked_it_stays(lite: World) -> None:
+    """R3, R7: what is marked may be deleted or not; whoever goes on looks again."""
+    lite.fill(3)
+    plan = lite.plan(lite.config("config", DB), lite.config("dest", DB2))
+    lite.apply(plan, clean_later=True)
+    lite.sql("UPDATE reconcile_moves SET cleaned = 'marked'")
+    name, url = lite.sql("SELECT archive_id, before_url FROM reconcile_moves ORDER BY seq")[0]
+    content = lite.read(lite.folder / "dest.yaml")[name]
+    lite.row("z", content, bucket="other", content_url=url, documentName="z")
+    lite.apply(plan)
+    assert lite.read(lite.folder / "config.yaml")["z"] == content
+    assert lite.sql("SELECT count(*) FROM archive_document") == [(1,)]
