@@ -13,7 +13,7 @@ from reconcile.running.phases.budget import Budget
 from reconcile.running.record.states import Asked
 from reconcile.timetable import Timetable
 
-MEMORY_BYTES = 96 << 20  # a run then peaks below 200 MiB on every route
+MEMORY_BYTES = 96 << 20
 
 
 @frozen
