@@ -113,7 +113,7 @@ def stream_rows(
     if ordered:
         query = query.order_by(*(in_byte_order(connection, archive_metadata.c[name]) for name in KEY_COLUMNS))
     result = connection.execute(query, execution_options=streamed(_READ_AHEAD))
-    return (CatalogRow(*row) for rows in result.partitions() for row in rows)
+    return (CatalogRow(*row) for row in result)
 
 
 def rows_of(catalog: Catalog, keys: Sequence[tuple[str, str, str, str]]) -> dict[tuple[str, str, str, str], CatalogRow]:
