@@ -202,11 +202,6 @@ class PostgresServer:
         assert done.returncode == 0, done.stdout
 
 
-if __name__ == "__main__":
-    place = system_binaries()
-    sys.exit(print(place) if place else 1)  # noqa: T201
-
-
 def _copy_what_stays(source: Path, target: Path, *left_out: str) -> None:
     """Copy a directory; what is removed meanwhile is not in the copy, which a backup of PostgreSQL may lack."""
     try:
@@ -214,3 +209,8 @@ def _copy_what_stays(source: Path, target: Path, *left_out: str) -> None:
     except shutil.Error as error:
         if any("No such file or directory" not in why for _source, _target, why in error.args[0]):
             raise
+
+
+if __name__ == "__main__":
+    place = system_binaries()
+    sys.exit(print(place) if place else 1)  # noqa: T201
