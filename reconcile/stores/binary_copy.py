@@ -28,7 +28,7 @@ _COUNT, _LENGTH, _BOOLEAN, _INTEGER = (struct.Struct(form) for form in ("!h", "!
 def copy_in(connection: Connection, table: str, names: Sequence[str], rows: Iterable[Sequence[Value]]) -> None:
     """Put rows into columns of a table; those of integers have four bytes. Raises `DBAPIError` as a statement would."""
     listed = ", ".join(f'"{name}"' for name in names)
-    with _cursor(connection) as cursor:
+    with copy_cursor(connection) as cursor:
         cursor.copy_expert(f"COPY {table} ({listed}) FROM STDIN (FORMAT binary)", BinaryCopy(rows), _PIECE_BYTES)
 
 
@@ -38,7 +38,7 @@ def copy_out(connection: Connection, query: str, values: Sequence[Any], types: S
     Text as ``bytes`` is UTF-8. What the query gives is held in memory. Raises `DBAPIError`.
     """
     buffer = io.BytesIO()
-    with _cursor(connection) as cursor:
+    with copy_cursor(connection) as cursor:
         text = cursor.mogrify(query, values).decode()
         cursor.copy_expert(f"COPY ({text}) TO STDOUT (FORMAT binary)", buffer)
     data = buffer.getbuffer()
@@ -63,7 +63,8 @@ def _value(kind: type, data: memoryview) -> Value:
 
 
 @contextmanager
-def _cursor(connection: Connection) -> Iterator[Any]:
+def copy_cursor(connection: Connection) -> Iterator[Any]:
+    """Open psycopg2's own cursor for COPY; its errors are raised as `DBAPIError`."""
     import psycopg2  # noqa: PLC0415
 
     cursor: Any = connection.connection.cursor()

@@ -124,3 +124,41 @@ def test_a_session_that_is_ended_prints_no_row(postgresql: PostgresServer) -> No
     done = subprocess.run(line, capture_output=True, text=True, check=True)
     assert int(done.stdout) == 12
     assert done.stderr == ""
+
+
+_COPIES_THAT_A_SIGNAL_ENDS = """
+import os
+import signal
+import sys
+import threading
+import sqlalchemy as sa
+from reconcile.running.record.text_copy import copy_rows
+
+engine = sa.create_engine(sys.argv[1], poolclass=sa.pool.NullPool)
+
+def rows(sending):
+    for number in range(2_000_000):
+        if number == 20_000:
+            sending.start()
+        yield ["word"]
+
+ended = 0
+for turn in range(12):
+    sending = threading.Timer(0.002 * turn, os.kill, (os.getpid(), signal.SIGINT))
+    try:
+        with engine.connect() as connection:
+            connection.exec_driver_sql("CREATE TEMPORARY TABLE held_ended (word text)")
+            copy_rows(connection, "held_ended", ["word"], rows(sending))
+    except KeyboardInterrupt:
+        ended += 1
+    sending.join()
+print(ended)
+"""
+
+
+def test_a_signal_within_a_copy_is_a_signal(postgresql: PostgresServer) -> None:
+    """Not an error of the database, wherever psycopg2 was when it came."""
+    url = postgresql.url("postgres").replace("postgresql", "postgresql+psycopg2", 1)
+    line = [sys.executable, "-c", _COPIES_THAT_A_SIGNAL_ENDS, url]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("12\n", 0), done.stderr[-2000:]

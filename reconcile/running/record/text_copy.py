@@ -6,10 +6,11 @@ Source of the escapes: PostgreSQL's documentation of COPY, "Text Format".
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
+
+from reconcile.stores.binary_copy import copy_cursor
 
 Value = str | bool | int | None
 
@@ -23,21 +24,17 @@ def copy_rows(connection: Connection, table: str, names: Sequence[str], rows: It
 
     Raises `DBAPIError` as a statement would, and what reading the rows raises as it is; nothing is put in then.
     """
-    import psycopg2  # noqa: PLC0415
-
     file = _Lines(rows)
     statement = f"COPY {table} ({', '.join(names)}) FROM STDIN (NULL E'\\x01', ENCODING 'UTF8')"
-    cursor: Any = connection.connection.cursor()
     try:
-        cursor.copy_expert(statement, file, _PIECE_BYTES)
-    except psycopg2.Error as error:
+        with copy_cursor(connection) as cursor:
+            cursor.copy_expert(statement, file, _PIECE_BYTES)
+    except DBAPIError as error:
         if file.error is not None:  # psycopg2 has its text alone
             raise file.error from None
         if "error in .read()" in str(error):  # a signal's, before `read` had begun
             raise KeyboardInterrupt from None
-        raise DBAPIError.instance("COPY", None, error, psycopg2.Error) from error
-    finally:
-        cursor.close()
+        raise
 
 
 class _Lines:
