@@ -12,9 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, TextIO, cast
 
-import stamina
 import structlog
-from stamina.instrumentation import RetryDetails
 
 from reconcile.secret import scrub
 
@@ -36,7 +34,6 @@ def configure(level: str = "info", form: str | None = None, file: Path | None = 
     on_terminal = stream is None and sys.stderr.isatty()
     if form is None:
         form = "console" if on_terminal else "json"
-    stamina.instrumentation.set_on_retry_hooks([_say_retry])
     _shown.level = getattr(logging, level.upper())
     renderer: Any = structlog.processors.JSONRenderer(ensure_ascii=True)
     if form == "console":
@@ -115,18 +112,6 @@ class _Shown:
 
 
 _shown = _Shown()
-
-
-def _say_retry(details: RetryDetails) -> None:
-    """Log that something is tried again, in one short line."""
-    why = getattr(details.caused_by, "orig", None) or details.caused_by
-    get_logger().warning(
-        "trying again", attempt=details.retry_num + 1, in_seconds=round(details.wait_for, 1), reason=_first_line(why)
-    )
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 class _Unbreakable:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-import stamina
 from attrs import field, frozen
 from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -146,10 +145,7 @@ def connect(options: DatabaseOptions, config: Config | None = None) -> Catalog:
     target = target_of(options, config)
     engine = _engine(target, options)
     try:
-        attempts = stamina.retry_context(on=may_pass, attempts=max(1, options.retries), wait_initial=0.2)
-        for attempt in attempts:
-            with attempt, engine.connect() as connection:
-                who, is_utf8 = _identity(connection, target), _is_utf8(connection)
+        who, is_utf8 = _first_answer(engine, target, options.retries)
     except SQLAlchemyError as error:
         engine.dispose()
         raise not_connected(error, target.shown) from None
@@ -169,6 +165,21 @@ def connect(options: DatabaseOptions, config: Config | None = None) -> Catalog:
         with catalog.read() as connection:
             refuse_hidden_rows(connection)
     return catalog
+
+
+def _first_answer(engine: Engine, target: Target, attempts: int) -> tuple[dict[str, Any], bool]:
+    """Return who the catalog is, and whether it holds UTF-8; a server that is about to start is tried again."""
+
+    def ask() -> tuple[dict[str, Any], bool]:
+        with engine.connect() as connection:
+            return _identity(connection, target), _is_utf8(connection)
+
+    try:
+        return ask()
+    except SQLAlchemyError as error:
+        from reconcile.retries import try_again  # noqa: PLC0415 - seldom needed
+
+        return try_again(error, ask, on=may_pass, attempts=max(1, attempts), first_pause=0.2)
 
 
 def _engine(target: Target, options: DatabaseOptions) -> Engine:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import shlex
@@ -10,6 +9,7 @@ import signal
 import sys
 import threading
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 
 import click
@@ -76,6 +76,8 @@ class Verbs(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command; for the name that another tool uses, the error names ours."""
         if args[0] not in _VERBS and not args[0].startswith("-"):
+            import difflib  # noqa: PLC0415 - for this error alone
+
             alike = difflib.get_close_matches(args[0], _VERBS, 1)
             known = "reconcile --help    lists the verbs"
             if alike:
@@ -86,12 +88,7 @@ class Verbs(click.Group):
     def get_command(self, _context: click.Context, name: str) -> click.Command | None:
         if name not in _VERBS:
             return None
-        from importlib import import_module  # noqa: PLC0415
-
-        from reconcile.control import relaxed_gc  # noqa: PLC0415
-
-        with relaxed_gc():  # what is imported stays: to look through it for garbage is an eighth of the start
-            command = import_module(f"reconcile.cli.{name}").command
+        command = import_module(f"reconcile.cli.{name}").command
         assert isinstance(command, click.Command)  # noqa: S101
         return command
 

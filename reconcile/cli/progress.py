@@ -5,25 +5,17 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
-from typing import Self
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TaskID,
-    TaskProgressColumn,
-    TextColumn,
-)
-from rich.table import Column, Table
-from rich.text import Text
 
 from reconcile.formatting import count, human_bytes
 from reconcile.logs import get_logger, is_fed, printable
 from reconcile.throughput import Pace, duration_text
+
+if TYPE_CHECKING:
+    from reconcile.cli.bar import Bar
 
 LOG_SECONDS = 30.0
 _EVENT_SECONDS = 10.0  # where programs follow the events
@@ -32,54 +24,6 @@ _SILENT_SECONDS = 10.0  # after which it is said beside the bar
 _SILENCES = (30.0, 120.0, 600.0)  # after which it is said in a line
 
 log = get_logger()
-
-
-def _text(template: str, *, right: bool = False) -> TextColumn:
-    column = Column(no_wrap=True, overflow="ellipsis", justify="right" if right else "left")
-    return TextColumn(template, markup=False, table_column=column)
-
-
-class _Count(ProgressColumn):
-    """How many of how many."""
-
-    def render(self, task: Task) -> Text:
-        return Text("" if task.total is None else f"{int(task.completed):,}/{int(task.total):,}")
-
-
-class _Of(ProgressColumn):
-    """What is counted."""
-
-    def render(self, task: Task) -> Text:
-        return Text("" if task.total is None else "documents")
-
-
-class _Left(ProgressColumn):
-    """How long it still takes, or for how long nothing has been done."""
-
-    def render(self, task: Task) -> Text:
-        return Text(task.fields["left"](), style="progress.remaining", no_wrap=True, overflow="ellipsis")
-
-
-_NAME, _OF = _text("{task.description}", right=True), _Of()
-_COUNT, _PERCENT, _RATE, _LEFT = _Count(), TaskProgressColumn(), _text("{task.fields[rate]}"), _Left()
-_LAYOUTS: tuple[tuple[int, tuple[ProgressColumn, ...]], ...] = (  # what there is room for, by the terminal's columns
-    (100, (_NAME, BarColumn(20), _COUNT, _OF, _RATE, _LEFT)),
-    (70, (_NAME, BarColumn(15), _COUNT, _OF, _LEFT)),
-    (40, (_NAME, _COUNT, _PERCENT)),
-    (0, (_NAME, _PERCENT)),
-)
-
-
-class _Fitting(Progress):
-    """Bars that show what the terminal has room for, at each refresh: it may be resized."""
-
-    def __init__(self, console: Console, *, disable: bool) -> None:
-        self._screen = console
-        super().__init__(console=console, disable=disable)
-
-    def make_tasks_table(self, tasks: Iterable[Task]) -> Table:
-        self.columns = next(columns for width, columns in _LAYOUTS if self._screen.width >= width)
-        return super().make_tasks_table(tasks)
 
 
 class Bars:
@@ -97,8 +41,12 @@ class Bars:
         self._quiet = quiet
         self._clock, self._interval = clock, interval
         self._shown = self._console.is_terminal and not self._console.is_dumb_terminal and not quiet
-        self._progress = _Fitting(self._console, disable=not self._shown)
-        self._task: TaskID | None = None
+        self._bar: Bar | None = None
+        if self._shown:
+            from reconcile.cli.bar import Bar  # noqa: PLC0415 - takes long to load, and most commands of a day have none
+
+            self._bar = Bar(self._console, self.left)
+        self._in_phase = False
         self._name, self._documents, self._bytes = "", (0, 0), (0, 0)
         self._begun, self._moved, self._told, self._is_counted = 0.0, 0.0, 0, False
         self._before = (0, 0)
@@ -106,8 +54,8 @@ class Bars:
         self._ended = threading.Event()
 
     def __enter__(self) -> Self:
-        if self._shown:
-            self._progress.start()
+        if self._bar:
+            self._bar.start()
             self._console.show_cursor(True)  # it would stay hidden after kill -9
             self._every(_SILENCES[0] / 30, self.tell_silence)
         if is_fed():
@@ -119,7 +67,8 @@ class Bars:
     def __exit__(self, *_exception: object) -> None:
         self._ended.set()
         self._end_bar()
-        self._progress.stop()
+        if self._bar:
+            self._bar.stop()
 
     def phase(self, name: str, documents: int, size: int, before: tuple[int, int] = (0, 0)) -> None:
         """Begin a bar; the one before becomes a line above it."""
@@ -137,15 +86,17 @@ class Bars:
         self._moved, self._told = self._begun, 0
         self._name, self._before = name, before
         self._documents, self._bytes = (before[0], documents or 0), (before[1], size)
-        self._task = self._progress.add_task(name, total=documents, completed=before[0], rate="", left=self.left)
+        self._in_phase = True
+        if self._bar:
+            self._bar.begin(name, documents, before[0])
 
     def _end_bar(self) -> None:
         """Leave a line of what was done, so that everything stands in the order in which it happened."""
-        if self._task is None:
+        if not self._in_phase:
             return
-        self._progress.refresh()
-        self._progress.remove_task(self._task)
-        self._task = None
+        self._in_phase = False
+        if self._bar:
+            self._bar.end()
         took = self._clock() - self._begun
         if self._is_counted and self._documents[1]:
             documents, size = self._documents[0] - self._before[0], self._bytes[0] - self._before[1]
@@ -158,15 +109,16 @@ class Bars:
 
     def advance(self, documents: int, size: int) -> None:
         """Move the bar."""
-        if self._task is None:
+        if not self._in_phase:
             return
         self._documents = (self._documents[0] + documents, self._documents[1])
         self._bytes = (self._bytes[0] + size, self._bytes[1])
         self._moved, self._told = self._clock(), 0
         self._pace.add(self._moved, self._documents[0], self._bytes[0])
         rate = self._pace.rate()
-        text = human_bytes(self._bytes[0]) + (f", {rate.documents_per_second:.0f} documents/s" if rate else "")
-        self._progress.update(self._task, advance=documents, rate=text)
+        if self._bar:
+            text = human_bytes(self._bytes[0]) + (f", {rate.documents_per_second:.0f} documents/s" if rate else "")
+            self._bar.move(documents, text)
 
     def left(self) -> str:
         """Return how long the phase will still take; if nothing was done for a while, for how long that has been."""
@@ -181,7 +133,7 @@ class Bars:
     def tell_silence(self) -> None:
         """Report once that nothing was done for long, and again if that continues."""
         silent = self._clock() - self._moved
-        if self._task is None or not self._is_counted or self._told == len(_SILENCES):
+        if not self._in_phase or not self._is_counted or self._told == len(_SILENCES):
             return
         if silent >= _SILENCES[self._told] and self._documents[0] < self._documents[1]:
             self._told += 1
@@ -202,7 +154,7 @@ class Bars:
 
     def _print(self, text: str, style: str | None = None) -> None:
         if self._shown:
-            self._progress.console.print(printable(text), markup=False, highlight=False, style=style)
+            self._console.print(printable(text), markup=False, highlight=False, style=style)
 
     def log_progress(self) -> None:
         """Log how far the phase is, unless it has ended."""

@@ -15,7 +15,6 @@ from functools import partial
 from itertools import count
 from typing import Any, ClassVar, TypeVar
 
-import stamina
 from attrs import evolve
 
 from reconcile.errors import DocumentError, TransientError
@@ -40,6 +39,9 @@ class DocumentStore(Store):
 
     def __init__(self, address: Address) -> None:
         super().__init__(address)
+        from reconcile.retries import try_again  # noqa: PLC0415 - not needed where no store is opened, as for a plan
+
+        self._try_again = try_again  # loaded by now: when requests fail there may be no descriptor left to load it with
         self.set_concurrency(self.default_workers)
 
     def set_concurrency(self, workers: int) -> None:
@@ -163,23 +165,19 @@ class DocumentStore(Store):
     def _again(self, verb: Callable[[Any], T], argument: object) -> T:
         """Call a verb, trying again while the backend's trouble may pass.
 
-        The first attempt is made outside of the retry context, which costs as much as a small request.
+        The first attempt is made outside of the loop of attempts, which costs as much as a small request.
         """
         count_request(self.address.scheme, again=False)
         try:
             return self._attempt(verb, argument)
         except TransientError as error:
-            first: TransientError | None = error
-        for attempt in stamina.retry_context(
-            on=_wait_after, attempts=self.attempts, timeout=120, wait_initial=0.1, wait_max=5, wait_jitter=0.3
-        ):
-            with attempt:
-                if first is not None:
-                    failed, first = first, None
-                    raise failed
-                count_request(self.address.scheme, again=True)
-                return self._attempt(verb, argument)
-        raise AssertionError  # pragma: no cover - the context returns or raises
+            first = error
+
+        def once_more() -> T:
+            count_request(self.address.scheme, again=True)
+            return self._attempt(verb, argument)
+
+        return self._try_again(first, once_more, on=_wait_after, attempts=self.attempts, seconds=120)
 
     def _attempt(self, verb: Callable[[Any], T], argument: object) -> T:
         """Call a verb once, when the server has room for one more request."""
