@@ -1,7 +1,8 @@
 """The bare ceilings: the cheapest correct way to do a route's raw work, and nothing else.
 
-No plan, no record, no verification but what the store does by itself. To and from S3 only the requests are made, of
-bytes in memory, since they are what takes long; what is compressed on its way is compressed here, too.
+No plan, no record, no verification but what the store does by itself. To S3 only the requests are made, of bytes in
+memory, since they are what takes long; what is compressed on its way is compressed here, too. Between data dirs files
+are renamed.
 """
 
 from __future__ import annotations
@@ -44,8 +45,12 @@ def run(spec: Spec) -> float:
     ready = list(items(spec.documents))
     if route == "s3 to s3":
         return _timed(_copy_objects, spec, ready)
+    if route == "localfs to localfs":
+        return _timed(_rename, spec, ready)
     if spec.dest.driver == "s3":
         return _timed(_put, spec, ready)
+    if route == "s3 to localfs":
+        return _timed(_get_files, spec, ready)
     if spec.source.driver == "s3":
         return _timed(_get_and_copy, spec, ready)
     return _timed(_files, spec, ready)
@@ -113,19 +118,37 @@ def _get_and_copy(spec: Spec, ready: list[Item]) -> None:
     _threads(spec.workers, move, list(iter(lambda: list(islice(stream, _COPY_ROWS // 5)), [])))
 
 
+def _get_files(spec: Spec, ready: list[Item]) -> None:
+    store = spec.source.objects()
+
+    def get(item: Item, path: Path) -> None:
+        path.write_bytes(obstore.get(store, f"{item.user}/{item.bucket}/{item.archive_id}").bytes())
+
+    _make_files(spec, ready, get, _COPY_ROWS // 5)
+
+
+def _rename(spec: Spec, ready: list[Item]) -> None:
+    source = Path(spec.source.root)
+    _make_files(spec, ready, lambda item, path: file_path(source, item).rename(path), _COPY_ROWS)
+
+
 def _files(spec: Spec, ready: list[Item]) -> None:
+    _make_files(spec, ready, lambda item, path: path.write_bytes(_encoded(spec, item)), _COPY_ROWS)
+
+
+def _make_files(spec: Spec, ready: list[Item], make: Callable[[Item, Path], object], batch_files: int) -> None:
     root = Path(spec.dest.root)
     root.mkdir(exist_ok=True)
 
-    def write(batch: list[Item]) -> None:
+    def work(batch: list[Item]) -> None:
         for item in batch:
             path = file_path(root, item)
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(_encoded(spec, item))
+            make(item, path)
         _syncfs(root)
 
     stream = iter(ready)
-    _threads(spec.workers, write, list(iter(lambda: list(islice(stream, _COPY_ROWS)), [])))
+    _threads(spec.workers, work, list(iter(lambda: list(islice(stream, batch_files)), [])))
 
 
 def _syncfs(root: Path) -> None:

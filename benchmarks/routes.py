@@ -45,7 +45,6 @@ class Route:
     compressed: bool = False
     workers: int = 0
     bare_workers: int = 2
-    has_bare: bool = True
     has_peers: bool = False  # programs that move objects can be measured on it
 
     @property
@@ -56,7 +55,7 @@ class Route:
 
     def has(self, who: str) -> bool:
         """Tell whether a contender can be measured on it."""
-        return self.has_peers if who in peers.PEERS else self.has_bare or who != "bare"
+        return self.has_peers or who not in peers.PEERS
 
 
 ROUTES = (
@@ -66,9 +65,9 @@ ROUTES = (
     Route("db", "s3", 5_000, latency=True, bare_workers=32),
     Route("s3", "s3", 5_000, bare_workers=32, has_peers=True),
     Route("localfs", "s3", 5_000, bare_workers=32, has_peers=True),
-    Route("s3", "localfs", 5_000, has_bare=False, has_peers=True),
+    Route("s3", "localfs", 5_000, bare_workers=32, has_peers=True),
     Route("db", "localfs"),
-    Route("localfs", "localfs", has_bare=False),
+    Route("localfs", "localfs"),
     Route("s3", "db2", 5_000, bare_workers=32),
     Route("db", "s3", 5_000, compressed=True, bare_workers=32),
     Route("db", "localfs", compressed=True),
