@@ -6,7 +6,7 @@ JOBS ?= 4
 DEMO ?= demo
 ROUTES ?=
 BASE ?= HEAD
-MUTATE ?= desired phases
+MUTATE ?= decide phases
 
 SOAK_ROUNDS ?= 100
 SOAK_SECONDS ?= 0
@@ -58,7 +58,7 @@ soak: $(VENV)/installed-dev
 		tests/crash/test_two_places.py tests/faults/test_hostile.py
 
 # Small changes to what decides where a document belongs, and to the phases that change the catalog and delete sources:
-# a test is to notice each. They are made in a copy. MUTATE=desired is a matter of minutes, phases of hours.
+# a test is to notice each. They are made in a copy. MUTATE=decide is a matter of minutes, phases of hours.
 mutate: $(VENV)/installed-dev
 	$(BIN)/pip install --quiet --disable-pip-version-check 'cosmic-ray>=8.3'
 	rm -rf .mutated && mkdir .mutated

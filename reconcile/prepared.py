@@ -12,7 +12,7 @@ from reconcile.catalog import Catalog, DatabaseOptions, connect
 from reconcile.commands import command_line, naming_database
 from reconcile.config import Config
 from reconcile.errors import ConfigError, ReconcileError, UsageError
-from reconcile.planning.desired import DesiredState
+from reconcile.planning.decide import DesiredState
 from reconcile.planning.model import PlanHeader
 from reconcile.planning.planfile import PlanFile, open_plan, open_whole_plan, undo_path
 from reconcile.running import apply as applying

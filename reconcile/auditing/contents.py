@@ -18,7 +18,7 @@ from reconcile.catalog.rows import rows_of
 from reconcile.catalog.services import GRACE_SECONDS
 from reconcile.errors import DocumentError
 from reconcile.planning.content_checks import check_content, refuse_archived
-from reconcile.planning.desired import DesiredState
+from reconcile.planning.decide import DesiredState
 from reconcile.planning.model import Before, Blocker, InPlace
 from reconcile.planning.places import Place, is_elsewhere
 from reconcile.planning.reach import Reach

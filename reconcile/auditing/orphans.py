@@ -23,7 +23,7 @@ from reconcile.auditing.verify_report import Orphan, Orphans
 from reconcile.catalog import Catalog
 from reconcile.catalog.services import GRACE_SECONDS
 from reconcile.control import Control, in_batches
-from reconcile.planning.desired import DesiredState
+from reconcile.planning.decide import DesiredState
 from reconcile.planning.places import Place
 from reconcile.stores import Location
 from reconcile.stores.addresses import Key

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 from reconcile.catalog import Catalog, CatalogRow
 from reconcile.catalog.rows import stream_rows, streamed
 from reconcile.catalog.tables import archive_metadata
-from reconcile.planning.desired import DesiredState
+from reconcile.planning.decide import DesiredState
 from reconcile.running.phases.references import decode_key, referred_by_other_names
 from reconcile.running.record.states import MoveState, Origin, Removal, RunState
 from reconcile.running.record.tables import moves, runs

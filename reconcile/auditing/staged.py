@@ -12,7 +12,7 @@ from reconcile.catalog.tables import archive_metadata
 from reconcile.commands import command_line
 from reconcile.control import PIPELINES, Control, in_order
 from reconcile.errors import UsageError
-from reconcile.planning.desired import DesiredState
+from reconcile.planning.decide import DesiredState
 from reconcile.planning.model import Before
 from reconcile.running.phases.references import decode_key
 from reconcile.running.record.records import RunRecord, count_states, run_record

@@ -27,7 +27,7 @@ from reconcile.control import PIPELINES, Control, in_order
 from reconcile.engines import Engine
 from reconcile.errors import Interrupted, UsageError
 from reconcile.logs import get_logger
-from reconcile.planning.desired import DesiredState
+from reconcile.planning.decide import DesiredState
 from reconcile.planning.reach import Reach
 from reconcile.planning.scope import check_scope
 from reconcile.running.phases.dispatch import Dispatch

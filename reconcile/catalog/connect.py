@@ -21,9 +21,9 @@ from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from reconcile.catalog import tables
+from reconcile.catalog.database_url import DatabaseOptions, Target, target_of
 from reconcile.catalog.failures import may_pass, not_connected, translated
 from reconcile.catalog.hidden import RAISE_RATHER_THAN_HIDE, refuse_hidden_rows
-from reconcile.catalog.target import DatabaseOptions, Target, target_of
 from reconcile.config import Config
 from reconcile.errors import CatalogError, StandbyError
 from reconcile.payload import md5

@@ -14,7 +14,7 @@ from reconcile.catalog import DatabaseOptions
 from reconcile.cli.env_option import option
 from reconcile.control import PIPELINES
 from reconcile.engines import Engine, Setup, open_engine
-from reconcile.planning.desired import DesiredState
+from reconcile.planning.decide import DesiredState
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 from reconcile.catalog import CatalogRow
 from reconcile.catalog.rows import disagreeing_urls, stream_rows
 from reconcile.catalog.tables import archive_metadata
-from reconcile.planning.desired import Decision, DesiredState
+from reconcile.planning.decide import Decision, DesiredState
 from reconcile.planning.model import Blocker, InPlace, Move
 from reconcile.stores import Location
 from reconcile.stores.addresses import Document

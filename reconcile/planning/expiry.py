@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from reconcile.catalog import Catalog
 from reconcile.errors import ConfigError, ReconcileError
 from reconcile.logs import get_logger
-from reconcile.planning.desired import DesiredState
+from reconcile.planning.decide import DesiredState
 from reconcile.stores import Store, open_store
 
 log = get_logger()

@@ -13,7 +13,7 @@ from collections import Counter, defaultdict
 from attrs import define, field, frozen
 
 from reconcile.payload import SPOOL_BYTES
-from reconcile.planning.desired import DesiredState
+from reconcile.planning.decide import DesiredState
 from reconcile.planning.model import ADOPT, OVERWRITE, Forecast, Move, Policy, Requests
 from reconcile.planning.rates import Rates, Work, duration
 from reconcile.stores.request_costs import COSTS, Costs, copied_sizes

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 from reconcile.errors import ConfigError
-from reconcile.planning.desired import DesiredState
+from reconcile.planning.decide import DesiredState
 from reconcile.planning.places import Place
 from reconcile.stores.addresses import FileAddress
 from reconcile.stores.store_id import directory_identity

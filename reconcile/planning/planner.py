@@ -24,7 +24,7 @@ from reconcile.control import Progress, Silent, relaxed_gc
 from reconcile.errors import UsageError
 from reconcile.machine import user_at_host
 from reconcile.planning.cross_checks import CrossChecks
-from reconcile.planning.desired import DesiredState
+from reconcile.planning.decide import DesiredState
 from reconcile.planning.expiry import refuse_expiring_destinations
 from reconcile.planning.forecast import Basis, Forecaster
 from reconcile.planning.model import (

@@ -19,7 +19,7 @@ from reconcile.control import PIPELINES, in_batches, in_order
 from reconcile.errors import DocumentError, MissingStoreError
 from reconcile.payload import md5
 from reconcile.planning.content_checks import agrees, check_content, encode, found_copy, refuse_archived
-from reconcile.planning.desired import DesiredState
+from reconcile.planning.decide import DesiredState
 from reconcile.planning.model import ADOPT, OVERWRITE, Before, Blocker, Move
 from reconcile.stores import Content, Stat, Store, open_store
 from reconcile.stores.addresses import Key

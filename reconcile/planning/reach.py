@@ -8,7 +8,7 @@ from attrs import define, field
 
 from reconcile.catalog import Catalog
 from reconcile.errors import BackendError, TransientError
-from reconcile.planning.desired import Decision, DesiredState
+from reconcile.planning.decide import Decision, DesiredState
 from reconcile.planning.model import Blocker, Move
 from reconcile.planning.places import is_elsewhere
 from reconcile.stores import open_store

@@ -10,7 +10,7 @@ import msgspec
 
 from reconcile.formatting import count, human_bytes, human_seconds, noted
 from reconcile.logs import printable
-from reconcile.planning.desired import DesiredState
+from reconcile.planning.decide import DesiredState
 from reconcile.planning.model import REASONS, Duration, Flow, Forecast, PlanHeader, Requests, Tally
 from reconcile.planning.planfile import PlanFile
 from reconcile.planning.scope import scope_text

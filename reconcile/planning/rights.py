@@ -9,7 +9,7 @@ from attrs import evolve
 
 from reconcile.catalog.rights import CONTENT, READ
 from reconcile.catalog.tables import CONTENT_TABLES
-from reconcile.planning.desired import DesiredState
+from reconcile.planning.decide import DesiredState
 from reconcile.planning.model import PlanHeader, Policy
 
 Rights = list[tuple[sa.Table, tuple[str, ...]]]

@@ -12,7 +12,7 @@ from attrs import define, field
 
 from reconcile.config.drivers import DRIVERS
 from reconcile.formatting import count, human_bytes
-from reconcile.planning.desired import DesiredState
+from reconcile.planning.decide import DesiredState
 from reconcile.planning.forecast import Forecaster
 from reconcile.planning.model import ADOPT, OVERWRITE, Blocker, Flow, InPlace, Move, Summary, Tally
 from reconcile.planning.places import is_elsewhere

@@ -10,7 +10,7 @@ from reconcile.control import Control, relaxed_gc
 from reconcile.errors import PlanFileError, ReconcileError, UsageError
 from reconcile.formatting import count
 from reconcile.logs import get_logger
-from reconcile.planning.desired import DesiredState
+from reconcile.planning.decide import DesiredState
 from reconcile.planning.model import PlanHeader
 from reconcile.planning.planfile import PlanFile
 from reconcile.planning.planner import new_id

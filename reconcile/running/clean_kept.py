@@ -15,7 +15,7 @@ from reconcile.catalog.rights import refuse_lacking
 from reconcile.catalog.services import database_now
 from reconcile.control import Control
 from reconcile.errors import ReconcileError
-from reconcile.planning.desired import DesiredState
+from reconcile.planning.decide import DesiredState
 from reconcile.planning.model import Tally
 from reconcile.planning.rights import rights_of_plan
 from reconcile.running.phases.context import StorePool, open_stores

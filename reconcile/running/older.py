@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from reconcile.catalog import Catalog
 from reconcile.errors import ReconcileError
 from reconcile.formatting import count
-from reconcile.planning.desired import DesiredState
+from reconcile.planning.decide import DesiredState
 from reconcile.running.phases.context import StorePool, open_stores
 from reconcile.running.phases.counterparts import look_at_copies, look_at_sources
 from reconcile.running.phases.options import RunOptions

@@ -14,7 +14,7 @@ from attrs import field, frozen
 
 from reconcile.catalog import Catalog
 from reconcile.catalog.tables import archive_metadata
-from reconcile.planning.desired import DesiredState
+from reconcile.planning.decide import DesiredState
 from reconcile.running.clean_kept import kept_sources, nothing_to_do
 from reconcile.running.phases.clean import MOVED_ON, OTHER_NAME, REFERRED, STAGED_BY_ANOTHER
 from reconcile.running.phases.clean_part import NOT_INTACT

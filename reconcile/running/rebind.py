@@ -17,7 +17,7 @@ from reconcile.catalog import Catalog
 from reconcile.control import Control
 from reconcile.errors import BackendError, DocumentError, PlaceChangedError
 from reconcile.logs import get_logger
-from reconcile.planning.desired import DesiredState
+from reconcile.planning.decide import DesiredState
 from reconcile.running.phases.mark import Mark
 from reconcile.running.phases.options import RunOptions
 from reconcile.running.record import late_requests

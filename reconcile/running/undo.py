@@ -14,7 +14,7 @@ from reconcile.catalog.rights import refuse_lacking
 from reconcile.catalog.services import database_now
 from reconcile.control import Control, in_batches, relaxed_gc
 from reconcile.errors import PlaceChangedError, ReconcileError, UsageError
-from reconcile.planning.desired import DesiredState
+from reconcile.planning.decide import DesiredState
 from reconcile.planning.planfile import PlanFile
 from reconcile.planning.planner import new_id
 from reconcile.planning.rights import rights_of_plan

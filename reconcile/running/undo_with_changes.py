@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 from reconcile.catalog import Catalog, CatalogRow, Scope
 from reconcile.catalog.rows import stream_rows
 from reconcile.catalog.tables import archive_metadata
-from reconcile.planning.desired import DesiredState
+from reconcile.planning.decide import DesiredState
 from reconcile.planning.model import Blocker, Move
 from reconcile.planning.planfile import PlanFile, new_plan, open_plan
 from reconcile.planning.planner import add_decision

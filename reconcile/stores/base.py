@@ -2,7 +2,7 @@
 
 A store is the physical place under a backend. Its verbs take batches, since what is cheap differs: a
 table wants one statement, a directory one sync, a bucket one listing. A driver whose server knows single
-objects only derives from `documents.DocumentStore` and writes five small methods; the loop and the retries are here.
+objects only derives from `per_object.DocumentStore`, which has the loop and the retries, and writes five small methods.
 
 Promises that every driver keeps, and that the contract suite tests:
 

@@ -14,7 +14,7 @@ from reconcile.catalog import Catalog, connect
 from reconcile.config import Config, load_config
 from reconcile.engines import Message, Setup
 from reconcile.errors import ConfigError
-from reconcile.planning.desired import DesiredState
+from reconcile.planning.decide import DesiredState
 from reconcile.planning.probe import Prober
 from reconcile.planning.reach import Reach
 from reconcile.running.record.parts import Part

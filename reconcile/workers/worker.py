@@ -30,7 +30,7 @@ from reconcile.errors import (
     SupersededError,
 )
 from reconcile.logs import get_logger
-from reconcile.planning.desired import DesiredState
+from reconcile.planning.decide import DesiredState
 from reconcile.planning.model import PlanHeader
 from reconcile.running.phases.clean_part import CleanedPart, PartCleaner
 from reconcile.running.phases.context import RunContext, StorePool, open_stores

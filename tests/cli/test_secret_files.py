@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from reconcile.catalog import DatabaseOptions
-from reconcile.catalog.target import target_of
+from reconcile.catalog.database_url import target_of
 from reconcile.config import load_config
 from reconcile.errors import ConfigError
 from reconcile.secret import Secret

@@ -14,7 +14,7 @@ import pytest
 from attrs import frozen
 
 from reconcile.planning.planfile import undo_path
-from reconcile.running.phases import copy, stage_part
+from reconcile.running.phases import copy_outcome, stage_part
 from reconcile.stores.localfs import FileStore
 from reconcile.stores.per_object import DocumentStore
 from reconcile.stores.tables import TableStore
@@ -137,7 +137,7 @@ def record_writes(monkeypatch: pytest.MonkeyPatch) -> set[str]:
             return original(self, writes)
 
         monkeypatch.setattr(store, "write", write)
-    original = copy.encoded
+    original = copy_outcome.encoded
 
     def encoded(copy: Any, *rest: Any) -> Any:
         filled = original(copy, *rest)

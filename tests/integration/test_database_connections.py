@@ -14,7 +14,7 @@ from attrs import frozen
 
 from reconcile import verbs
 from reconcile.catalog import DatabaseOptions, connect
-from reconcile.catalog.target import target_of
+from reconcile.catalog.database_url import target_of
 from reconcile.config import load_config
 from reconcile.errors import CatalogError, ConfigError
 from reconcile.running.phases.stage_part import PartStager

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from reconcile.catalog import CatalogRow
 from reconcile.config import Backend
 from reconcile.config.model import Compression
-from reconcile.planning.desired import DesiredState
+from reconcile.planning.decide import DesiredState
 from reconcile.planning.model import Blocker, Move
 from tests.unit.test_desired import (
     BUCKET,

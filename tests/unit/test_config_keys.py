@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from reconcile.catalog import DatabaseOptions
-from reconcile.catalog.target import target_of
+from reconcile.catalog.database_url import target_of
 from reconcile.config import Config, load_config
 from reconcile.errors import ConfigError
 from reconcile.secret import Secret

@@ -7,7 +7,7 @@ from collections import Counter
 from attrs import define, field
 
 from reconcile.errors import BackendError, UnconfirmedError
-from reconcile.planning.desired import DesiredState
+from reconcile.planning.decide import DesiredState
 from reconcile.running.record.parts import Fate
 from reconcile.running.record.states import MoveState
 

@@ -9,7 +9,7 @@ from attrs import define, field, frozen
 
 from reconcile.catalog import Catalog
 from reconcile.control import Control
-from reconcile.planning.desired import DesiredState
+from reconcile.planning.decide import DesiredState
 from reconcile.planning.expiry import refuse_expiring
 from reconcile.planning.model import PlanHeader
 from reconcile.planning.places import is_elsewhere

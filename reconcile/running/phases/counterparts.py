@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from attrs import frozen
 
 from reconcile.catalog.tables import archive_metadata
-from reconcile.planning.desired import DesiredState
+from reconcile.planning.decide import DesiredState
 from reconcile.running.record.run import Run
 from reconcile.running.record.tables import as_after, as_before, moves, same_row
 from reconcile.running.record.work_moves import WorkMove

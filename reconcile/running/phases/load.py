@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 from reconcile.config import Config
 from reconcile.errors import PlanFileError
 from reconcile.logs import printable
-from reconcile.planning.desired import DesiredState
+from reconcile.planning.decide import DesiredState
 from reconcile.planning.places import is_elsewhere
 from reconcile.planning.planfile import PlanFile
 from reconcile.running.phases.context import StorePool

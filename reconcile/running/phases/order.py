@@ -26,7 +26,7 @@ from reconcile.errors import (
 )
 from reconcile.formatting import count, time_text
 from reconcile.logs import get_logger
-from reconcile.planning.desired import DesiredState
+from reconcile.planning.decide import DesiredState
 from reconcile.planning.planfile import undo_path
 from reconcile.planning.planner import unreadable_with
 from reconcile.running.phases.aliases import remove_markers

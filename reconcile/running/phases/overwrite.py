@@ -10,7 +10,7 @@ from attrs import field, frozen
 from reconcile.catalog.rows import urls_in_use
 from reconcile.planning.model import OVERWRITE
 from reconcile.running.phases.aliases import SamePlace
-from reconcile.running.phases.copy import Copy
+from reconcile.running.phases.copy_outcome import Copy
 from reconcile.running.phases.references import referred_by_other_names, staged_by_others
 from reconcile.running.record.run import Run
 from reconcile.running.record.states import Origin

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from attrs import frozen
 
-from reconcile.planning.desired import DesiredState
-from reconcile.running.phases.copy import Copy, CopyOutcome, transfer_of, transferred
+from reconcile.planning.decide import DesiredState
+from reconcile.running.phases.copy_outcome import Copy, CopyOutcome, transfer_of, transferred
 from reconcile.running.phases.references import referred_more_than_once
 from reconcile.running.phases.steps import Step, carries_out
 from reconcile.running.record.run import Run

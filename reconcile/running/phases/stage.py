@@ -20,7 +20,7 @@ from reconcile.payload import LARGEST
 from reconcile.running.phases.breaker import Health
 from reconcile.running.phases.budget import Budget
 from reconcile.running.phases.context import Phase
-from reconcile.running.phases.copy import ROW_CHANGED
+from reconcile.running.phases.copy_outcome import ROW_CHANGED
 from reconcile.running.phases.dispatch import Carrier, Dispatch, threaded
 from reconcile.running.phases.elsewhere import Job, elsewhere
 from reconcile.running.phases.options import MEMORY_BYTES

@@ -20,7 +20,7 @@ from reconcile.errors import DocumentError
 from reconcile.logs import get_logger
 from reconcile.payload import LARGEST, md5, recode
 from reconcile.running.phases.context import Phase
-from reconcile.running.phases.copy import (
+from reconcile.running.phases.copy_outcome import (
     Copy,
     CopyOutcome,
     Encoded,
@@ -33,7 +33,7 @@ from reconcile.running.phases.copy import (
 )
 from reconcile.running.phases.overwrite import Room, make_room
 from reconcile.running.phases.shortcuts import Ways
-from reconcile.running.phases.staged import staged_row
+from reconcile.running.phases.staged_row import staged_row
 from reconcile.running.phases.steps import Step, carries_out
 from reconcile.running.record.parts import Fate, Part, PartResult
 from reconcile.running.record.states import MoveState, Origin

@@ -19,7 +19,7 @@ from reconcile.catalog import Catalog
 from reconcile.catalog.rows import in_byte_order, streamed
 from reconcile.catalog.services import database_now
 from reconcile.errors import PlanFileError, SupersededError
-from reconcile.planning.desired import DesiredState
+from reconcile.planning.decide import DesiredState
 from reconcile.planning.model import (
     FORMAT_VERSION,
     After,

@@ -18,7 +18,7 @@ from reconcile.config import Backend, Config, load_config
 from reconcile.config.model import ANALYSIS_ARCHIVE, OBJECT_STORE, Compression
 from reconcile.errors import ConfigError
 from reconcile.logs import get_logger
-from reconcile.planning.desired import DesiredState
+from reconcile.planning.decide import DesiredState
 from reconcile.planning.model import ConfigReference, PlanHeader
 from reconcile.planning.nesting import refuse_nested
 from reconcile.planning.render import backend_text

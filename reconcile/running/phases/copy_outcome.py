@@ -9,7 +9,7 @@ from attrs import frozen
 from reconcile.errors import DocumentError
 from reconcile.payload import LARGEST, md5
 from reconcile.planning.content_checks import check_content, encode, found_copy
-from reconcile.planning.desired import DesiredState
+from reconcile.planning.decide import DesiredState
 from reconcile.running.record.states import MoveState, Origin
 from reconcile.running.record.work_moves import WorkMove
 from reconcile.stores import Content, Shortcut, Stat, Store, Transfer, Transferred, Write

@@ -11,7 +11,7 @@ from attrs import evolve
 from reconcile.catalog import CatalogRow
 from reconcile.config import Backend, Config
 from reconcile.config.model import Compression
-from reconcile.planning.desired import Decision, DesiredState
+from reconcile.planning.decide import Decision, DesiredState
 from reconcile.planning.model import Blocker, InPlace, Move
 
 PLAIN = Compression(enabled=False, min_size_kbytes=100)

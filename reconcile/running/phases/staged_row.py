@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from reconcile.payload import md5, recode
-from reconcile.running.phases.copy import CopyOutcome, Encoded, Known
+from reconcile.running.phases.copy_outcome import CopyOutcome, Encoded, Known
 from reconcile.running.record.states import MoveState, Origin
 from reconcile.running.record.work_moves import Original, encode_original
 from reconcile.stores import Stat
