@@ -29,7 +29,7 @@ def configure(level: str = "info", form: str | None = None, file: Path | None = 
 
     A log file is made with mode 0600, and appended to.
     """
-    _shown.settings = (level, form, file)
+    _shown.settings, _shown.is_configured = (level, form, file), True
     stream = _open(file) if file else None
     on_terminal = stream is None and sys.stderr.isatty()
     if form is None:
@@ -91,6 +91,11 @@ def feed(taker: Taker | None) -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(level))
 
 
+def is_configured() -> bool:
+    """Tell whether the log of this process is ours to set up, as a command's is."""
+    return _shown.is_configured
+
+
 def is_fed() -> bool:
     """Tell whether any receiver gets what is logged."""
     return bool(_shown.takers)
@@ -101,6 +106,7 @@ class _Shown:
 
     level = logging.INFO
     settings: tuple[str, str | None, Path | None] = ("info", None, None)
+    is_configured = False
     takers: tuple[Taker, ...] = ()
 
     def __call__(self, _logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

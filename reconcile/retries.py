@@ -1,6 +1,6 @@
 """Trying again what failed and may pass, with growing pauses; each further attempt is logged.
 
-Whoever calls imports this when there is something to try again: a plan of a healthy archive starts without it.
+It takes long to load, and is needed when something has failed, or is about to be asked of a server.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TypeVar
 import stamina
 from stamina.instrumentation import RetryDetails, set_on_retry_hooks
 
-from reconcile.logs import get_logger
+from reconcile.logs import get_logger, is_configured
 
 T = TypeVar("T")
 
@@ -22,22 +22,24 @@ def try_again(
     *,
     on: Callable[[Exception], bool | float],
     attempts: int,
-    seconds: float = 45,
-    first_pause: float = 0.1,
+    seconds: float,
+    first_pause: float,
+    jitter: float,
 ) -> T:
-    """Go on after a first attempt that failed with ``first``; ``attempts`` counts it.
+    """Go on after a first attempt that failed with ``first``; ``attempts`` counts it. Raises the last error.
 
-    ``on`` tells of an error whether to try again, or after how many seconds. No attempt begins after ``seconds``.
-    Raises the last error.
+    ``on`` tells of an error whether to try again, or after how many seconds. An attempt that fails more than
+    ``seconds`` after the start is the last. Each pause is twice the one before, up to 5 seconds, and up to ``jitter``
+    seconds more.
     """
-    failed: Exception | None = first
+    failed = [first]
+    del first  # an error holds the frames that it came through, with what was to be written
     for attempt in stamina.retry_context(
-        on=on, attempts=attempts, timeout=seconds, wait_initial=first_pause, wait_max=5, wait_jitter=0.3
+        on=on, attempts=attempts, timeout=seconds, wait_initial=first_pause, wait_max=5, wait_jitter=jitter
     ):
         with attempt:
-            if failed is not None:
-                error, failed = failed, None
-                raise error
+            if failed:
+                raise failed.pop()
             return call()
     raise AssertionError  # pragma: no cover - the context returns or raises
 
@@ -51,4 +53,5 @@ def _log(details: RetryDetails) -> None:
     )
 
 
-set_on_retry_hooks([_log])
+if is_configured():  # a program that uses the library has hooks of its own
+    set_on_retry_hooks([_log])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -32,6 +33,7 @@ from tests.world import World
 for name in [name for name in os.environ if name.startswith(("AWS_", "RECONCILE_", "ANCHORE", "PG"))]:
     del os.environ[name]
 configure("error")
+gc.set_threshold(50_000, 20, 100)  # as a command does: a tenth of what the tests compute
 if (
     threading.current_thread() is threading.main_thread()
 ):  # a shell's background jobs ignore it, and so would every child

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ from reconcile.errors import CatalogError, StandbyError
 from reconcile.payload import md5
 
 _BUSY_SECONDS = 60
+_CONNECTING_SECONDS = 45  # after which a server that does not answer is not asked again
 _POOL_SECONDS = 3600  # that a thread waits for one of the others to give its connection back
 _NO_HURRY = "SET LOCAL idle_in_transaction_session_timeout = {}"  # in milliseconds, whatever the role's default
 # Also where nothing is written: a proxy may send what is read-only to a replica that lags behind, and rows that are not
@@ -174,12 +176,16 @@ def _first_answer(engine: Engine, target: Target, attempts: int) -> tuple[dict[s
         with engine.connect() as connection:
             return _identity(connection, target), _is_utf8(connection)
 
+    began = time.monotonic()
     try:
         return ask()
     except SQLAlchemyError as error:
-        from reconcile.retries import try_again  # noqa: PLC0415 - seldom needed
-
-        return try_again(error, ask, on=may_pass, attempts=max(1, attempts), first_pause=0.2)
+        try:
+            from reconcile.retries import try_again  # noqa: PLC0415 - seldom needed
+        except OSError:  # out of descriptors, which is why the connection failed
+            raise error from None
+        left = max(0.0, _CONNECTING_SECONDS - (time.monotonic() - began))
+        return try_again(error, ask, on=may_pass, attempts=max(1, attempts), seconds=left, first_pause=0.2, jitter=1.0)
 
 
 def _engine(target: Target, options: DatabaseOptions) -> Engine:

@@ -17,6 +17,7 @@ import click
 from reconcile import __version__
 from reconcile.cli import events, hooks, metrics, traces
 from reconcile.cli.env_option import PATH, option
+from reconcile.control import relaxed_gc
 from reconcile.errors import Interrupted, ReconcileError, UsageError
 from reconcile.limits import exceeded
 from reconcile.logs import LEVELS, configure, get_logger, log_tracebacks, printable
@@ -88,7 +89,8 @@ class Verbs(click.Group):
     def get_command(self, _context: click.Context, name: str) -> click.Command | None:
         if name not in _VERBS:
             return None
-        command = import_module(f"reconcile.cli.{name}").command
+        with relaxed_gc():  # as in __main__
+            command = import_module(f"reconcile.cli.{name}").command
         assert isinstance(command, click.Command)  # noqa: S101
         return command
 

@@ -66,9 +66,11 @@ class Bars:
 
     def __exit__(self, *_exception: object) -> None:
         self._ended.set()
-        self._end_bar()
-        if self._bar:
-            self._bar.stop()
+        try:
+            self._end_bar()
+        finally:
+            if self._bar:
+                self._bar.stop()
 
     def phase(self, name: str, documents: int, size: int, before: tuple[int, int] = (0, 0)) -> None:
         """Begin a bar; the one before becomes a line above it."""
@@ -86,9 +88,9 @@ class Bars:
         self._moved, self._told = self._begun, 0
         self._name, self._before = name, before
         self._documents, self._bytes = (before[0], documents or 0), (before[1], size)
-        self._in_phase = True
         if self._bar:
             self._bar.begin(name, documents, before[0])
+        self._in_phase = True
 
     def _end_bar(self) -> None:
         """Leave a line of what was done, so that everything stands in the order in which it happened."""

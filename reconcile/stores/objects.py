@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from importlib import import_module
 from typing import Any, ClassVar, TypeVar
 
 from reconcile.control import in_batches
@@ -32,6 +33,7 @@ class ObjectStore(DocumentStore):
 
     def __init__(self, address: ObjectAddress) -> None:
         super().__init__(address)
+        import_module("reconcile.retries")  # by now: when requests fail there may be no descriptor to load it with
         self._prefix = address.prefix
 
     @abstractmethod

@@ -39,9 +39,6 @@ class DocumentStore(Store):
 
     def __init__(self, address: Address) -> None:
         super().__init__(address)
-        from reconcile.retries import try_again  # noqa: PLC0415 - not needed where no store is opened, as for a plan
-
-        self._try_again = try_again  # loaded by now: when requests fail there may be no descriptor left to load it with
         self.set_concurrency(self.default_workers)
 
     def set_concurrency(self, workers: int) -> None:
@@ -168,16 +165,21 @@ class DocumentStore(Store):
         The first attempt is made outside of the loop of attempts, which costs as much as a small request.
         """
         count_request(self.address.scheme, again=False)
+        failed = []
         try:
             return self._attempt(verb, argument)
         except TransientError as error:
-            first = error
+            failed.append(error)
 
         def once_more() -> T:
             count_request(self.address.scheme, again=True)
             return self._attempt(verb, argument)
 
-        return self._try_again(first, once_more, on=_wait_after, attempts=self.attempts, seconds=120)
+        from reconcile.retries import try_again  # noqa: PLC0415 - what can be asked again has loaded it
+
+        return try_again(
+            failed.pop(), once_more, on=_wait_after, attempts=self.attempts, seconds=120, first_pause=0.1, jitter=0.3
+        )
 
     def _attempt(self, verb: Callable[[Any], T], argument: object) -> T:
         """Call a verb once, when the server has room for one more request."""

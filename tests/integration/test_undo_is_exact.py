@@ -90,7 +90,7 @@ def test_what_a_service_added_since_is_still_told(moved: World) -> None:
     moved.sql(
         """UPDATE archive_metadata SET created_at = %s, last_updated = %s WHERE "archiveId" = 'sha256:0001'""", now, now
     )
-    with pytest.raises(StaleError, match="sha256:0001: added since"):
+    with pytest.raises(StaleError, match=r"sha256:0001: added since the plan, at db2?://"):
         moved.undo()
 
 

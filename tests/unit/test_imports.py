@@ -23,3 +23,4 @@ def test_planning_loads_nothing_that_runs_need() -> None:
     code = "import reconcile.cli.plan, sys; print(' '.join(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"reconcile.running.record.tables", "reconcile.verbs", "sqlalchemy.dialects.postgresql"} & set(loaded)
+    assert not {"stamina", "tenacity", "rich.progress", "rich.live"} & set(loaded)

@@ -43,7 +43,9 @@ class Installation:
         self.clock, self.progress, self.beats, self.looks = Clock(), Saying(), beats, 0
         monkeypatch.setattr(switch, "time", SimpleNamespace(monotonic=lambda: self.clock.now, sleep=self.clock.sleep))
         monkeypatch.setattr(switch, "heartbeats", self._heartbeats)
-        monkeypatch.setattr(switch, "other_sessions", lambda _connection: ["anchore-catalog from 10.0.0.7 (2)"])
+        monkeypatch.setattr(
+            switch, "other_sessions", lambda _connection: [f"anchore-catalog from 10.0.0.7 ({self.clock.now})"]
+        )
         monkeypatch.setattr(switch, "resume_command", lambda _record: "reconcile apply p.json")
         self.control = Control(progress=self.progress)
         self.run: Any = SimpleNamespace(
@@ -105,7 +107,7 @@ def test_a_heartbeat_that_advances_refuses_at_once(
     name = list(later)[-1]
     assert error.value.message == (
         f"services may be running: {name} on host (heartbeat 0 s ago). Other sessions on the database: "
-        "anchore-catalog from 10.0.0.7 (2). Nothing was switched; what is staged stays staged"
+        "anchore-catalog from 10.0.0.7 (15). Nothing was switched; what is staged stays staged"
     )
     assert error.value.hint == "stop them, then run the same command again (it waits for their heartbeats to expire)"
 
