@@ -16,6 +16,8 @@ def directory_identity(path: str) -> str:
         status = os.stat(path)  # noqa: PTH116
     except OSError:
         return f"directory:{os.path.realpath(path)}"
+    except ValueError:  # a name that no file system has
+        return f"directory:{path}"
     return f"directory:{status.st_dev}:{status.st_ino}"
 
 

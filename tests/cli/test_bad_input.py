@@ -463,6 +463,19 @@ def test_the_work_place_is_not_needed(small: World, tmp_path: Path, moto: MotoSe
     assert Place(small.folder, small.url).tag
 
 
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [(("plan", "a", "b", "--probe"), "reconcile plan --help"), (("--log-level",), "reconcile --help")],
+)
+def test_what_to_type_after_a_wrong_option_works_as_it_is_printed(
+    tmp_path: Path, line: tuple[str, ...], shown: str
+) -> None:
+    refused = here(*line, cwd=tmp_path)
+    assert refused.code == 64
+    assert f"next: {shown}\n" in refused.err
+    assert here(*shown.split()[1:], cwd=tmp_path).code == 0
+
+
 def test_every_option_can_be_given_by_environment() -> None:
     import click
 

@@ -14,7 +14,7 @@ from reconcile.config import Backend
 from reconcile.config.model import Compression
 from reconcile.planning.decide import DesiredState
 from reconcile.planning.model import Blocker, Move
-from tests.unit.test_desired import (
+from tests.unit.test_decide import (
     BUCKET,
     DB,
     DB2,
