@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -239,6 +240,23 @@ def test_a_row_added_since_the_plan_stops_the_switch(world: World) -> None:
     assert len(written) == 30
     assert world.apply(world.plan(source, dest, "q.json")).documents == 31
     assert set(written) <= set(world.tables()["object_storage"])
+
+
+def test_a_row_added_since_the_plan_that_leads_nowhere_stops_the_switch_too(world: World) -> None:
+    """R7: it would be blocked, and an operator would learn of it. What an undo finds so was there before it."""
+    world.fill(3)
+    source, dest = world.config("config", DB), world.config("dest", DB2)
+    plan = world.plan(source, dest)
+    world.row("new", b"new", content_url="s3://elsewhere/admin/policy_bundles/new")
+    with pytest.raises(StaleError, match=r"new: added since the plan, at s3://elsewhere"):
+        world.apply(plan)
+    world.sql("""DELETE FROM archive_metadata WHERE "archiveId" = 'new'""")
+    truth = world.urls()
+    world.apply(plan)
+    world.row("new", b"new", content_url="s3://elsewhere/admin/policy_bundles/new", created_at=int(time.time()))
+    world.undo()
+    world.sql("""DELETE FROM archive_metadata WHERE "archiveId" = 'new'""")
+    assert world.urls() == truth
 
 
 def test_a_copy_taken_over_by_another_run_survives_the_undo_of_the_first(world: World) -> None:

@@ -11,8 +11,10 @@ import pytest
 from reconcile.errors import PlaceChangedError
 from reconcile.running import apply as applying
 from reconcile.running.phases import context, switch
+from reconcile.running.phases.clean_part import PartCleaner
 from reconcile.running.phases.stage_part import PartStager
 from reconcile.running.record.run import Run
+from reconcile.running.record.work_moves import WorkMove
 from tests.archives import Place, new_sqlite
 from tests.cli.desk import last_run
 from tests.cli.runner import here
@@ -114,6 +116,27 @@ def test_clean_deletes_nothing_while_the_data_dir_is_not_mounted(lite: World) ->
     code, said = clean(lite, run)
     assert (code, f"{DOCUMENTS} sources deleted" in said) == (0, True), said
     assert not list((lite.folder / "archive").rglob("*.json"))
+
+
+def test_clean_deletes_nothing_once_the_destination_is_another(lite: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is mounted while the copies are looked at, and no longer when the sources are to be deleted."""
+    plan = lite.plan(lite.folder / "config.yaml", lite.folder / "dest.yaml")
+    original = PartCleaner._last_copies
+
+    def replaced(self: PartCleaner, works: list[WorkMove]) -> set[int]:
+        kept = original(self, works)
+        unmount(lite)
+        return kept
+
+    monkeypatch.setattr(PartCleaner, "_last_copies", replaced)
+    tables = lite.tables()["archive_document"]
+    with pytest.raises(PlaceChangedError):
+        lite.apply(plan, workers=1)
+    assert lite.tables()["archive_document"] == tables
+    monkeypatch.undo()
+    mount(lite)
+    lite.apply(plan)
+    assert not lite.tables()["archive_document"]
 
 
 def test_a_data_dir_that_was_restored_elsewhere_is_used_after_rebind(lite: World) -> None:

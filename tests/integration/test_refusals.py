@@ -8,13 +8,16 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import psycopg2
 import pytest
 
 from reconcile.catalog import DatabaseOptions, connect
 from reconcile.catalog.lock import run_lock
+from reconcile.catalog.services import Heartbeat
 from reconcile.errors import LockedError, ServicesRunningError, StageFailedError
+from reconcile.running.phases import order
 from reconcile.secret import Secret
 from tests.archives import Place
 from tests.cli.runner import reconcile
@@ -93,6 +96,26 @@ def test_a_heartbeat_that_advances_refuses_at_once(world: World) -> None:
         world.apply(plan, wait_for_services=1000)
     over.set()
     service.join()
+
+
+def test_a_service_that_starts_once_the_wait_is_over_refuses_the_switch(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its heartbeat is looked at again when nobody else can write the catalog any more (R4)."""
+    world.fill(3)
+    plan, tables = world.plan(world.config("config", DB), world.config("dest", DB2)), world.tables()
+    quiet = order.wait_for_quiet
+
+    def started(*arguments: Any) -> list[Heartbeat]:
+        seen = quiet(*arguments)
+        heartbeat(world, 1)
+        return seen
+
+    monkeypatch.setattr(order, "wait_for_quiet", started)
+    with pytest.raises(ServicesRunningError, match="catalog on anchore-quickstart"):
+        world.apply(plan)
+    assert world.tables()["archive_metadata"] == tables["archive_metadata"]
+    assert world.apply(plan, ignore_services=True).documents == 3
 
 
 def test_a_clean_stop_a_moment_ago_is_waited_out(world: World) -> None:
