@@ -63,6 +63,14 @@ def test_every_verb_writes_what_happens(lite: World) -> None:
     assert len({event["run"] for event in apply[1:]}) == 1
 
 
+def test_the_log_says_of_each_batch_what_came_of_it(lite: World) -> None:
+    planned(lite)
+    done = reconcile("--log-format", "json", "apply", "p.json", "--yes", cwd=lite.folder)
+    lines = [json.loads(line) for line in done.err.splitlines() if line.startswith("{")]
+    for name, part in (("batch staged", "documents"), ("batch cleaned", "documents"), ("batch cleaned", "deleted")):
+        assert sum(line[part] for line in lines if line["event"] == name) == 6
+
+
 def test_standard_output_has_the_events_alone(lite: World) -> None:
     planned(lite)
     result = reconcile("apply", "p.json", "--yes", "--events", "-", cwd=lite.folder)

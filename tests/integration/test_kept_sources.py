@@ -270,6 +270,9 @@ def test_a_source_that_a_row_spells_in_another_way_stays_in_whatever_batch_it_is
     )
     assert lite.read(files)["z"] == b"hello"
     assert not path_of(plan, "a").exists()
+    assert lite.sql("SELECT detail FROM reconcile_moves WHERE cleaned = 'kept'") == [
+        ("a catalog row refers to it under another name",)
+    ]
 
 
 def test_a_source_that_is_referred_to_since_a_killed_clean_marked_it_stays(lite: World) -> None:
