@@ -155,8 +155,10 @@ def test_what_stands_in_the_way(row: dict[str, Any], dest: Backend, reason: str)
 
 def test_the_largest_document_that_a_table_holds_is_not_too_big() -> None:
     limit = DesiredState(config(DB), config(DB2)).places["dest.object_store"].address.max_size
-    assert isinstance(decide(config(DB), config(DB2), size=int(limit)), Move)
-    assert isinstance(decide(config(DB), config(DB2), size=int(limit) + 1), Blocker)
+    odd = {"bucket": "b c", "content_url": "db://admin/b c/one"}  # no rule decides it
+    for row in ({}, odd):
+        assert isinstance(decide(config(DB), config(DB2), size=int(limit), **row), Move)
+        assert isinstance(decide(config(DB), config(DB2), size=int(limit) + 1, **row), Blocker)
     assert isinstance(decide(config(DB), config(DB2), size=None), Move)
 
 
