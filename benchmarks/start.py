@@ -1,4 +1,4 @@
-"""What it takes to start: CPU seconds of ``reconcile --version``, and of a plan of an empty catalog.
+"""What it takes to start: CPU seconds of ``reconcile --version``, of a plan of an empty catalog, and of its libraries.
 
 python -m benchmarks.start
 """
@@ -18,6 +18,7 @@ from tests.archives import new_sqlite
 from tests.world import DB, DB2, World
 
 _TURNS = 5
+_LIBRARIES = "import attrs, click, jsonschema, sqlalchemy.dialects.sqlite, structlog, yaml"  # that every plan loads
 
 
 def main() -> None:
@@ -26,8 +27,15 @@ def main() -> None:
         folder = Path(name)
         world = World(folder, new_sqlite(folder))
         configs = [str(world.config(name, section)) for name, section in (("config", DB), ("dest", DB2))]
-        commands = {"--version": ["--version"], "empty plan": ["plan", *configs, "--out", "p.json"]}
-        turns = {what: [_cpu(command, folder) for _turn in range(_TURNS)] for what, command in commands.items()}
+        commands = {
+            "--version": ["-m", "reconcile", "--version"],
+            "empty plan": ["-m", "reconcile", "plan", *configs, "--out", "p.json"],
+            "libraries alone": ["-c", _LIBRARIES],
+        }
+        turns: dict[str, list[float]] = {what: [] for what in commands}
+        for _turn in range(_TURNS):
+            for what, command in commands.items():
+                turns[what].append(_cpu(command, folder))
     row = {what: round(median(seconds), 2) for what, seconds in turns.items()}
     print(json.dumps({"CPU seconds": row}))  # noqa: T201
     RESULTS.mkdir(exist_ok=True)
@@ -37,8 +45,7 @@ def main() -> None:
 def _cpu(command: list[str], folder: Path) -> float:
     (folder / "p.json").unlink(missing_ok=True)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    line = [sys.executable, "-m", "reconcile", *command]
-    subprocess.run(line, cwd=folder, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
+    subprocess.run([sys.executable, *command], cwd=folder, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
