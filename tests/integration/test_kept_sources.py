@@ -81,7 +81,8 @@ def test_a_source_that_the_store_would_not_delete_is_tried_again(
     with monkeypatch.context() as patched:
         denied = DocumentError("refused", "AccessDenied")
         patched.setattr(S3Store, "_delete_many", lambda _self, keys: dict.fromkeys(keys, denied))
-        with pytest.raises(BackendError, match="6 sources could not be deleted"):
+        told = r"6 sources could not be deleted; the first: [\w-]+/\w+/sha256:\d+: AccessDenied"
+        with pytest.raises(BackendError, match=told):
             lite.apply(plan)
     assert runs(lite)[0].state == "switched"
     assert lite.apply(plan).kept == 0
@@ -273,6 +274,21 @@ def test_a_source_that_a_row_spells_in_another_way_stays_in_whatever_batch_it_is
     assert not path_of(plan, "a").exists()
     assert lite.sql("SELECT detail FROM reconcile_moves WHERE cleaned = 'kept'") == [
         ("a catalog row refers to it under another name",)
+    ]
+
+
+def test_sources_of_documents_that_a_later_run_moved_on_stay(lite: World) -> None:
+    """R1, R5: until that run is undone or forgotten, they are not this run's to delete."""
+    lite.fill(6)
+    ends = [lite.config(name, section) for name, section in (("config", DB), ("dest", DB2))]
+    files = lite.config("files", localfs(lite.folder / "archive"))
+    plan = lite.plan(*ends)
+    lite.apply(plan, clean_later=True)
+    lite.apply(lite.plan(ends[1], files, "q.json", keep_source=True))
+    assert lite.apply(plan).kept == 6
+    assert lite.sql("SELECT count(*) FROM archive_document") == [(6,)]
+    assert lite.sql("SELECT DISTINCT detail FROM reconcile_moves WHERE cleaned = 'kept'") == [
+        ("a later run has to do with it",)
     ]
 
 
