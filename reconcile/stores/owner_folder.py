@@ -83,7 +83,7 @@ class OwnerFolder:
     def give_back(self, keys: Iterable[Key], tokens: Collection[str]) -> None:
         """Put back what executors with these tokens moved aside, and remove their directories for good.
 
-        ``keys`` is called only if there is such a directory.
+        ``keys`` are read only if there is such a directory.
         """
         others = self._others(tokens)
         names = {_name(key): key for key in keys} if others else {}

@@ -374,6 +374,20 @@ def test_configs_in_the_wrong_order(lite: World) -> None:
     assert f"Every document is already in place: run {last_run(lite)} moved them." in again.out
 
 
+@pytest.mark.parametrize(("to", "state"), [("db", "complete"), ("s3", "complete"), ("db", "failed")])
+def test_what_the_vendor_migrated_there_is_no_wrong_order(lite: World, to: str, state: str) -> None:
+    """Only a migration that is complete, and that led to where the documents are."""
+    task = {"id": 7, "type": "archivemigrationtask", "state": state, "executor_id": "host:1:MainThread"}
+    lite.insert("tasks", task)
+    lite.insert("archive_migration_tasks", {"id": 7, "migrate_from_driver": "db2", "migrate_to_driver": to})
+    result = here("plan", "dest.yaml", "config.yaml", "--out", "r.json", cwd=lite.folder)
+    if (to, state) == ("db", "complete"):
+        assert result.code == 0
+        assert "Every document is already in place: migration 7 of anchore-manager moved them." in result.out
+    else:
+        assert result.code == 64
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

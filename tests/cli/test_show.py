@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from jsonschema import Draft202012Validator
 
 from reconcile.planning.planfile import open_plan
@@ -110,3 +112,51 @@ def test_a_gate_in_a_pipeline(folder: Path, moto: MotoServer) -> None:
     assert paths == {"note", "summary/blocked/documents", "summary/probed", "summary/unreadable_after"}
     nonsense = here("plan", "config.yaml", "dest.yaml", "--fail-on", "everything", cwd=folder)
     assert (nonsense.code, "not one of blockers, unreadable" in nonsense.err) == (64, True)
+
+
+_SWIFT = {"auth": "http://swift/auth/v1.0", "container": "c"}
+_KEYSTONE = {"auth": "http://keystone/v3", "auth_version": "3", "container": "c"}
+
+
+@pytest.mark.parametrize(
+    ("driver", "settings", "credentials"),
+    [
+        ("s3", {"bucket": "b", "access_key": "s3cret", "secret_key": "s3cret"}, ["access_key", "secret_key"]),
+        ("s3", {"bucket": "b", "iamauto": True}, []),
+        ("swift", _SWIFT | {"user": "s3cret", "key": "s3cret"}, ["user", "key"]),
+        ("swift", _KEYSTONE | {"os_username": "s3cret", "os_password": "s3cret"}, ["os_username", "os_password"]),
+        ("db2", {}, []),
+    ],
+)
+def test_helm_values_refer_to_secrets_and_hold_none(
+    folder: Path, driver: str, settings: dict[str, Any], credentials: list[str]
+) -> None:
+    """R8. The values are those of the new config, and what a service needs besides is said in comments."""
+    world = World(folder, new_sqlite(folder))
+    world.fill(3)
+    dest = {"compression": {"enabled": True}, "storage_driver": {"name": driver, "config": settings}}
+    world.plan(world.config("config", DB), world.config("dest", dest))
+    shown = here("show", "p.json", "--format", "helm-values", cwd=folder)
+    assert (shown.code, "s3cret" in shown.out) == (0, False)
+    values = yaml.safe_load(shown.out)
+    catalog = values["anchoreConfig"]["catalog"]
+    written = catalog["object_store"]["storage_driver"]
+    assert written["name"] == driver
+    variables = {key: f"ANCHORE_OBJECT_STORE_{key.upper()}" for key in credentials}
+    for key, value in settings.items():
+        assert written["config"][key] == (f"${{{variables[key]}}}" if key in variables else value)
+    assert catalog["object_store"]["compression"]["enabled"] is True
+    assert [entry["name"] for entry in values.get("extraEnv", [])] == list(variables.values())
+    assert values["osaaMigrationJob"] == {"enabled": False}
+    assert "bootstrap_ng.yaml" in shown.out
+
+
+def test_the_drivers_are_listed_with_their_keys(tmp_path: Path) -> None:
+    """Whether what each needs is installed, too: a fresh machine may lack it."""
+    shown = here("drivers", cwd=tmp_path)
+    assert shown.code == 0
+    lines = {line.split()[0]: line for line in shown.out.splitlines() if not line.startswith(" ")}
+    assert list(lines) == ["db", "db2", "localfs", "s3", "swift"]
+    assert all(line.endswith("; installed") for line in lines.values())
+    assert "archive_data_dir" in shown.out
+    assert "(required)" in shown.out

@@ -64,9 +64,18 @@ def test_rows_of_one_document_stay_together() -> None:
 
 def test_parts_are_cut_by_the_memory_that_their_documents_take() -> None:
     batch = [outline(0, 40, "a"), outline(1, 40, "a"), outline(2, 30), outline(4, None), outline(5, 10)]
-    parts = list(by_size([batch], 70))
+    parts = list(by_size([batch], 250, 70))
     assert [(part.first, part.last, part.documents) for part in parts] == [(0, 1, 2), (2, 2, 1), (4, 4, 1), (5, 5, 1)]
     assert [part.size for part in parts] == [80, 30, 1 << 20, 10]
+
+
+def test_parts_are_as_large_as_they_may_be_whatever_pages_their_rows_come_in() -> None:
+    """But for the rows of one document, which stay together."""
+    pages = [[outline(n, 10) for n in (0, 1, 2)], [outline(3, 10), outline(4, 10, "a")], [outline(5, 10, "a")]]
+    assert [(part.first, part.last) for part in by_size(pages, 2, 1000)] == [(0, 1), (2, 3), (4, 5)]
+    assert [(part.first, part.last) for part in by_size(pages, 250, 40)] == [(0, 3), (4, 5)]
+    assert [(part.first, part.last) for part in by_size(pages, 5, 1000)] == [(0, 5)]
+    assert not list(by_size([], 2, 40))
 
 
 def test_a_pace_lets_so_many_documents_a_second_begin() -> None:

@@ -83,9 +83,10 @@ class Stager(Phase):
             return
         self.control.progress.phase("stage", documents + done, size + done_size, (done, done_size))
         rate = self.limits.rate
-        planned = self.run.outlines(MoveState.PLANNED, rate.batch(self._documents_of_part(documents)))
+        many = rate.batch(self._documents_of_part(documents))
         most = rate.batch_bytes(self.limits.memory // _BATCHES_IN_MEMORY)
-        parts = by_size(self.limits.budget.spend(planned), most)
+        planned = self.run.outlines(MoveState.PLANNED, many)
+        parts = by_size(self.limits.budget.spend(planned), many, most)
         engine = self._engine()
         with self._carrier(engine) as carrier:
             Dispatch(self.control, carrier, self._report, rate.hold).run(parts)

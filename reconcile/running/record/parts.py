@@ -6,6 +6,7 @@ A part and its result hold numbers, names of backends and texts of errors: no do
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 from attrs import field, frozen
@@ -96,19 +97,19 @@ class PartResult:
         return sum(fate.size for fate in self.fates)
 
 
-def by_size(batches: Iterable[list[Outline]], most: int) -> Iterator[Part]:
-    """Make parts of batches, cut where their documents grow beyond ``most`` bytes in memory.
+def by_size(batches: Iterable[list[Outline]], documents: int, most: int) -> Iterator[Part]:
+    """Make parts of what comes in batches: of so many documents at most, and of ``most`` bytes in memory.
 
     Rows of one document stay together.
     """
-    for batch in batches:
-        cut, size = list[Outline](), 0
-        for outline in batch:
-            more = UNSIZED_BYTES if outline.size is None else min(outline.size, SPOOL_BYTES)
-            if cut and size + more > most and cut[-1].document != outline.document:
-                yield Part.of(cut)
-                cut, size = [], 0
-            cut.append(outline)
-            size += more
-        if cut:
+    cut, size = list[Outline](), 0
+    for outline in chain.from_iterable(batches):
+        more = UNSIZED_BYTES if outline.size is None else min(outline.size, SPOOL_BYTES)
+        is_full = len(cut) >= documents or size + more > most
+        if cut and is_full and cut[-1].document != outline.document:
             yield Part.of(cut)
+            cut, size = [], 0
+        cut.append(outline)
+        size += more
+    if cut:
+        yield Part.of(cut)
