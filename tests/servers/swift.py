@@ -75,6 +75,7 @@ def _proxy(port: int) -> str:
     }
     text = f"bind_port = {port}\n[pipeline:main]\npipeline = {PIPELINE} proxy-server\n"
     text += "[app:proxy-server]\nuse = egg:swift#proxy\naccount_autocreate = true\n"
+    text += "conn_timeout = 60\nnode_timeout = 120\n"  # a busy machine is no dead node
     # After ten late answers a proxy asks a node no more for a minute: on a loaded machine the only one there is.
     text += "error_suppression_limit = 1000000000\n"
     for name in PIPELINE.split():
@@ -130,7 +131,7 @@ class SwiftServer:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         for service in range(1, len(SERVICES) + 1):
             wait_for(port + service, 60)
         while True:
