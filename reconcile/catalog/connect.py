@@ -184,7 +184,9 @@ def _first_answer(engine: Engine, target: Target, attempts: int) -> tuple[dict[s
             from reconcile.retries import try_again  # noqa: PLC0415 - seldom needed
         except OSError:  # out of descriptors, which is why the connection failed
             raise error from None
-        left = max(0.0, _CONNECTING_SECONDS - (time.monotonic() - began))
+        left = _CONNECTING_SECONDS - (time.monotonic() - began)
+        if left <= 0:
+            raise
         return try_again(error, ask, on=may_pass, attempts=max(1, attempts), seconds=left, first_pause=0.2, jitter=1.0)
 
 

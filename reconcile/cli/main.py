@@ -194,6 +194,8 @@ def _leave(code: int) -> None:
 def _usage_hint(error: click.UsageError) -> str:
     if isinstance(error, click.NoSuchOption) and error.option_name in _DRY_RUN:
         return "reconcile show PLAN    shows what a plan would do; undo and clean have --dry-run"
+    if error.ctx is not None and error.ctx.parent is not None:
+        return f"reconcile {error.ctx.info_name} --help"
     verb = next((f"{word} " for word in sys.argv[1:] if word in _VERBS), "")  # not every such error knows its command
     return f"reconcile {verb}--help"
 

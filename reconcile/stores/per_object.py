@@ -175,7 +175,7 @@ class DocumentStore(Store):
             count_request(self.address.scheme, again=True)
             return self._attempt(verb, argument)
 
-        from reconcile.retries import try_again  # noqa: PLC0415 - what can be asked again has loaded it
+        from reconcile.retries import try_again  # noqa: PLC0415 - data dirs do without; `ObjectStore` has loaded it
 
         return try_again(
             failed.pop(), once_more, on=_wait_after, attempts=self.attempts, seconds=120, first_pause=0.1, jitter=0.3

@@ -48,13 +48,19 @@ def test_time() -> None:
     now = [0.0]
     budget = Budget(until=5, clock=lambda: now[0])
 
-    def batches() -> object:
-        for number in range(9):
-            yield [outline(number)]
-            now[0] += 2
-
-    assert [batch[0].seq for batch in budget.spend(batches())] == [0, 1, 2]  # type: ignore[arg-type]
+    begun = list[int]()
+    for part in budget.in_time(by_size(budget.spend([[outline(number) for number in range(9)]]), 1, 1000)):
+        begun.append(part.first)
+        now[0] += 2
+    assert begun == [0, 1, 2]  # though all were read before the first began
     assert budget.reached == "its time limit"
+    assert not list(budget.in_time([]))
+
+
+def test_a_time_that_is_just_enough_is_not_reached() -> None:
+    budget = Budget(until=5, clock=lambda: 4.0)
+    assert list(budget.in_time("abc")) == ["a", "b", "c"]
+    assert budget.reached is None
 
 
 def test_rows_of_one_document_stay_together() -> None:

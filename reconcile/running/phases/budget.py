@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 from attrs import define, field
 
 from reconcile.running.record.parts import Outline
+
+T = TypeVar("T")
 
 
 @define
@@ -29,7 +32,10 @@ class Budget:
         return (self.documents, self.size, self.until) != (None, None, None)
 
     def spend(self, batches: Iterable[list[Outline]]) -> Iterator[list[Outline]]:
-        """Yield batches within the limits; the last one is cut. Rows of one document stay together."""
+        """Yield batches within the limits of documents and bytes; the last one is cut.
+
+        Rows of one document stay together.
+        """
         documents = size = 0
         for batch in batches:
             allowed: list[Outline] = []
@@ -51,6 +57,12 @@ class Budget:
             return "--limit"
         if self.size is not None and documents and size > self.size:
             return "--max-bytes"
-        if self.until is not None and self.clock() >= self.until:
-            return "its time limit"
         return None
+
+    def in_time(self, parts: Iterable[T]) -> Iterator[T]:
+        """Yield parts until the time is up. Each is asked for when it may begin."""
+        for part in parts:
+            if self.until is not None and self.clock() >= self.until:
+                self.reached = "its time limit"
+                return
+            yield part

@@ -86,7 +86,7 @@ class Stager(Phase):
         many = rate.batch(self._documents_of_part(documents))
         most = rate.batch_bytes(self.limits.memory // _BATCHES_IN_MEMORY)
         planned = self.run.outlines(MoveState.PLANNED, many)
-        parts = by_size(self.limits.budget.spend(planned), many, most)
+        parts = self.limits.budget.in_time(by_size(self.limits.budget.spend(planned), many, most))
         engine = self._engine()
         with self._carrier(engine) as carrier:
             Dispatch(self.control, carrier, self._report, rate.hold).run(parts)
