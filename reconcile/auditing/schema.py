@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from attrs import frozen
 
 from reconcile.catalog import Catalog
-from reconcile.catalog.failures import translated
+from reconcile.catalog.connect import translated
 from reconcile.catalog.rights import CONTENT, lacking
 from reconcile.catalog.tables import CONTENT_TABLES, VENDOR, archive_metadata
 from reconcile.config.drivers import DRIVERS

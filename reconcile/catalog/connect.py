@@ -23,7 +23,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from reconcile.catalog import tables
 from reconcile.catalog.database_url import DatabaseOptions, Target, target_of
-from reconcile.catalog.failures import may_pass, not_connected, translated
+from reconcile.catalog.failures import explained, may_pass, not_connected
 from reconcile.catalog.hidden import RAISE_RATHER_THAN_HIDE, refuse_hidden_rows
 from reconcile.config import Config
 from reconcile.errors import CatalogError, StandbyError
@@ -136,6 +136,15 @@ class Catalog:
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn the library's errors into ours."""
+    try:
+        yield
+    except (DBAPIError, sa.exc.TimeoutError) as error:
+        raise explained(error) from error
 
 
 def connect(options: DatabaseOptions, config: Config | None = None) -> Catalog:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from reconcile.catalog.hidden import explain_hidden
-from reconcile.errors import CatalogError, MissingPrivilegeError
+from reconcile.errors import CatalogError, MissingPrivilegeError, ReconcileError
 from reconcile.limits import files_exhausted
 from reconcile.secret import scrub
 
@@ -65,26 +62,20 @@ def first_line(error: SQLAlchemyError) -> str:
     return scrub(str(original).strip().splitlines()[0]) if str(original).strip() else type(original).__name__
 
 
-@contextmanager
-def translated() -> Iterator[None]:
-    """Turn the library's errors into ours: no statement, no parameter, no credential in the message."""
-    try:
-        yield
-    except (OperationalError, InterfaceError) as error:
-        raise files_exhausted() or CatalogError(
-            f"the database failed: {first_line(error)}",
-            hint="once it is available again, the same command resumes",
-        ) from error
-    except sa.exc.TimeoutError as error:
-        raise CatalogError(
-            "no database connection became free in time",
-            hint="run the same command again with fewer --workers",
-        ) from error
-    except DBAPIError as error:
-        raise _explain(error) from error
+def explained(error: DBAPIError | PoolTimeoutError) -> ReconcileError:
+    """Return our error for one of the library's: no statement, no parameter, no credential in the message."""
+    if isinstance(error, PoolTimeoutError):
+        return CatalogError(
+            "no database connection became free in time", hint="run the same command again with fewer --workers"
+        )
+    if isinstance(error, OperationalError | InterfaceError):
+        return files_exhausted() or CatalogError(
+            f"the database failed: {first_line(error)}", hint="once it is available again, the same command resumes"
+        )
+    return _refused(error)
 
 
-def _explain(error: DBAPIError) -> CatalogError:
+def _refused(error: DBAPIError) -> CatalogError:
     line = first_line(error)
     hidden = explain_hidden(line)
     if hidden is not None:

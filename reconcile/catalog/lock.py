@@ -22,8 +22,7 @@ from attrs import define, field
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from reconcile.catalog.connect import Catalog
-from reconcile.catalog.failures import translated
+from reconcile.catalog.connect import Catalog, translated
 from reconcile.errors import CatalogError, LockedError
 
 LOCK_CLASS, LOCK_ID = 2, 1  # the vendor's: pg_advisory_lock(2, 1)

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from reconcile.catalog import Catalog
-from reconcile.catalog.failures import translated
+from reconcile.catalog.connect import translated
 from reconcile.catalog.lock import WORKERS, holds_workers_lock, keep_session, refuse_pooler
 from reconcile.catalog.services import database_now
 from reconcile.errors import CatalogError, ReconcileError, SupersededError
