@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from attrs import field, frozen
+from attrs import Factory, field, frozen
 from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
@@ -53,12 +53,10 @@ class Catalog:
     timeout: int
     is_utf8: bool = True
     idle_timeout: int = 0
+    is_postgresql: bool = field(  # else it is SQLite
+        init=False, default=Factory(lambda catalog: catalog.engine.dialect.name == "postgresql", takes_self=True)
+    )
     _writes: threading.Lock = field(factory=threading.Lock, repr=False)
-
-    @property
-    def is_postgresql(self) -> bool:
-        """Whether the database is PostgreSQL; else it is SQLite."""
-        return self.engine.dialect.name == "postgresql"
 
     @property
     def sqlite_path(self) -> Path:

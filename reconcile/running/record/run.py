@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 import sqlalchemy as sa
-from attrs import define, evolve
+from attrs import Factory, define, evolve, field
 from sqlalchemy.engine import Connection
 
 from reconcile._version import __version__
@@ -40,11 +40,7 @@ class Run:
     epoch: int
     executor: Executor | None = None
     claim: Claim | None = None
-
-    @property
-    def run_id(self) -> str:
-        """The run's id."""
-        return self.record.run_id
+    run_id: str = field(init=False, default=Factory(lambda run: run.record.run_id, takes_self=True))
 
     @contextmanager
     def writing(self, *, bulk: bool = False) -> Iterator[Connection]:
