@@ -133,7 +133,7 @@ def arm(point: Point) -> None:
 
 def main() -> None:
     """Arm the point and run the command line with several small batches, by a shortcut wherever there is one."""
-    import_module(STAGE).BATCH_DOCUMENTS = int(os.environ.get("CRASH_BATCH", "5"))
+    import_module(STAGE).BATCH_DOCUMENTS = int(os.environ.get("CRASH_BATCH", "4"))
     import_module(CLEAN)._PART_DOCUMENTS = int(os.environ.get("CRASH_BATCH", "7"))
     import_module("reconcile.stores.server_copy").AT_LEAST = 0
     import_module("reconcile.running.phases.rollback")._BATCH_DOCUMENTS = 7
