@@ -117,13 +117,16 @@ command.main()
 """
 
 
+def printed(program: str, server: PostgresServer) -> tuple[str, str]:
+    """Return what a program of its own prints that copies into a database."""
+    url = server.url("postgres").replace("postgresql", "postgresql+psycopg2", 1)
+    done = subprocess.run([sys.executable, "-c", program, url], capture_output=True, text=True, check=False)
+    return done.stdout, done.stderr
+
+
 def test_a_session_that_is_ended_prints_no_row(postgresql: PostgresServer) -> None:
     """psycopg2 prints an error with the line that was sent; a terminal would take what is in its names (R8)."""
-    url = postgresql.url("postgres").replace("postgresql", "postgresql+psycopg2", 1)
-    line = [sys.executable, "-c", _COPIES_THAT_END, url]
-    done = subprocess.run(line, capture_output=True, text=True, check=True)
-    assert int(done.stdout) == 12
-    assert done.stderr == ""
+    assert printed(_COPIES_THAT_END, postgresql) == ("12\n", "")
 
 
 _COPIES_THAT_A_SIGNAL_ENDS = """
@@ -158,7 +161,4 @@ print(ended)
 
 def test_a_signal_within_a_copy_is_a_signal(postgresql: PostgresServer) -> None:
     """Not an error of the database, wherever psycopg2 was when it came."""
-    url = postgresql.url("postgres").replace("postgresql", "postgresql+psycopg2", 1)
-    line = [sys.executable, "-c", _COPIES_THAT_A_SIGNAL_ENDS, url]
-    done = subprocess.run(line, capture_output=True, text=True, check=False)
-    assert (done.stdout, done.returncode) == ("12\n", 0), done.stderr[-2000:]
+    assert printed(_COPIES_THAT_A_SIGNAL_ENDS, postgresql) == ("12\n", "")
