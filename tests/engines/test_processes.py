@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
-from reconcile.catalog import DatabaseOptions
+from reconcile import verbs
+from reconcile.catalog import Catalog, DatabaseOptions
 from reconcile.catalog.lock import WORKERS
 from reconcile.engines import Setup
 from reconcile.engines.processes import Processes
 from reconcile.errors import EngineError, LockedError, PlaceChangedError, ReconcileError
 from reconcile.running.phases import dispatch, elsewhere
 from reconcile.running.phases.look_part import Looked, PartLooker
-from reconcile.running.record import executor
+from reconcile.running.record import executor, status
+from reconcile.running.record.crew import note_work
 from reconcile.running.record.parts import Part
-from tests.cli.desk import data_of, last_run, opened
+from tests.cli.desk import data_of, last_run, opened, stage_only
 from tests.cli.runner import here
 from tests.servers.moto import MotoServer
 from tests.world import DB, DB2, World, localfs, s3
@@ -279,3 +282,17 @@ def test_connections_are_counted_before_anything_is_begun(archive: World) -> Non
     engine = processes(archive, 200)
     with pytest.raises(EngineError, match="takes about 2400 connections, and of max_connections the database has"):
         apply(archive, engine)
+
+
+def test_no_worker_is_seen_later_than_the_time_of_a_status(archive: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_id = stage_only(archive, archive.plan(archive.folder / "config.yaml", archive.folder / "dest.yaml"))
+
+    def meanwhile(catalog: Catalog) -> None:
+        time.sleep(1.1)  # times are whole seconds
+        with catalog.write() as connection:
+            note_work(connection, run_id, "root@elsewhere:1", 1, 1)
+
+    monkeypatch.setattr(status, "lock_holder", meanwhile)
+    with opened(archive) as catalog:
+        found = verbs.status(catalog, run_id)
+    assert [worker.seen_at - found.at for worker in found.workers] in ([0], [-1])

@@ -121,13 +121,15 @@ def status_of(catalog: Catalog, record: RunRecord) -> Status:
     )
     with catalog.read(bulk=True) as connection:
         groups = [_Group(*row) for row in connection.execute(query)]
-        at = database_now(connection)
     total = [group for group in groups if _counts(record, group)]
     ended, holder, found = (RunState.DONE, RunState.UNDONE), lock_holder(catalog), find_runs(catalog)
     services = None
     if is_in_charge(record, found) and (holder is None or record.state == RunState.DONE):
         with catalog.read(bulk=True) as connection:
             services = config_for_services(record, unreadable_with(connection, record.header.dest))
+    workers = crew(catalog, record.run_id)
+    with catalog.read() as connection:
+        at = database_now(connection)  # asked last: no worker was seen later than that
     return Status(
         record=record,
         at=at,
@@ -146,7 +148,7 @@ def status_of(catalog: Catalog, record: RunRecord) -> Status:
             if other.undo_of != record.run_id
         ),
         services=services,
-        workers=crew(catalog, record.run_id),
+        workers=workers,
     )
 
 
