@@ -1,6 +1,6 @@
 """One contender's turn, in a process of its own: does the work, prints what it took as one line of JSON.
 
-python -m benchmarks.contender ours|blind|serial|bare|rclone|s5cmd|aws < spec.json
+python -m benchmarks.contender ours|blind|serial|bare|least|rclone|s5cmd|aws < spec.json
 
 ``blind`` is this tool without a look at the copies and at owner marks before sources are deleted: what that look costs.
 """
@@ -31,6 +31,8 @@ def main(who: str, spec: Spec) -> None:
         seconds, used = peers.run(who, spec)
     elif who == "bare":
         seconds = bare.run(spec)
+    elif who == "least":
+        seconds = bare.move(spec)
     elif who == "serial":
         serial.run(spec)
     else:

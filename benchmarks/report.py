@@ -40,6 +40,8 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
         line["times serial"] = round(_rate(ours) / _rate(row["serial"]), 1)
     if "bare" in row:
         line["of bare's time"] = round(_rate(row["bare"]) / _rate(ours), 2)
+    if "least" in row:
+        line["of the least move's time"] = round(_rate(row["least"]) / _rate(ours), 2)
     best = max((_rate(row[name]) for name in PEERS if name in row), default=None)
     if best is not None:
         line["times best peer"] = round(_rate(ours) / best, 2)
