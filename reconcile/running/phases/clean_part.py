@@ -224,14 +224,15 @@ class PartCleaner(Phase):
 
 def _outcome(results: list[_Result], seconds: float) -> CleanedPart:
     documents, sizes = Counter[tuple[str, Removal]](), Counter[tuple[str, Removal]]()
+    debug = log.bind(phase="clean").debug
     for result in results:
         kind = (result.work.move.source, result.state or Removal.MARKED)
         documents[kind] += 1
         sizes[kind] += result.work.move.before.size or 0
         if result.state == Removal.DELETED:
             move = result.work.move
-            fields = {"phase": "clean", "user": move.userId, "bucket": move.bucket, "archiveId": move.archiveId}
-            log.debug("source deleted", source=move.before.content_url, **fields)
+            fields = {"user": move.userId, "bucket": move.bucket, "archiveId": move.archiveId}
+            debug("source deleted", source=move.before.content_url, **fields)
     refused = [result for result in results if result.state in (None, Removal.MARKED)]
     return CleanedPart(
         [Removed(source, state, number, sizes[source, state]) for (source, state), number in documents.items()],

@@ -71,12 +71,12 @@ class PartStager(Phase):
         begun = time.monotonic()
         batch = self.run.between(MoveState.PLANNED, part.first, part.last)
         outcomes = self._stage_batch(batch) if batch else []
+        debug = log.bind(phase="stage").debug
         for outcome in outcomes:
             if outcome.state == MoveState.STAGED:
                 move = outcome.copy.work.move
                 fields = {"user": move.userId, "bucket": move.bucket, "archiveId": move.archiveId}
-                to = move.after.content_url
-                log.debug("document staged", phase="stage", origin=outcome.origin, to=to, **fields)
+                debug("document staged", origin=outcome.origin, to=move.after.content_url, **fields)
         failed = [outcome.copy.work.seq for outcome in outcomes if outcome.state != MoveState.STAGED]
         grown = sum(max(0, (o.stat.size or 0) - (o.copy.work.move.before.size or 0)) for o in outcomes if o.stat)
         return PartResult(_fates(outcomes), failed, grown, round(time.monotonic() - begun, 4))
@@ -244,6 +244,8 @@ class PartStager(Phase):
     @carries_out(Step.INTEND)
     def _record_intent(self, copies: list[Copy]) -> None:
         """Write down where we are about to write: what turns up there afterwards is ours (R3, undo)."""
+        if not copies:
+            return
         with self.run.writing() as connection:
             self.run.update_moves(connection, [{"seq": c.work.seq, "origin": Origin.INTENDED} for c in copies])
 
@@ -278,13 +280,18 @@ class PartStager(Phase):
 
 
 def _fates(outcomes: Iterable[CopyOutcome]) -> list[Fate]:
-    found: dict[tuple[object, ...], Fate] = {}
+    """Count what came to the same end; the first of them gives the detail."""
+    alike: dict[tuple[str, str, MoveState, str | None, bool], list[CopyOutcome]] = {}
     for outcome in outcomes:
         move, error = outcome.copy.work.move, outcome.error
         reason, was_read = (error.reason, isinstance(outcome.copy, Encoded | Known)) if error else (None, False)
-        kind = (move.source, move.dest, outcome.state, reason, was_read)
-        fate = found.get(kind) or Fate(
-            move.source, move.dest, outcome.state, reason, was_read, detail=error.detail if error else ""
+        alike.setdefault((move.source, move.dest, outcome.state, reason, was_read), []).append(outcome)
+    return [
+        Fate(
+            *kind,
+            detail=those[0].error.detail if those[0].error else "",
+            documents=len(those),
+            size=sum(outcome.copy.work.move.before.size or 0 for outcome in those),
         )
-        found[kind] = evolve(fate, documents=fate.documents + 1, size=fate.size + (move.before.size or 0))
-    return list(found.values())
+        for kind, those in alike.items()
+    ]
