@@ -23,7 +23,7 @@ from tests.archives import Place
 from tests.cli.runner import reconcile
 from tests.crash.killer import STAGE
 from tests.servers.moto import MotoServer
-from tests.world import DB, DB2, World, s3
+from tests.world import DB, DB2, World, localfs, s3
 
 
 def heartbeat(world: World, age: int) -> None:
@@ -222,6 +222,25 @@ def test_an_old_executor_cannot_go_on(world: World) -> None:
     with executing(catalog, 1), pytest.raises(SupersededError), old.writing():
         pass
     catalog.close()
+
+
+def test_who_is_superseded_while_it_reads_writes_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R1: reading may take minutes, and another process may have taken over by then, finished, and been undone."""
+    from reconcile.errors import SupersededError
+    from reconcile.running.phases import stage_part
+
+    world.fill(3)
+    plan = world.plan(world.config("config", DB), world.config("dest", localfs(world.folder / "archive")))
+    encode = stage_part.encoded
+
+    def superseded(*arguments: Any) -> Any:
+        world.sql("UPDATE reconcile_runs SET epoch = epoch + 1")
+        return encode(*arguments)
+
+    monkeypatch.setattr(stage_part, "encoded", superseded)
+    with pytest.raises(SupersededError):
+        world.apply(plan)
+    assert [path for path in (world.folder / "archive").rglob("*") if path.suffix == ".json"] == []
 
 
 def test_status_says_what_to_type_next(world: World) -> None:

@@ -177,6 +177,7 @@ class PartStager(Phase):
             copy for copy in ready if copy.work.seq in found and found[copy.work.seq].state == MoveState.FAILED
         ]
         replaceable = self._room.replaceable(in_the_way, present)
+        # also where there is none: who was superseded while it read, which may take minutes, writes nothing any more
         self._record_intent([c for c in in_the_way if c.dest_key in replaceable and c.work.origin != Origin.INTENDED])
         if replaceable and not self.may_overwrite(copies[0].work.move.dest):
             replaceable = {}
@@ -244,8 +245,6 @@ class PartStager(Phase):
     @carries_out(Step.INTEND)
     def _record_intent(self, copies: list[Copy]) -> None:
         """Write down where we are about to write: what turns up there afterwards is ours (R3, undo)."""
-        if not copies:
-            return
         with self.run.writing() as connection:
             self.run.update_moves(connection, [{"seq": c.work.seq, "origin": Origin.INTENDED} for c in copies])
 
