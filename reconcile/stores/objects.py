@@ -11,7 +11,7 @@ from typing import Any, ClassVar, TypeVar
 from reconcile.control import in_batches
 from reconcile.errors import BackendError, DocumentError, TransientError
 from reconcile.stores.addresses import Key, ObjectAddress
-from reconcile.stores.base import Known, Stat
+from reconcile.stores.base import Known, Stat, Write
 from reconcile.stores.per_object import DocumentStore
 
 A = TypeVar("A")
@@ -39,6 +39,11 @@ class ObjectStore(DocumentStore):
     @abstractmethod
     def _prepare(self, *, create: bool) -> None:
         """Do what `prepare` promises; transient errors are tried again."""
+
+    @property
+    @abstractmethod
+    def _where(self) -> str:
+        """The place, for messages."""
 
     @abstractmethod
     def _list_after(self, name: str, prefix: str, names: int) -> tuple[list[tuple[str, Stat]], bool]:
@@ -156,10 +161,18 @@ class ObjectStore(DocumentStore):
             self.fence.unanswered(self.address, keys)
             raise
 
-    def _take_away(self, key: Key) -> None:
-        """Delete a copy that this store has just written and that is damaged."""
-        with self.fence.pending(self.address, [key]):
-            self._answered(self._delete, [key], key)
+    def _confirm_by_reading(self, write: Write, etag: str | None) -> None:
+        """Confirm a copy where the ETag that its write was answered with is not the MD5.
+
+        Raises `DocumentError` if what is read is not what was written. A damaged copy of ours is taken away again.
+        """
+        there = self._get(write.key)
+        if there.md5 == write.md5:
+            return
+        if there.version == etag:  # ours, and not what a service wrote there since
+            with self.fence.pending(self.address, [write.key]):
+                self._answered(self._delete, [write.key], write.key)
+        raise DocumentError("not_confirmed", f"{self._where} does not hold what was written")
 
     def is_listed(self, key: Key) -> bool:
         return key in self._listed([str(key)])[0]

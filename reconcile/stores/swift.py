@@ -150,16 +150,8 @@ class SwiftStore(ObjectStore):
         except FileNotFoundError:
             raise BackendError(f"{self._where}: the container does not exist, or was deleted") from None
         if etag.strip('"') != write.md5:
-            self._read_back(write, etag.strip('"'))
+            self._confirm_by_reading(write, etag.strip('"'))
         return Stat(len(write.data), write.md5, write.md5)
-
-    def _read_back(self, write: Write, etag: str) -> None:
-        """Confirm by reading, where the ETag is not the MD5; a damaged copy of ours is taken away again."""
-        there = self._get(write.key)
-        if there.md5 != write.md5:
-            if there.version == etag:  # ours, and not what a service wrote there since
-                self._take_away(write.key)
-            raise DocumentError("not_confirmed", f"{self._where} does not hold what was written")
 
     def server_time(self) -> float | None:
         with self._translated():
