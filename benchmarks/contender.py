@@ -30,9 +30,9 @@ def main(who: str, spec: Spec) -> None:
     if who in peers.PEERS:
         seconds, used = peers.run(who, spec)
     elif who == "bare":
-        seconds = bare.run(spec)
+        seconds, used = bare.run(spec)
     elif who == "least":
-        seconds = bare.move(spec)
+        seconds, used = bare.move(spec)
     elif who == "serial":
         serial.run(spec)
     else:
@@ -47,7 +47,7 @@ def main(who: str, spec: Spec) -> None:
         "statements": counts["statements"],
         "requests": counts["requests"],
     }
-    if used is not None:
+    if who in peers.PEERS:
         del figures["peak_mib"]  # not the program's
     print(json.dumps(figures))  # noqa: T201
 
