@@ -25,7 +25,7 @@ from benchmarks.spent import server_seconds
 from benchmarks.steps import FILL
 from reconcile import verbs
 from reconcile.catalog import DatabaseOptions, connect
-from reconcile.control import Control
+from reconcile.control import Control, relaxed_gc
 from reconcile.logs import configure
 from reconcile.planning.planfile import PlanFile
 from reconcile.running.phases.context import RunContext, StorePool, open_stores
@@ -79,7 +79,7 @@ def _recheck(plan: PlanFile) -> dict[str, float]:
     prepared = verbs.prepare(plan.path)
     catalog = connect(DatabaseOptions(), prepared.desired.source)
     options = RunOptions()
-    with executing(catalog, wait=15) as executor:
+    with relaxed_gc(), executing(catalog, wait=15) as executor:  # as apply does
         run = resume_run(executor, find_runs(catalog)[0])
         stores = open_stores(run, StorePool.of(run, prepared.desired, options), create=False)
         context = RunContext(run, prepared.desired, stores, Control(), options.pipelines)

@@ -22,6 +22,7 @@ from reconcile.stores.addresses import Key
 from reconcile.stores.base import Content, Write
 from reconcile.stores.s3_client import S3Clients
 from reconcile.stores.s3_errors import translated
+from reconcile.stores.s3_listing import decode_names
 from reconcile.stores.s3_put import arguments
 
 CONTENT_TYPE = "binary/octet-stream"  # the vendor's
@@ -133,7 +134,10 @@ class S3Objects:
     def list_after(self, name: str, prefix: str, names: int) -> tuple[list[Mapping[str, Any]], bool]:
         """Return at most ``names`` entries of ListObjectsV2 after a name, and whether there are more."""
         with translated(self.where):
-            page = self.clients.boto.list_objects_v2(Bucket=self.bucket, StartAfter=name, Prefix=prefix, MaxKeys=names)
+            page = self.clients.boto.list_objects_v2(
+                Bucket=self.bucket, StartAfter=name, Prefix=prefix, MaxKeys=names, EncodingType="url"
+            )
+        decode_names(page)
         return page.get("Contents", []), bool(page.get("IsTruncated"))
 
     def get_small(self, key: str) -> tuple[bytes, str]:

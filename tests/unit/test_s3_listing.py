@@ -9,13 +9,14 @@ import pytest
 from botocore.awsrequest import AWSResponse
 from botocore.exceptions import BotoCoreError, ClientError
 
-from reconcile.stores.s3_listing import parse_quickly
+from reconcile.stores.s3_listing import decode_names, parse_quickly
 
 _NS = ' xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
 _ENTRY = (
     "<Contents><Key>{key}</Key><LastModified>2026-11-29T09:00:00.000Z</LastModified><ETag>{etag}</ETag>"
     "<Size>{size}</Size><Owner><ID>me</ID></Owner><StorageClass>{storage}</StorageClass></Contents>"
 )
+_ENCODED = "<EncodingType>url</EncodingType>"
 _READ = ("Key", "Size", "ETag", "StorageClass")
 
 
@@ -43,9 +44,12 @@ def listed(body: str, status: int = 200, *, quickly: bool) -> dict[str, Any]:
     client = boto3.client("s3", region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b")
     answer = AWSResponse("http://here/", status, {}, Raw(body.encode()))
     client.meta.events.register("before-send.s3.ListObjectsV2", lambda **_more: answer)
-    if quickly:
-        parse_quickly(client)
-    found: dict[str, Any] = client.list_objects_v2(Bucket="b", StartAfter="a")
+    if not quickly:
+        as_botocore: dict[str, Any] = client.list_objects_v2(Bucket="b", StartAfter="a")
+        return as_botocore
+    parse_quickly(client)
+    found: dict[str, Any] = client.list_objects_v2(Bucket="b", StartAfter="a", EncodingType="url")
+    decode_names(found)
     return found
 
 
@@ -55,7 +59,11 @@ def listed(body: str, status: int = 200, *, quickly: bool) -> dict[str, Any]:
         page(entry("one"), entry("two", 0), entry("three", 5 << 40, storage="GLACIER")),
         page(entry("one")),
         page(),
-        page(entry("a%20b%2Fc%25%0A%C3%A9"), rest="<EncodingType>url</EncodingType><Prefix>a%20</Prefix>"),
+        page(entry("a%20b%2Fc%25%C3%A9"), entry("a+b%2B%zz%"), entry("\u00e9%C3"), entry("%A9"), rest=_ENCODED),
+        page(entry("a%0Ab"), entry("c%0a"), entry("%0Ad"), entry("e%20"), rest=_ENCODED),
+        page(entry("a\nb"), entry("c%2F"), rest=_ENCODED),
+        page(rest=_ENCODED),
+        page(entry("a%20b"), entry("c%0Ad")),
         page(entry("a &amp; b &lt;c&gt; \u00e9\u2028")),
         page(entry("a//b/../c")),
         page(entry("one", etag=""), entry("")),
