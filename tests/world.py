@@ -52,38 +52,29 @@ class World:
         self, archive_id: str, data: bytes, user: str = "admin", bucket: str = "policy_bundles", **row: Any
     ) -> None:
         """Add a document in driver db, as a service would; keyword arguments change the catalog row."""
-        try:
-            text, is_base64 = data.decode(), False
-        except UnicodeDecodeError:
-            text, is_base64 = base64.encodebytes(data).decode(), True
-        name = {"bucket": bucket, "archiveId": archive_id, "userId": user, "documentName": f"{archive_id}.json"}
-        times = {"created_at": NOW, "last_updated": NOW, "record_state_key": "active", "record_state_val": None}
-        self.insert("archive_document", name | times | {"jsondata": text, "b64_encoded": is_base64})
+        self.insert("archive_document", _content(archive_id, data, user, bucket))
         self.row(archive_id, data, user, bucket, **row)
 
     def row(
         self, archive_id: str, data: bytes, user: str = "admin", bucket: str = "policy_bundles", **row: Any
     ) -> None:
         """Add a catalog row for content that is in driver db or elsewhere."""
-        self.insert(
-            "archive_metadata",
-            {"bucket": bucket, "archiveId": archive_id, "userId": user, "documentName": f"{archive_id}.json"}
-            | {"content_url": f"db://{user}/{bucket}/{archive_id}", "is_compressed": False, "digest": md5(data)}
-            | {"size": len(data), "document_metadata": None, "created_at": NOW, "last_updated": NOW}
-            | {"record_state_key": "active", "record_state_val": None}
-            | row,
-        )
+        self.insert("archive_metadata", _catalog_row(archive_id, data, user, bucket) | row)
 
     def fill(self, count: int = 30) -> None:
         """Add so many documents: two accounts, three logical buckets, text and bytes."""
+        documents = []
         for number in range(count):
             data = bytes([128 + number % 64]) * 3000 if number % 5 == 0 else f'{{"number": {number}}}'.encode() * number
             bucket = ("policy_bundles", "analysis_data", "analysis_archive")[number % 3]
-            self.add(f"sha256:{number:04}", data, ("admin", "team-a")[number % 2], bucket)
+            documents.append((f"sha256:{number:04}", data, ("admin", "team-a")[number % 2], bucket))
+        self.insert("archive_document", *(_content(*document) for document in documents))
+        self.insert("archive_metadata", *(_catalog_row(*document) for document in documents))
 
-    def insert(self, table: str, row: dict[str, Any]) -> None:
+    def insert(self, table: str, *rows: dict[str, Any]) -> None:
+        """Insert rows that have the same columns."""
         connection = connect(self.url)
-        insert(connection, table, [row])
+        insert(connection, table, list(rows))
         connection.commit()
         connection.close()
 
@@ -115,3 +106,25 @@ class World:
 def swift(server: Any, container: str, **more: Any) -> dict[str, Any]:
     settings = {"auth": server.auth_url, "user": server.access_key, "key": server.secret_key, "container": container}
     return {"storage_driver": {"name": "swift", "config": {"create_container": True, **settings, **more}}}
+
+
+def _content(archive_id: str, data: bytes, user: str, bucket: str) -> dict[str, Any]:
+    try:
+        text, is_base64 = data.decode(), False
+    except UnicodeDecodeError:
+        text, is_base64 = base64.encodebytes(data).decode(), True
+    times = {"created_at": NOW, "last_updated": NOW, "record_state_key": "active", "record_state_val": None}
+    return _name(archive_id, user, bucket) | times | {"jsondata": text, "b64_encoded": is_base64}
+
+
+def _catalog_row(archive_id: str, data: bytes, user: str, bucket: str) -> dict[str, Any]:
+    return (
+        _name(archive_id, user, bucket)
+        | {"content_url": f"db://{user}/{bucket}/{archive_id}", "is_compressed": False, "digest": md5(data)}
+        | {"size": len(data), "document_metadata": None, "created_at": NOW, "last_updated": NOW}
+        | {"record_state_key": "active", "record_state_val": None}
+    )
+
+
+def _name(archive_id: str, user: str, bucket: str) -> dict[str, Any]:
+    return {"bucket": bucket, "archiveId": archive_id, "userId": user, "documentName": f"{archive_id}.json"}
