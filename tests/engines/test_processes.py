@@ -295,4 +295,4 @@ def test_no_worker_is_seen_later_than_the_time_of_a_status(archive: World, monke
     monkeypatch.setattr(status, "lock_holder", meanwhile)
     with opened(archive) as catalog:
         found = verbs.status(catalog, run_id)
-    assert [worker.seen_at - found.at for worker in found.workers] in ([0], [-1])
+    assert [worker.seen_at <= found.at for worker in found.workers] == [True]

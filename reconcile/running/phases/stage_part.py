@@ -177,7 +177,7 @@ class PartStager(Phase):
             copy for copy in ready if copy.work.seq in found and found[copy.work.seq].state == MoveState.FAILED
         ]
         replaceable = self._room.replaceable(in_the_way, present)
-        # also where there is none: who was superseded while it read, which may take minutes, writes nothing any more
+        # also where there is none: who was superseded while it read, which may take minutes, does not begin to write
         self._record_intent([c for c in in_the_way if c.dest_key in replaceable and c.work.origin != Origin.INTENDED])
         if replaceable and not self.may_overwrite(copies[0].work.move.dest):
             replaceable = {}
