@@ -4,8 +4,8 @@ No plan, no record, no verification but what the store does by itself. To S3 onl
 memory, since they are what takes long; what is compressed on its way is compressed here, too. Between data dirs files
 are renamed.
 
-`move` does a little more, the least of a move to or from object storage: it reads the sources where they lie, writes
-where nothing is, and deletes the sources at the end. A server that must not overwrite takes longer to write.
+`move` does a little more, the least of a move to or from object storage: it reads the sources where they lie, and
+deletes them at the end. What it uploads is written only where nothing is, for which a server takes longer.
 """
 
 from __future__ import annotations

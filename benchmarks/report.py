@@ -38,6 +38,8 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
     line: dict[str, Any] = {"route": row["route"], "documents/s": round(_rate(ours))}
     if "serial" in row:
         line["times serial"] = round(_rate(ours) / _rate(row["serial"]), 1)
+    if "two" in row:
+        line["two processes"] = round(_rate(row["two"]) / _rate(ours), 2)
     if "bare" in row:
         line["of bare's time"] = round(_rate(row["bare"]) / _rate(ours), 2)
     if "least" in row:

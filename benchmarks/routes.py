@@ -208,7 +208,9 @@ def main() -> None:
     parser.add_argument("--documents", type=int, help="instead of each route's own number")
     parser.add_argument("--workers", type=int, default=0, help="instead of the store's default")
     parser.add_argument(
-        "--who", nargs="+", help="ours, blind, serial, bare, least, rclone, s5cmd, aws; all but blind by default"
+        "--who",
+        nargs="+",
+        help="ours, two, blind, serial, bare, least, rclone, s5cmd, aws; by default all but two, blind",
     )
     parser.add_argument("routes", nargs="*", help="as the table names them; all by default")
     options = parser.parse_args()

@@ -6,6 +6,7 @@ from typing import Any
 
 import boto3
 from attrs import frozen
+from botocore.config import Config
 
 
 @frozen
@@ -70,4 +71,5 @@ def s3_client(server: Any) -> Any:  # noqa: ANN401
         aws_access_key_id=server.access_key,
         aws_secret_access_key=server.secret_key,
         region_name="us-east-1",
+        config=Config(max_pool_connections=64),  # more than there are threads in any contender
     )
