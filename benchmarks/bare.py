@@ -5,7 +5,7 @@ memory, since they are what takes long; what is compressed on its way is compres
 are renamed.
 
 `move` does a little more, the least of a move to or from object storage: it reads the sources where they lie, and
-deletes them at the end. What it uploads is written only where nothing is, for which a server takes longer.
+deletes them at the end. What it uploads is written only where nothing is.
 """
 
 from __future__ import annotations

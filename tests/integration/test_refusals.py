@@ -225,7 +225,7 @@ def test_an_old_executor_cannot_go_on(world: World) -> None:
 
 
 def test_who_is_superseded_while_it_reads_writes_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """R1: reading may take minutes, and another process may have taken over by then, finished, and been undone."""
+    """R5: reading may take minutes; another process may have taken over by then, finished, and been undone."""
     from reconcile.errors import SupersededError
     from reconcile.running.phases import stage_part
 
