@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,16 @@ class World:
         self, archive_id: str, data: bytes, user: str = "admin", bucket: str = "policy_bundles", **row: Any
     ) -> None:
         """Add a document in driver db, as a service would; keyword arguments change the catalog row."""
-        self.insert("archive_document", _content(archive_id, data, user, bucket))
-        self.row(archive_id, data, user, bucket, **row)
+        self.add_all([(archive_id, data, user, bucket)], **row)
+
+    def add_all(self, documents: Iterable[tuple[str, bytes, str, str]], **row: Any) -> None:
+        """Add documents, each of archiveId, content, account and logical bucket, by one connection."""
+        given = list(documents)
+        connection = connect(self.url)
+        insert(connection, "archive_document", [_content(*document) for document in given])
+        insert(connection, "archive_metadata", [_catalog_row(*document) | row for document in given])
+        connection.commit()
+        connection.close()
 
     def row(
         self, archive_id: str, data: bytes, user: str = "admin", bucket: str = "policy_bundles", **row: Any
@@ -68,8 +77,7 @@ class World:
             data = bytes([128 + number % 64]) * 3000 if number % 5 == 0 else f'{{"number": {number}}}'.encode() * number
             bucket = ("policy_bundles", "analysis_data", "analysis_archive")[number % 3]
             documents.append((f"sha256:{number:04}", data, ("admin", "team-a")[number % 2], bucket))
-        self.insert("archive_document", *(_content(*document) for document in documents))
-        self.insert("archive_metadata", *(_catalog_row(*document) for document in documents))
+        self.add_all(documents)
 
     def insert(self, table: str, *rows: dict[str, Any]) -> None:
         """Insert rows that have the same columns."""

@@ -21,11 +21,12 @@ import tempfile
 import termios
 import traceback
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from attrs import define, field
 
@@ -42,6 +43,58 @@ _DRIVERS = (
 )
 _FORKS = 64  # that may wait for the server at once
 _BYTES = 1 << 20
+
+
+@define
+class Process:
+    """A process that was started and is not waited for: what `subprocess.Popen` is, with pipes of text."""
+
+    pid: int
+    stdout: TextIO
+    stderr: TextIO
+    _asked: socket.socket
+    returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """Return the exit code (negative: a signal), None if it still runs."""
+        with suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end; return the exit code. Raises `subprocess.TimeoutExpired` after so many seconds."""
+        if self.returncode is None:
+            self._asked.settimeout(timeout)
+            try:
+                self.returncode = int(_line(self._asked))
+            except (TimeoutError, BlockingIOError):
+                raise subprocess.TimeoutExpired(str(self.pid), timeout or 0) from None
+            self._asked.close()
+        return self.returncode
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Wait for its end; return what is left of output and errors. Raises as `wait` does."""
+        with ThreadPoolExecutor(2) as reading:
+            texts = [reading.submit(stream.read) for stream in (self.stdout, self.stderr)]
+            try:
+                self.wait(timeout)
+            except subprocess.TimeoutExpired:
+                self.kill()  # or its streams would never end
+                raise
+        return texts[0].result(), texts[1].result()
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal, if it still runs."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Kill it."""
+        self.send_signal(signal.SIGKILL)
 
 
 @define
@@ -77,6 +130,19 @@ class Forks:
                 stream.seek(0)
                 texts.append(stream.read().decode())
         return code, texts[0], texts[1]
+
+    def start(
+        self, module: str, arguments: Sequence[str | Path], cwd: Path, *, session: bool = False, **environment: str
+    ) -> Process:
+        """Start ``python -m module arguments`` with additional environment variables, in a ``session`` of its own."""
+        request = {"module": module, "arguments": [*map(str, arguments)], "cwd": str(cwd), "session": session}
+        pipes = [os.pipe() for _stream in range(2)]
+        with Path(os.devnull).open("rb") as nothing:
+            streams = [nothing.fileno(), *(end for _start, end in pipes)]
+            asked, pid = self._begun(request | {"environment": os.environ | environment}, streams, timeout=60)
+        for _start, end in pipes:
+            os.close(end)
+        return Process(pid, *(open(start, encoding="utf-8") for start, _end in pipes), asked=asked)  # noqa: PTH123
 
     def on_terminal(
         self, arguments: Sequence[str], cwd: Path, environment: dict[str, str], end: int, screen: int, *, results: bool
@@ -197,8 +263,9 @@ def _be(request: dict[str, Any], streams: Sequence[int]) -> NoReturn:
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
         os.closerange(3, 1024)
-        if request.get("terminal"):
+        if request.get("terminal") or request.get("session"):
             os.setsid()
+        if request.get("terminal"):
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
             sys.stdin = os.fdopen(0, closefd=False)
         os.environ.clear()

@@ -7,6 +7,7 @@ import fcntl
 import io
 import os
 import pty
+import signal
 import struct
 import sys
 import termios
@@ -19,6 +20,8 @@ from reconcile.cli.main import main
 from reconcile.logs import configure
 from tests.cli.commands import commands_in, parses
 from tests.cli.forks import forks
+
+KILLER = "tests.crash.killer"  # the command line, killed or stopped at a point
 
 
 @frozen
@@ -38,6 +41,12 @@ def reconcile(*arguments: str | Path, cwd: Path, **environment: str) -> Result:
     """Run ``reconcile`` with these arguments and additional environment variables."""
     done = forks().run("reconcile", [*map(str, arguments)], cwd, os.environ | environment, timeout=900)
     return _read(Result(*done), arguments, cwd)
+
+
+def killed(point: str, *arguments: str | Path, cwd: Path, **environment: str) -> None:
+    """Run ``reconcile`` and have it killed at a point of its work."""
+    code, out, err = forks().run(KILLER, [point, *map(str, arguments)], cwd, os.environ | environment, timeout=300)
+    assert code == -signal.SIGKILL, f"not killed at {point!r}: {code}\n{out}{err}"
 
 
 def on_terminal(

@@ -9,7 +9,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -22,10 +21,9 @@ from reconcile.planning.planfile import open_plan
 from reconcile.rendering.output import rendered_plan, rendered_report
 from tests.archives import new_sqlite
 from tests.cli.desk import filled, last_run, opened, planned, stage_only
-from tests.cli.runner import Result, here, on_terminal, reconcile
+from tests.cli.runner import Result, here, killed, on_terminal, reconcile
 from tests.world import World, localfs
 
-KILLER = [sys.executable, "-m", "tests.crash.killer"]
 REPOSITORY = Path(__file__).parents[2]
 
 
@@ -42,11 +40,6 @@ def status(world: World, *arguments: str) -> str:
     return run(world, "status", *arguments, "--source", "config.yaml").out
 
 
-def killed(world: World, point: str, *arguments: str) -> None:
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-    subprocess.run([*KILLER, point, *arguments], cwd=world.folder, env=environment, check=False, capture_output=True)
-
-
 @pytest.mark.parametrize("options", [("--stage-only",), ("--limit", "2"), ("--clean-later",)])
 def test_a_run_that_stopped_where_it_was_asked_to_is_not_called_interrupted(
     lite: World, options: tuple[str, ...]
@@ -61,7 +54,7 @@ def test_a_run_that_stopped_where_it_was_asked_to_is_not_called_interrupted(
     if options == ("--clean-later",):
         assert f"next: you can start the services with {lite.folder}/dest.yaml" in said
         assert f"reconcile clean {last_run(lite)} " in said
-    killed(lite, "marked", "apply", "p.json", "--yes")
+    killed("marked", "apply", "p.json", "--yes", cwd=lite.folder)
     assert status(lite).startswith("INTERRUPTED: ")
 
 
@@ -130,7 +123,7 @@ def test_an_undo_that_was_begun_can_be_given_up(lite: World) -> None:
     """The command for that is printed, and leaves the run as it was; its report does not count what was given up."""
     lite.apply(planned(lite))
     run_id, tables = last_run(lite), lite.tables()
-    killed(lite, "recorded", "undo", "p.undo.json", "--yes")
+    killed("recorded", "undo", "p.undo.json", "--yes", cwd=lite.folder)
     said = status(lite)
     (command,) = re.findall(r"reconcile (undo .*?)    # abandons it", said)
     assert run(lite, *command.split(), "--yes").code == 0
@@ -186,7 +179,7 @@ def test_copies_are_not_called_sources(lite: World) -> None:
     """While a run that never switched is undone, what is deleted is what it had copied."""
     planned(lite)
     run(lite, "apply", "p.json", "--yes", "--stage-only")
-    killed(lite, "marked", "undo", last_run(lite), "--source", "config.yaml", "--yes")
+    killed("marked", "undo", last_run(lite), "--source", "config.yaml", "--yes", cwd=lite.folder)
     said = status(lite)
     assert "sources" not in said.partition("next:")[0]
     assert "copies being deleted: " in said, said
@@ -256,7 +249,7 @@ def test_who_did_not_wait_for_services_is_given_a_command_that_does(lite: World)
 def test_the_report_of_an_undo_under_way_has_how_to_go_on(lite: World) -> None:
     planned(lite)
     assert run(lite, "apply", "p.json", "--yes").code == 0
-    killed(lite, "recorded", "undo", "p.undo.json", "--yes")
+    killed("recorded", "undo", "p.undo.json", "--yes", cwd=lite.folder)
     said = rendered(lite)
     assert "Resume it" in said
     assert "Abandon it: its copies are deleted" in said
@@ -267,7 +260,7 @@ def test_the_report_of_an_undo_under_way_has_how_to_go_on(lite: World) -> None:
 def test_an_undo_with_changes_says_that_it_gives_another_up(lite: World) -> None:
     planned(lite)
     assert run(lite, "apply", "p.json", "--yes").code == 0
-    killed(lite, "recorded", "undo", "p.undo.json", "--yes")
+    killed("recorded", "undo", "p.undo.json", "--yes", cwd=lite.folder)
     result = on_terminal("undo", "p.undo.json", "--with-changes", cwd=lite.folder, typed="no\n")
     assert "an unfinished undo, is replaced by this one" in result.all
     assert "resuming" not in result.all

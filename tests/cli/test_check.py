@@ -6,8 +6,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -29,6 +27,7 @@ from reconcile.errors import BackendError, Interrupted
 from reconcile.secret import Secret
 from reconcile.stores import open_store
 from tests.archives import Place, new_sqlite
+from tests.cli.forks import forks
 from tests.cli.runner import Result, reconcile
 from tests.integration.test_swift import names
 from tests.servers.moto import MotoServer
@@ -325,14 +324,7 @@ def test_ctrl_c(small: World, moto: MotoServer, proxy: FaultProxy) -> None:
 
     proxy.rule = slow
     small.config("config", s3(moto, place.buckets[0], url=proxy.url))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "reconcile", "check", "config.yaml"],
-        cwd=small.folder,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = forks().start("reconcile", ("check", "config.yaml"), small.folder)
     deadline = time.monotonic() + 30
     while not place.objects() and time.monotonic() < deadline:
         time.sleep(0.02)

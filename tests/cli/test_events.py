@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ from reconcile.events import NAMES, EventStream
 from reconcile.logs import is_fed
 from tests.archives import new_sqlite
 from tests.cli.desk import filled, planned
-from tests.cli.runner import here, reconcile
+from tests.cli.runner import here, killed, reconcile
 from tests.world import World, localfs
 
 REPOSITORY = Path(__file__).parents[2]
@@ -103,9 +101,7 @@ def test_a_command_that_is_refused_has_two_lines(lite: World) -> None:
 @pytest.mark.parametrize("point", ["recorded", "after the switch", "marked"])
 def test_what_a_kill_leaves_is_valid_and_is_gone_on_with(lite: World, point: str) -> None:
     planned(lite)
-    command = [sys.executable, "-m", "tests.crash.killer", point, "apply", "p.json", "--yes", "--events", "e.jsonl"]
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-    subprocess.run(command, cwd=lite.folder, env=environment, check=False, capture_output=True)
+    killed(point, "apply", "p.json", "--yes", "--events", "e.jsonl", cwd=lite.folder)
     text = (lite.folder / "e.jsonl").read_text()
     assert text.endswith("\n")
     before = names(checked(text))

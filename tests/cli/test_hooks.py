@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -21,6 +19,7 @@ from reconcile import hooks
 from reconcile.events import FOR_HOOKS
 from tests.archives import new_sqlite
 from tests.cli.desk import filled, planned
+from tests.cli.forks import forks
 from tests.cli.runner import here, reconcile
 from tests.world import World
 
@@ -183,9 +182,9 @@ def test_an_address_that_redirects_or_never_ends_has_not_taken_it(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_while_hooks_are_waited_for_changes_no_outcome(lite: World, number: int) -> None:
     planned(lite)
-    command = [sys.executable, "-m", "reconcile", "apply", "p.json", "--yes", "--on", "switched", "sleep 20"]
-    files = ["--events", "e.jsonl", "--metrics-file", "m.prom"]
-    process = subprocess.Popen([*command, *files], cwd=lite.folder, stderr=subprocess.PIPE, text=True)
+    command = ("apply", "p.json", "--yes", "--on", "switched", "sleep 20")
+    files = ("--events", "e.jsonl", "--metrics-file", "m.prom")
+    process = forks().start("reconcile", [*command, *files], lite.folder)
     while not ((lite.folder / "e.jsonl").exists() and '"ended"' in (lite.folder / "e.jsonl").read_text()):
         time.sleep(0.05)
     time.sleep(0.5)

@@ -8,7 +8,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +19,8 @@ import pytest
 
 from tests.archives import new_sqlite, query
 from tests.cli.desk import filled, planned
-from tests.cli.runner import here
+from tests.cli.forks import forks
+from tests.cli.runner import here, killed
 from tests.servers.chromium import Chromium
 from tests.world import World
 
@@ -33,15 +33,9 @@ _PATIENCE_SECONDS = 60
 @contextmanager
 def serving(world: World, address: str = "0", **environment: str) -> Iterator[str]:
     """Serve the page for the block; gives its URL."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "reconcile", "status", "--serve", address, "--source", "config.yaml"],
-        cwd=world.folder,
-        env=ENVIRONMENT | environment,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    command = ("status", "--serve", address, "--source", "config.yaml")
+    process = forks().start("reconcile", command, world.folder, **environment)
     try:
-        assert process.stderr is not None
         said = process.stderr.readline()
         found = re.search(r"http://\S+", said)
         assert found, said
@@ -77,18 +71,13 @@ def text(browser: Chromium, name: str) -> str:
     return browser.run(f"document.getElementById('{name}').textContent")
 
 
-def killed(world: World, point: str) -> None:
-    command = [sys.executable, "-m", "tests.crash.killer", point, "apply", "p.json", "--yes"]
-    subprocess.run(command, cwd=world.folder, env=ENVIRONMENT, check=False)
-
-
 def test_a_run_is_watched_killed_and_resumed(lite: World, chromium: Chromium) -> None:
     planned(lite)
     chromium.resize(1280)
     with serving(lite) as url:
         chromium.visit(url)
         until(lambda: text(chromium, "headline") == "No run is recorded yet")
-        killed(lite, "recorded")
+        killed("recorded", "apply", "p.json", "--yes", cwd=lite.folder)
         until(lambda: "INTERRUPTED" in text(chromium, "state"))
         assert text(chromium, "next").startswith("reconcile apply ")
         assert "of 6" in text(chromium, "done")
@@ -173,8 +162,7 @@ def test_a_database_that_is_away_for_a_while(folder: Path, database: str) -> Non
 
 
 def test_the_report_draws_what_was_sampled(lite: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    for number in range(400):
-        lite.add(f"more-{number}", b"x" * 2000)
+    lite.add_all((f"more-{number}", b"x" * 2000, "admin", "policy_bundles") for number in range(400))
     monkeypatch.setattr("reconcile.running.record.samples.SAMPLE_SECONDS", 0.0)
     seconds = itertools.count(1_800_000_000)  # each sample in a second of its own
     monkeypatch.setattr("reconcile.running.record.samples.database_now", lambda _connection: next(seconds))
@@ -191,8 +179,7 @@ def test_a_watch_says_what_is_going_on_beside_the_phases(lite: World) -> None:
     planned(lite)
     beat = {"hostid": "h", "servicename": "s", "base_url": "u", "status": True, "heartbeat": int(time.time())}
     lite.insert("services", beat)
-    command = [sys.executable, "-m", "reconcile", "apply", "p.json", "--yes"]
-    process = subprocess.Popen(command, cwd=lite.folder, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+    process = forks().start("reconcile", ("apply", "p.json", "--yes"), lite.folder)
     try:
         doing = "waiting for heartbeats to expire"
         shown = until(lambda: doing in (out := here("status", "--source", "config.yaml", cwd=lite.folder).out) and out)
@@ -210,9 +197,7 @@ def test_a_watch_says_what_is_going_on_beside_the_phases(lite: World) -> None:
 
 
 def test_ctrl_c_ends_the_wait_for_a_run(lite: World) -> None:
-    command = [sys.executable, "-m", "reconcile", "status", "--source", "config.yaml", "--watch", "--wait"]
-    process = subprocess.Popen(command, cwd=lite.folder, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
+    process = forks().start("reconcile", ("status", "--source", "config.yaml", "--watch", "--wait"), lite.folder)
     assert "waiting for a run to begin" in process.stderr.readline()
     process.send_signal(signal.SIGINT)
     assert process.communicate(timeout=_PATIENCE_SECONDS)[1] == "stopped waiting; no run has begun\n"

@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.archives import new_sqlite
 from tests.cli.desk import filled, last_run, planned
-from tests.cli.runner import here, reconcile
+from tests.cli.runner import here, killed, reconcile
 from tests.servers.moto import MotoServer
 from tests.world import World, s3
 
@@ -119,10 +118,8 @@ def test_failures_are_counted_by_reason_and_a_killed_run_leaves_its_last_state(l
     assert [value for key, value in found.items() if key[0] == "reconcile_failures_total"] == [1]
     assert found["reconcile_exit_code",] == 1
     assert found["reconcile_warnings_total",] >= 1
-    killer = [sys.executable, "-m", "tests.crash.killer", "after the switch", "apply", "p.json", "--yes"]
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-    options = ["--leave-failed", "--metrics-file", "m.prom"]
-    subprocess.run([*killer, *options], cwd=lite.folder, env=environment, check=False, capture_output=True)
+    options = ("--yes", "--leave-failed", "--metrics-file", "m.prom")
+    killed("after the switch", "apply", "p.json", *options, cwd=lite.folder)
     assert read(lite)["reconcile_exit_code",] == -1
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -19,6 +18,7 @@ from reconcile.catalog.lock import run_lock
 from reconcile.running.phases import order, undo_plan
 from tests.archives import new_sqlite
 from tests.cli.desk import data_of, filled, opened, planned, stage_only
+from tests.cli.forks import Process, forks
 from tests.cli.runner import Result, here
 from tests.world import World
 
@@ -109,21 +109,10 @@ def test_a_killed_run_is_not_taken_for_one_at_work(lite: World) -> None:
     assert "held by process 1 on another-host" in run(lite, "status").out
 
 
-def watching(world: World, *arguments: str) -> subprocess.Popen[str]:
-    """Begin to watch; return once something was seen."""
-    return subprocess.Popen(
-        [*PROGRAM, "status", "--watch", "--interval", "0.1", "--source", "config.yaml", *arguments],
-        cwd=world.folder,
-        env=os.environ,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def first_line(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    return process.stdout.readline()
+def watching(world: World, *arguments: str) -> Process:
+    """Begin to watch."""
+    watch = ("status", "--watch", "--interval", "0.1", "--source", "config.yaml")
+    return forks().start("reconcile", [*watch, *arguments], world.folder)
 
 
 def test_a_watched_run_goes_on_and_the_watch_ends_with_it(world: World) -> None:
@@ -131,7 +120,7 @@ def test_a_watched_run_goes_on_and_the_watch_ends_with_it(world: World) -> None:
     plan = planned(world)
     stage_only(world, plan)
     process = watching(world)
-    line = first_line(process)
+    line = process.stdout.readline()
     assert "staging: 6 of 6 documents" in line
     assert "no process is working on it" in line
     assert world.apply(plan, lock_wait=0).documents == 6
@@ -144,7 +133,7 @@ def test_a_watched_run_goes_on_and_the_watch_ends_with_it(world: World) -> None:
 def test_a_watch_in_json_is_a_document_a_look(lite: World) -> None:
     stage_only(lite, planned(lite))
     process = watching(lite, "--format", "json")
-    first = first_line(process)
+    first = process.stdout.readline()
     lite.apply("p.json")
     out, _err = process.communicate(timeout=300)
     states = [json.loads(line)["run"]["state"] for line in (first + out).splitlines()]
@@ -159,7 +148,7 @@ def test_ctrl_c_ends_the_watching_not_the_run(lite: World) -> None:
     stage_only(lite, plan)
     tables = lite.tables()
     process = watching(lite)
-    first_line(process)
+    process.stdout.readline()
     process.send_signal(signal.SIGINT)
     _out, err = process.communicate(timeout=300)
     assert process.returncode == 130

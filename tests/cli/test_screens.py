@@ -21,12 +21,12 @@ import pytest
 from tests.archives import Place, new_sqlite
 from tests.cli.commands import commands_in
 from tests.cli.desk import filled, last_run, planned, stage_only
-from tests.cli.runner import here, on_terminal, reconcile
+from tests.cli.forks import forks
+from tests.cli.runner import KILLER, here, killed, on_terminal, reconcile
 from tests.servers.moto import MotoServer
 from tests.world import World, s3
 
 RECONCILE = [sys.executable, "-m", "reconcile"]
-KILLER = [sys.executable, "-m", "tests.crash.killer"]
 REPOSITORY = Path(__file__).parents[2]
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -39,32 +39,27 @@ def lite(folder: Path) -> World:
     return filled(World(home, new_sqlite(home)))
 
 
-def killed(world: World, point: str, *arguments: str) -> None:
-    """Run a command that is killed at a point of its work."""
-    done = subprocess.run([*KILLER, point, *arguments], cwd=world.folder, env=_environment(), check=False)
-    assert done.returncode == -signal.SIGKILL
+def words(command: str) -> list[str]:
+    """Return what a shell makes of a command that was printed."""
+    shell = f"reconcile() {{ printf '%s\\0' \"$@\"; }}; {command}"
+    done = subprocess.run(["sh", "-c", shell], check=True, capture_output=True, text=True)
+    return done.stdout.split("\0")[:-1]
 
 
-def _environment() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(REPOSITORY)}
-
-
-def typed(command: str, world: World) -> int:
-    """Type a printed command into a shell, as it stands; return its exit code."""
+def typed(command: str, world: World) -> None:
+    """Type a printed command into a shell, as it stands."""
     if command.startswith("reconcile "):
-        command = f"{sys.executable} -m {command}"
-        command += " --yes" if re.search(r"reconcile (apply|undo|clean)\b", command) else ""
-    done = subprocess.run(
-        ["sh", "-c", command], cwd=world.folder, env=_environment(), check=False, capture_output=True, text=True
-    )
-    assert done.returncode == 0, (command, done.stdout, done.stderr)
-    return done.returncode
+        yes = ["--yes"] if re.search(r"reconcile (apply|undo|clean)\b", command) else []
+        done = reconcile(*words(command), *yes, cwd=world.folder)
+        assert done.code == 0, (command, done.all)
+    else:
+        subprocess.run(["sh", "-c", command], cwd=world.folder, check=True)
 
 
 @pytest.mark.parametrize("point", ["recorded", "after the switch", "marked", "before the end is recorded"])
 def test_what_status_says_of_a_killed_run_works_as_it_stands(lite: World, point: str) -> None:
     planned(lite)
-    killed(lite, point, "apply", "p.json", "--yes")
+    killed(point, "apply", "p.json", "--yes", cwd=lite.folder)
     said = here("status", "--source", "config.yaml", cwd=lite.folder).out
     assert said.startswith("INTERRUPTED: no process is working on it")
     typed(commands_in(said)[0], lite)
@@ -78,7 +73,7 @@ def test_what_status_says_of_a_killed_run_works_as_it_stands(lite: World, point:
 def test_killed_while_cleaning_and_the_new_config_in_place(lite: World, keep_old: bool) -> None:
     """The services run with the new config by then, under the old one's name; the same command resumes (R6)."""
     planned(lite)
-    killed(lite, "marked", "apply", "p.json", "--yes")
+    killed("marked", "apply", "p.json", "--yes", cwd=lite.folder)
     if keep_old:
         shutil.copy(lite.folder / "config.yaml", lite.folder / "config.old.yaml")
     shutil.copy(lite.folder / "dest.yaml", lite.folder / "config.yaml")
@@ -100,7 +95,7 @@ def test_credentials_that_are_in_no_known_file_any_more_have_a_placeholder(lite:
     lite.config("s3", s3(moto, there.buckets[0]))
     lite.apply(lite.plan(lite.folder / "dest.yaml", lite.folder / "s3.yaml", "to-s3.json"))
     lite.plan(lite.folder / "s3.yaml", lite.folder / "config.yaml", "p.json")
-    killed(lite, "marked", "apply", "p.json", "--yes")
+    killed("marked", "apply", "p.json", "--yes", cwd=lite.folder)
     secret = (lite.folder / "s3.yaml").read_text()
     (lite.folder / "s3.yaml").write_text((lite.folder / "config.yaml").read_text())
     said = here("status", "--source", "config.yaml", cwd=lite.folder).out
@@ -115,7 +110,7 @@ def test_credentials_that_are_in_no_known_file_any_more_have_a_placeholder(lite:
 def test_a_killed_run_is_resumed_to_where_it_was_asked_to_stop(lite: World, option: str) -> None:
     """Nobody remembers the options: a printed command may not switch or delete for want of them."""
     planned(lite)
-    killed(lite, "recorded", "apply", "p.json", "--yes", option)
+    killed("recorded", "apply", "p.json", "--yes", option, cwd=lite.folder)
     first = next(iter(commands_in(here("status", "--source", "config.yaml", cwd=lite.folder).out)))
     assert option in first
     typed(first, lite)
@@ -128,12 +123,10 @@ def test_a_killed_run_of_a_plan_with_blockers_is_resumed(lite: World, point: str
     lite.sql("UPDATE archive_document SET jsondata = NULL WHERE \"archiveId\" = 'sha256:0001'")
     lite.sql("UPDATE archive_metadata SET content_url = 's3://nowhere/x' WHERE \"archiveId\" = 'sha256:0001'")
     planned(lite)
-    killed(lite, point, "apply", "p.json", "--yes", "--leave-blocked")
+    killed(point, "apply", "p.json", "--yes", "--leave-blocked", cwd=lite.folder)
     first = next(iter(commands_in(here("status", "--source", "config.yaml", cwd=lite.folder).out)))
     assert "--leave-blocked" in first
-    shell = f"{sys.executable} -m {first} --yes"
-    done = subprocess.run(["sh", "-c", shell], cwd=lite.folder, env=_environment(), check=False)
-    assert done.returncode == 3  # done, apart from those
+    assert reconcile(*words(first), "--yes", cwd=lite.folder).code == 3  # done, apart from those
     assert _state(lite) == "done"
 
 
@@ -145,7 +138,8 @@ def _state(world: World) -> str:
 def test_a_killed_clean_of_kept_sources_is_resumed_by_clean(lite: World) -> None:
     planned(lite)
     assert here("apply", "p.json", "--yes", "--keep-source", cwd=lite.folder).code == 0
-    killed(lite, "marked", "clean", last_run(lite), "--source", "config.yaml", "--dest", "dest.yaml", "--yes")
+    configs = ("--source", "config.yaml", "--dest", "dest.yaml")
+    killed("marked", "clean", last_run(lite), *configs, "--yes", cwd=lite.folder)
     status = here("status", "--source", "config.yaml", cwd=lite.folder).out
     command = next(command for command in commands_in(status) if not command.startswith("reconcile undo"))
     assert command.startswith("reconcile clean ")
@@ -158,7 +152,7 @@ def test_a_killed_clean_of_kept_sources_is_resumed_by_clean(lite: World) -> None
 def test_an_undo_with_changes_says_that_it_begins_anew(lite: World) -> None:
     planned(lite)
     assert here("apply", "p.json", "--yes", cwd=lite.folder).code == 0
-    killed(lite, "recorded", "undo", "p.undo.json", "--with-changes", "--yes")
+    killed("recorded", "undo", "p.undo.json", "--with-changes", "--yes", cwd=lite.folder)
     status = here("status", "--source", "config.yaml", cwd=lite.folder).out
     assert "starts it again" in status
     command = next(command for command in commands_in(status) if "undo" in command)
@@ -169,7 +163,7 @@ def test_an_undo_with_changes_says_that_it_begins_anew(lite: World) -> None:
 def test_a_run_beside_it_is_taken_back_with_the_configs_where_they_are(lite: World) -> None:
     """Once the new config has taken the old one's place."""
     planned(lite)
-    killed(lite, "recorded", "apply", "p.json", "--yes")
+    killed("recorded", "apply", "p.json", "--yes", cwd=lite.folder)
     shutil.copy(lite.folder / "config.yaml", lite.folder / "config.old.yaml")
     shutil.copy(lite.folder / "dest.yaml", lite.folder / "config.yaml")
     status = here("status", "--source", "config.yaml", cwd=lite.folder).out
@@ -197,7 +191,7 @@ def test_the_end_of_apply_is_lines_to_copy(lite: World) -> None:
 def test_the_end_of_apply_knows_that_the_new_config_is_in_place(lite: World) -> None:
     planned(lite)
     before = lite.tables()
-    killed(lite, "marked", "apply", "p.json", "--yes")
+    killed("marked", "apply", "p.json", "--yes", cwd=lite.folder)
     for source, dest in (("config.yaml", "config.old.yaml"), ("dest.yaml", "config.yaml")):
         shutil.copy(lite.folder / source, lite.folder / dest)
     result = here("apply", "p.json", "--yes", cwd=lite.folder)
@@ -206,7 +200,7 @@ def test_the_end_of_apply_knows_that_the_new_config_is_in_place(lite: World) -> 
     )
     assert "config.old.old.yaml" not in result.out
     (undo,) = commands_in(result.out)
-    killed(lite, "recorded", *shlex.split(undo)[1:], "--yes")
+    killed("recorded", *shlex.split(undo)[1:], "--yes", cwd=lite.folder)
     resume = commands_in(here("status", "--source", "config.yaml", cwd=lite.folder).out)[0]
     shown = on_terminal(*shlex.split(resume)[1:], cwd=lite.folder, typed="yes\n", results=True)
     assert shown.code == 0
@@ -321,7 +315,7 @@ def test_ctrl_c_at_the_prompt_says_that_nothing_was_changed(lite: World) -> None
 
 def test_going_on_with_a_run_says_so_in_few_lines(lite: World) -> None:
     planned(lite)
-    killed(lite, "recorded", "apply", "p.json", "--yes")
+    killed("recorded", "apply", "p.json", "--yes", cwd=lite.folder)
     result = on_terminal("apply", "p.json", cwd=lite.folder, typed="yes\n")
     shown = ESCAPE.sub("", result.err).replace("\r", "").splitlines()
     asked = next(number for number, line in enumerate(shown) if "Type yes" in line)
@@ -332,7 +326,7 @@ def test_going_on_with_a_run_says_so_in_few_lines(lite: World) -> None:
 
 def test_a_watch_ends_once_nobody_is_at_work(lite: World) -> None:
     planned(lite)
-    killed(lite, "recorded", "apply", "p.json", "--yes")
+    killed("recorded", "apply", "p.json", "--yes", cwd=lite.folder)
     result = reconcile("status", "--watch", "--interval", "0.1", "--source", "config.yaml", cwd=lite.folder)
     assert result.code == 14
     assert "INTERRUPTED" in result.out
@@ -342,20 +336,10 @@ def test_a_watch_ends_once_nobody_is_at_work(lite: World) -> None:
 def test_a_watch_waits_for_a_run_to_begin(lite: World) -> None:
     planned(lite)
     watch = ("status", "--watch", "--wait", "--interval", "0.1", "--source", "config.yaml")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "reconcile", *watch], cwd=lite.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    assert process.stderr is not None
-    assert b"waiting for a run to begin" in process.stderr.readline()
-    stopped = subprocess.Popen(
-        [*KILLER, "recorded", "apply", "p.json", "--yes"],
-        cwd=lite.folder,
-        env=_environment() | {"CRASH_SIGNAL": "SIGSTOP"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    assert process.stdout is not None
-    assert b"of 6 documents" in process.stdout.readline()
+    process = forks().start("reconcile", watch, lite.folder)
+    assert "waiting for a run to begin" in process.stderr.readline()
+    stopped = forks().start(KILLER, ("recorded", "apply", "p.json", "--yes"), lite.folder, CRASH_SIGNAL="SIGSTOP")
+    assert "of 6 documents" in process.stdout.readline()
     stopped.kill()
     stopped.wait()
     assert process.wait(60) == 14
@@ -465,24 +449,8 @@ def test_an_interrupted_plan_ends_soon_and_says_what_is_so(lite: World, moto: Mo
             "Silent", (), {"url": f"http://127.0.0.1:{silent.getsockname()[1]}", "access_key": "a", "secret_key": "b"}
         )
         lite.config("dest", s3(server, "never"))
-        process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "reconcile",
-                "plan",
-                "config.yaml",
-                "dest.yaml",
-                "--out",
-                "p.json",
-                "--probe",
-                "exists",
-            ],
-            cwd=lite.folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        arguments = ("plan", "config.yaml", "dest.yaml", "--out", "p.json", "--probe", "exists")
+        process = forks().start("reconcile", arguments, lite.folder)
         silent.settimeout(60)
         connection, _peer = silent.accept()
         time.sleep(0.2)
@@ -506,7 +474,7 @@ def test_ctrl_c_ends_a_statement_that_the_database_is_at(
     planned(world)
     other = psycopg2.connect(database)
     other.cursor().execute("LOCK archive_document, archive_metadata IN ACCESS EXCLUSIVE MODE")
-    process = subprocess.Popen([*RECONCILE, *arguments], cwd=folder, stderr=subprocess.PIPE, text=True)
+    process = forks().start("reconcile", arguments, folder)
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     while not world.sql(waiting)[0][0]:
         assert process.poll() is None
@@ -528,8 +496,7 @@ def test_a_probe_of_an_empty_bucket_asks_for_no_document_by_name(
 
     there = Place(lite.folder, lite.url, moto)
     there.client().create_bucket(Bucket=there.buckets[0])
-    for number in range(60):
-        lite.add(f"more-{number:03}", b"x")
+    lite.add_all((f"more-{number:03}", b"x", "admin", "policy_bundles") for number in range(60))
     asked: list[object] = []
     monkeypatch.setattr(S3Store, "_stat", lambda _self, key: asked.append(key))
     plan = lite.plan(lite.folder / "config.yaml", lite.config("s3", s3(moto, there.buckets[0])), probe="exists")
@@ -538,8 +505,7 @@ def test_a_probe_of_an_empty_bucket_asks_for_no_document_by_name(
 
 
 def test_a_status_of_many_failures_fits_a_screen_and_json_has_them_all(lite: World) -> None:
-    for number in range(40):
-        lite.add(f"bad-{number:02}", b"x", digest="0" * 32)
+    lite.add_all(((f"bad-{number:02}", b"x", "admin", "policy_bundles") for number in range(40)), digest="0" * 32)
     planned(lite)
     failed = here("--log-level", "error", "apply", "p.json", "--yes", cwd=lite.folder)
     assert failed.code == 1
@@ -581,7 +547,7 @@ def test_status_shows_the_run_that_something_last_came_of(lite: World) -> None:
 
 def test_a_killed_drop_of_copies_says_that_the_catalog_is_untouched(lite: World) -> None:
     run = stage_only(lite, planned(lite))
-    killed(lite, "marked", "undo", run, "--yes", "--source", "dest.yaml", "--dest", "config.yaml")
+    killed("marked", "undo", run, "--yes", "--source", "dest.yaml", "--dest", "config.yaml", cwd=lite.folder)
     said = here("status", "--source", "config.yaml", cwd=lite.folder).out
     assert f"run {run}: being undone; the catalog is unchanged" in said
 

@@ -259,8 +259,7 @@ def test_a_store_that_is_not_there_is_no_list_of_missing_documents(small: World,
 def test_a_bucket_is_audited_by_its_listing(small: World, moto: MotoServer) -> None:
     """No object is asked for by name; and where ETags are no MD5s, each is read before it is called wrong."""
     proxy = FaultProxy(moto.url)
-    for number in range(40):
-        small.add(f"more {number:02}", b"x" * number)
+    small.add_all((f"more {number:02}", b"x" * number, "admin", "policy_bundles") for number in range(40))
     place = Place(small.folder, small.url, moto)
     small.apply(small.plan(small.folder / "config.yaml", small.config("s3", s3(moto, place.buckets[0]))))
     small.config("s3", s3(moto, place.buckets[0], url=proxy.url))

@@ -48,8 +48,7 @@ def shortcut(source: Store, dest: Store) -> Copy:
 @pytest.fixture
 def pair(folder: Path, database: str) -> Iterator[Pair]:
     world = World(folder, database)
-    for document, data in CONTENT.items():
-        world.add(document[2], data, document[0], document[1])
+    world.add_all((name, data, user, bucket) for (user, bucket, name), data in CONTENT.items())
     catalog = connect(DatabaseOptions(url=Secret(database)))
     db, db2 = (open_store(Backend("object_store", driver), catalog, "test") for driver in ("db", "db2"))
     yield Pair(world, catalog, db, db2)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +12,8 @@ from pathlib import Path
 from attrs import define
 
 from tests.archives import query
+from tests.cli.forks import Process, forks
+from tests.cli.runner import KILLER
 
 REPOSITORY = Path(__file__).parents[2]
 _PATIENCE_SECONDS = 120
@@ -23,7 +23,7 @@ _PATIENCE_SECONDS = 120
 class Paused:
     """The stopped process."""
 
-    process: subprocess.Popen[str]
+    process: Process
     url: str
 
     def end_sessions(self) -> None:
@@ -49,15 +49,7 @@ class Paused:
 @contextmanager
 def paused(point: str, url: str, *arguments: str | Path, life: int = 3) -> Iterator[Paused]:
     """Run the command line until it stops at the point. ``life`` is of a deleting request, in seconds."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.crash.killer", point, *map(str, arguments)],
-        cwd=REPOSITORY,
-        env=os.environ | {"CRASH_SIGNAL": "SIGSTOP", "CRASH_LIFE": str(life)},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = forks().start(KILLER, [point, *arguments], REPOSITORY, CRASH_SIGNAL="SIGSTOP", CRASH_LIFE=str(life))
     try:
         deadline = time.monotonic() + _PATIENCE_SECONDS
         while _state(process.pid) != "T":

@@ -31,7 +31,7 @@ def test_killed_while_cleaning_later(point: str, world: World, folder: Path) -> 
     world.apply(plan)
     run_id = last_run(world)
 
-    killed(point, "clean", run_id, "--source", str(source), "--yes", "--workers", "2")
+    killed(point, "clean", run_id, "--source", str(source), "--yes", "--workers", "2", cwd=world.folder)
     assert documents(dest) == wanted
 
     if point == "marked":  # a run that is being cleaned is a switched one: its own apply goes on too
@@ -54,7 +54,17 @@ def test_killed_while_cleaning_later_and_undone_from_there(folder: Path) -> None
     source, dest = world.config("config", DB), world.config("dest", COMPRESSED | localfs(folder / "archive"))
     tables = world.tables()
     world.apply(world.plan(source, dest, keep_source=True))
-    killed("deleted, not recorded", "clean", last_run(world), "--source", str(source), "--yes", "--workers", "2")
+    killed(
+        "deleted, not recorded",
+        "clean",
+        last_run(world),
+        "--source",
+        str(source),
+        "--yes",
+        "--workers",
+        "2",
+        cwd=world.folder,
+    )
     assert 0 < world.sql("SELECT count(*) FROM archive_document")[0][0] < 20
     world.undo()
     assert world.tables() == tables

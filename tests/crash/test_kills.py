@@ -5,7 +5,6 @@ Each test ends in the state of an undisturbed run, with no orphan on either side
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from reconcile.stores.localfs import FileStore
 from reconcile.stores.per_object import DocumentStore
 from reconcile.stores.tables import TableStore
 from tests.archives import Place
-from tests.cli.forks import forks
+from tests.cli.runner import killed
 from tests.crash.killer import NOT_IN_UNDO, ONLY_ON, POINTS
 from tests.integration.test_equal_to_vendor import documents
 from tests.servers.moto import MotoServer
@@ -113,12 +112,6 @@ def cases(points: list[str]) -> list[object]:
     ]
 
 
-def killed(point: str, *arguments: str) -> None:
-    """Run the command line and have it killed at the point."""
-    code, _out, err = forks().run("tests.crash.killer", [point, *arguments], REPOSITORY, dict(os.environ), timeout=300)
-    assert code == -9, f"not killed at {point!r}: {code}\n{err}"
-
-
 def assert_readable(route: Route, wanted: dict[tuple[str, ...], object]) -> None:
     """R1, R2: a service with the one config or with the other reads everything."""
     assert wanted in (documents(route.source), documents(route.dest))
@@ -159,7 +152,7 @@ def test_killed_in_apply(route: Route, point: str, monkeypatch: pytest.MonkeyPat
     wanted, original = documents(route.source), route.state()
     plan = route.world.plan(route.source, route.dest)
 
-    killed(point, "apply", str(plan.path), "--yes", "--workers", "2")
+    killed(point, "apply", plan.path, "--yes", "--workers", "2", cwd=route.world.folder)
     assert_readable(route, wanted)
 
     confirmed = {row[0] for row in route.world.sql(CONFIRMED)} if "loaded" not in point else set()
@@ -191,7 +184,7 @@ def test_killed_in_undo(route: Route, point: str) -> None:
     plan = route.world.plan(route.source, route.dest)
     route.world.apply(plan)
 
-    killed(point, "undo", str(undo_path(plan.path)), "--yes", "--workers", "2")
+    killed(point, "undo", undo_path(plan.path), "--yes", "--workers", "2", cwd=route.world.folder)
     assert_readable(route, wanted)
 
     route.world.undo(str(undo_path(plan.path)))

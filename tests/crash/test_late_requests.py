@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,7 +15,8 @@ from reconcile.errors import Interrupted, LockedError
 from reconcile.running.record import late_requests
 from reconcile.stores import s3_delete
 from tests.archives import Place
-from tests.cli.runner import reconcile
+from tests.cli.forks import forks
+from tests.cli.runner import KILLER, reconcile
 from tests.crash.paused import REPOSITORY
 from tests.servers.proxy import FaultProxy, Forward, Request, Response
 from tests.servers.swift import SwiftServer
@@ -66,15 +65,9 @@ def killed(
     source, dest = world.config("config", s3(proxy, place.buckets[0])), world.config("dest", DB)
     world.apply(world.plan(dest, source, "setup.json"))
     plan, balancer = world.plan(source, dest), LoadBalancer(proxy)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.crash.killer", "nowhere", "apply", str(plan.path), "--yes"],
-        cwd=REPOSITORY,
-        env=os.environ | {"CRASH_LIFE": str(LIFE)},
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    process = forks().start(KILLER, ["nowhere", "apply", plan.path, "--yes"], REPOSITORY, CRASH_LIFE=str(LIFE))
     assert balancer.held.wait(100)
-    os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
     process.wait()
     balancer.hold = False
     yield world, balancer

@@ -9,14 +9,14 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from tests.archives import Place, new_sqlite
-from tests.crash.paused import REPOSITORY
+from tests.cli.forks import Process, forks
+from tests.cli.runner import KILLER
 from tests.integration.test_equal_to_vendor import documents
 from tests.servers.moto import MotoServer
 from tests.world import COMPRESSED, DB, World, localfs, s3
@@ -30,43 +30,30 @@ SEED = int(os.environ.get("SOAK_SEED", "0")) or random.SystemRandom().randrange(
 KILLED, PAUSED = -9, -19
 
 
-def begun(world: World, *arguments: str) -> subprocess.Popen[bytes]:
+def begun(world: World, *arguments: str) -> Process:
     """Begin a command; requests that delete live for 2 seconds in it."""
     options = ["--log-level", "error", *arguments, "--yes", "--workers", "2"]
-    command = [sys.executable, "-m", "tests.crash.killer", "nowhere", *options]
-    environment = os.environ | {"CRASH_LIFE": "2", "PYTHONPATH": str(REPOSITORY), "CRASH_BATCH": "50"}
+    environment = {"CRASH_LIFE": "2", "CRASH_BATCH": "50"}
     if ENGINE and world.url.startswith("postgresql"):
         environment["RECONCILE_ENGINE"] = ENGINE
-    return subprocess.Popen(
-        command,
-        cwd=world.folder,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stderr=(world.folder / "stderr").open("wb"),
-        start_new_session=True,
-    )
+    return forks().start(KILLER, ["nowhere", *options], world.folder, session=True, **environment)
 
 
-def said(world: World) -> str:
-    """Return what the last command said."""
-    return (world.folder / "stderr").read_text()
-
-
-def run_until_killed(world: World, seconds: float, *arguments: str) -> int:
-    """Run a command, and kill it after so many seconds unless it ends before; return its exit code."""
+def run_until_killed(world: World, seconds: float, *arguments: str) -> tuple[int, str]:
+    """Run a command, and kill it after so many seconds unless it ends before; return exit code and messages."""
     process = begun(world, *arguments)
     try:
-        return process.wait(seconds)
+        process.wait(seconds)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
-        return process.wait()
+    return process.wait(), process.stderr.read()
 
 
-def run_until_paused(world: World, seconds: float, *arguments: str) -> int:
+def run_until_paused(world: World, seconds: float, *arguments: str) -> tuple[int, str]:
     """Run a command, stop it after so many seconds, run it by another process, and let the first one go on."""
     process = begun(world, *arguments)
     try:
-        return process.wait(seconds)
+        return process.wait(seconds), process.stderr.read()
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGSTOP)
     try:
@@ -74,11 +61,12 @@ def run_until_paused(world: World, seconds: float, *arguments: str) -> int:
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'reconcile'"
             " AND datname = current_database() AND pid <> pg_backend_pid()"
         )
-        code = begun(world, *arguments).wait(200)
+        second = begun(world, *arguments)
+        code = second.wait(200)
     finally:
         os.killpg(process.pid, signal.SIGCONT)
         process.wait(200)
-    return code if code == 0 else PAUSED
+    return code if code == 0 else PAUSED, second.stderr.read()
 
 
 @pytest.mark.parametrize("kind", [pytest.param("postgresql-s3", marks=pytest.mark.matrix), "sqlite-localfs"])
@@ -87,8 +75,9 @@ def test_kills_at_random_moments(kind: str, folder: Path, request: pytest.Fixtur
     chance = random.Random(SEED)
     on_postgresql = kind.startswith("postgresql")
     world = World(folder, request.getfixturevalue("database") if on_postgresql else new_sqlite(folder))
-    for number in range(250):
-        world.add(f"{number:04}", os.urandom(chance.randrange(3000)), bucket=f"bucket-{number % 3}")
+    world.add_all(
+        (f"{number:04}", os.urandom(chance.randrange(3000)), "admin", f"bucket-{number % 3}") for number in range(250)
+    )
     source = world.config("config", DB)
     there = Place(folder, world.url, request.getfixturevalue("moto") if on_postgresql else None)
     moto: MotoServer = request.getfixturevalue("moto") if on_postgresql else None
@@ -98,7 +87,7 @@ def test_kills_at_random_moments(kind: str, folder: Path, request: pytest.Fixtur
     world.plan(source, dest)
     started = time.monotonic()
     world.apply("p.json")
-    full = time.monotonic() - started + 1.0  # and what it takes to start
+    full = time.monotonic() - started + 0.5  # and what it takes to start
     world.undo()
     assert world.tables() == before
 
@@ -110,16 +99,15 @@ def test_kills_at_random_moments(kind: str, folder: Path, request: pytest.Fixtur
             for _attempt in range(20):
                 pause = on_postgresql and chance.random() < 0.4
                 run = run_until_paused if pause else run_until_killed
-                code = run(world, chance.uniform(0.5, full), *arguments)
+                code, said = run(world, chance.uniform(0.1, full), *arguments)
                 assert truth in (documents(source), documents(dest)), f"seed {SEED}, round {round_number}"
                 kills, pauses = kills + (code == KILLED), pauses + pause
                 if code == 0:
                     break
-                assert code in (KILLED, PAUSED, 1, 10), (
-                    f"seed {SEED}: exit {code}: {said(world)}"
-                )  # 1: no undo plan yet
+                assert code in (KILLED, PAUSED, 1, 10), f"seed {SEED}: exit {code}: {said}"  # 1: no undo plan yet
             else:
-                assert run_until_killed(world, 100, *arguments) == 0, f"seed {SEED}: {said(world)}"
+                code, said = run_until_killed(world, 100, *arguments)
+                assert code == 0, f"seed {SEED}: {said}"
         assert world.tables() == before, f"seed {SEED}, round {round_number}"
         assert not there.objects(), f"seed {SEED}, round {round_number}"
         if there.marks():  # of a process that was stopped, and went on after all was over: the next run takes it away

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +13,8 @@ import pytest
 import sqlalchemy as sa
 
 from tests.cli.desk import data_of
-from tests.cli.runner import Result, reconcile
+from tests.cli.forks import Process, forks
+from tests.cli.runner import KILLER, Result, reconcile
 from tests.engines.test_processes import contents, is_moved, planned
 from tests.servers.certificates import make_certificates
 from tests.servers.dask import DaskCluster, tls_settings
@@ -56,16 +55,10 @@ def command(cluster: DaskCluster) -> tuple[str, ...]:
     return ("apply", "p.json", "--yes", "--engine", f"dask:{cluster.address}")
 
 
-def begun(world: World, cluster: DaskCluster) -> subprocess.Popen[str]:
+def begun(world: World, cluster: DaskCluster) -> Process:
     """Begin to apply by small parts; return the process once something is staged."""
-    program = f"import {STAGE} as stage; stage.BATCH_DOCUMENTS = 2\nfrom reconcile.cli.main import main; main()"
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, *command(cluster), "--max-rate", "10"],
-        cwd=world.folder,
-        env=os.environ | cluster.tls,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    options = ("nowhere", *command(cluster), "--max-rate", "10")
+    process = forks().start(KILLER, options, world.folder, CRASH_BATCH="2", **cluster.tls)
     wait_until(lambda: process.poll() is not None or world.sql("SELECT to_regclass('reconcile_moves')") != [(None,)])
     staged = "SELECT count(*) FROM reconcile_moves WHERE state = 'staged'"
     wait_until(lambda: process.poll() is not None or world.sql(staged)[0][0] > 5)

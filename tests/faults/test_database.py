@@ -199,8 +199,7 @@ def small_tablespace(database: str, postgresql: PostgresServer) -> Iterator[str]
 def test_the_database_is_full(folder: Path, database: str, postgresql: PostgresServer, small_tablespace: str) -> None:
     """A real disk, and a real server that cannot grow its table there."""
     world = World(folder, database)
-    for number in range(40):
-        world.add(f"{number:02}", os.urandom(200_000))
+    world.add_all((f"{number:02}", os.urandom(200_000), "admin", "policy_bundles") for number in range(40))
     source, dest = world.config("config", DB), world.config("dest", DB2)
     before, truth = world.tables(), world.read(source)
     world.plan(source, dest)

@@ -35,8 +35,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def prepared(folder: Path, data_dir: Path) -> tuple[World, Path, Path, dict[str, Any], dict[str, Any]]:
     world = World(folder, new_sqlite(folder))
-    for number in range(30):
-        world.add(f"{number:02}", bytes([65 + number]) * 20_000)
+    world.add_all((f"{number:02}", bytes([65 + number]) * 20_000, "admin", "policy_bundles") for number in range(30))
     source, dest = world.config("config", DB), world.config("dest", localfs(data_dir))
     world.plan(source, dest)
     return world, source, dest, world.tables(), world.read(source)

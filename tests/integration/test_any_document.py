@@ -73,8 +73,9 @@ def held(world: World, config: Path, plan: PlanFile) -> dict[Document, bytes]:
 def test_names(folder: Path, database: str, swift: SwiftServer, driver: str) -> None:
     """R1: none is read, written or deleted as another. What services could not read is blocked, or goes if told to."""
     world = World(folder, database)
-    for number, (user, bucket, archive_id) in enumerate(NAMES):
-        world.add(archive_id, f"document {number}".encode(), user, bucket)
+    world.add_all(
+        (name, f"document {number}".encode(), user, bucket) for number, (user, bucket, name) in enumerate(NAMES)
+    )
     truth = {name: f"document {number}".encode() for number, name in enumerate(NAMES)}
     source, dest = world.config("source", DB), world.config("dest", section(driver, world, swift))
     tables = world.tables()

@@ -141,8 +141,8 @@ def test_sources(folder: Path, database: str, section: Any, driver: str, mode: s
 def test_destinations(folder: Path, database: str, section: Any, driver: str) -> None:
     """The right content is adopted, other content a blocker, unless ``overwrite``; undo knows whose is whose."""
     world = World(folder, database)
-    for name in ("right", "packed", "wrong", "new", *(f"more-{number}" for number in range(30))):
-        world.add(name, f"{name} ".encode() * 1000)
+    names = ("right", "packed", "wrong", "new", *(f"more-{number}" for number in range(30)))
+    world.add_all((name, f"{name} ".encode() * 1000, "admin", "policy_bundles") for name in names)
     source = world.config("source", localfs(world.folder / "files"))
     dest = world.config("dest", (COMPRESSED if driver != "db" else {}) | section(world, driver))
     world.apply(world.plan(world.config("start", DB), source, "setup.json"))
@@ -253,8 +253,7 @@ def test_a_store_that_cannot_be_asked(folder: Path) -> None:
 def test_a_listing_tells(folder: Path, moto: MotoServer) -> None:
     """1,000 names a request: no request a document."""
     world = World(folder, new_sqlite(folder))
-    for number in range(300):
-        world.add(f"{number:04}", str(number).encode())
+    world.add_all((f"{number:04}", str(number).encode(), "admin", "policy_bundles") for number in range(300))
     source, dest = world.config("source", s3(moto, "listed")), world.config("dest", DB2)
     world.apply(world.plan(world.config("start", DB), source, "setup.json"))
     proxy = FaultProxy(moto.url)

@@ -20,8 +20,8 @@ from reconcile.errors import LockedError, ServicesRunningError, StageFailedError
 from reconcile.running.phases import order
 from reconcile.secret import Secret
 from tests.archives import Place
-from tests.cli.runner import reconcile
-from tests.crash.killer import STAGE
+from tests.cli.forks import forks
+from tests.cli.runner import KILLER, reconcile
 from tests.servers.moto import MotoServer
 from tests.world import DB, DB2, World, localfs, s3
 
@@ -178,14 +178,8 @@ def test_a_signal_ends_the_batch_in_hand(
     place = Place(folder, database, moto)
     plan = world.plan(world.config("config", DB), world.config("dest", s3(moto, place.buckets[0])))
     tables = world.tables()
-    program = (
-        f"import {STAGE} as stage, sys; stage.BATCH_DOCUMENTS = 5\n"
-        "sys.argv = ['reconcile', 'apply', 'p.json', '--yes', '--workers', '2']\n"
-        "from reconcile.cli.main import main; main()\n"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", program], cwd=folder, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
+    command = ("nowhere", "apply", "p.json", "--yes", "--workers", "2")
+    process = forks().start(KILLER, command, folder, CRASH_BATCH="5")
     deadline = time.monotonic() + 60
     while len(place.objects() if place._buckets_there() else ()) < 10:
         assert time.monotonic() < deadline
