@@ -111,14 +111,16 @@ def _steps_of_ended(record: RunRecord, documents: dict[str, Tally], undo: str) -
 
 
 def apply_command(record: RunRecord, **options: bool) -> str:
-    """Return the command that resumes a run; an option names what has to be found first."""
+    """Return the command that resumes a run, by the engine it had; an option names what has to be found first."""
     header = record.header
     leave_blocked = header.summary.blocked.documents > 0  # such a plan is refused without, whatever its run has done
     missing = {}
     if record.switched_at is not None:
         sides = (("source", header.source), ("dest", header.dest))
         missing = {side: _PLACEHOLDER for side, reference in sides if path_now(header, reference) is None}
-    return command_line("apply", record.plan_path, leave_blocked=leave_blocked, **options, **missing)
+    return command_line(
+        "apply", record.plan_path, engine=record.engine, leave_blocked=leave_blocked, **options, **missing
+    )
 
 
 def resume_command(record: RunRecord) -> str:
