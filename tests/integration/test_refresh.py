@@ -83,6 +83,22 @@ def test_what_services_did_meanwhile_is_taken_along(archive: Archive) -> None:
     assert not archive.there.objects()
 
 
+def test_a_document_that_goes_to_a_backend_of_its_own_is_taken_along(world: World) -> None:
+    """Nothing that was staged before had to do with that backend: its store is opened after the refresh."""
+    source = world.config("config", DB, DB)
+    dest = world.config("dest", localfs(world.folder / "store"), localfs(world.folder / "archive"))
+    world.add("before", b"before")
+    world.plan(source, dest)
+    world.apply("p.json", stage_only=True)
+    world.add("meanwhile", b"meanwhile", bucket="analysis_archive")
+    wanted, before = world.read(source), world.tables()
+    assert world.apply("p.json", refresh=True).documents == 2
+    assert world.read(dest) == wanted
+    assert [path for path in (world.folder / "archive").rglob("*") if path.is_file()]
+    world.undo()
+    assert world.tables() == before
+
+
 def test_staging_again_sees_that_rows_changed_and_goes_on(archive: Archive) -> None:
     archive.world.apply("p.json", stage_only=True)
     archive.change_all()

@@ -46,7 +46,7 @@ from reconcile.running.phases.steps import Step, carries_out
 from reconcile.running.phases.switch import Switcher, heartbeats_now, wait_for_quiet
 from reconcile.running.phases.undo_plan import mark_undone, write_undo_plan
 from reconcile.running.record import late_requests
-from reconcile.running.record.records import find_runs, remove_records
+from reconcile.running.record.records import Counts, find_runs, remove_records
 from reconcile.running.record.result import Outcome, outcome_of
 from reconcile.running.record.run import Run
 from reconcile.running.record.samples import Sampled
@@ -157,9 +157,10 @@ class Phases:
             refuse_crowding(self.catalog, self.options.engine, "nothing was staged; the same command resumes")
         with self._few_failures():
             self._stager().stage()
-        self._refuse_unfinished()
-        self._require_all_staged()
-        documents, size = self.run.counts().get(MoveState.STAGED, (0, 0))
+        counts = self.run.counts()
+        self._refuse_unfinished(counts)
+        self._require_all_staged(counts)
+        documents, size = counts.get(MoveState.STAGED, (0, 0))
         log.info("staged", phase="stage", documents=documents, bytes=size)
 
     def _refresh(self) -> None:
@@ -194,11 +195,11 @@ class Phases:
         options = self.options
         return Stager(self._context, self._limits(), self._owner.may_overwrite, options.engine, options.workers)
 
-    def _refuse_unfinished(self) -> None:
+    def _refuse_unfinished(self, counts: Counts) -> None:
         """Raise `LimitReachedError` if the budget ended the staging before its end."""
-        budget, counts = self.options.budget, self.run.counts()
         if MoveState.PLANNED not in counts:
             return
+        budget = self.options.budget
         staged, left = counts.get(MoveState.STAGED, (0, 0))[0], counts[MoveState.PLANNED][0]
         ended = f"staging was ended by {budget.reached or 'a limit'}"
         raise LimitReachedError(
@@ -230,8 +231,9 @@ class Phases:
                 self.catalog, self.run.run_id, self._stores, self.control, self.options.takeover_wait
             ):
                 switcher.recheck(self._stager())
-        self._refuse_unfinished()
-        self._require_all_staged()
+        counts = self.run.counts()
+        self._refuse_unfinished(counts)
+        self._require_all_staged(counts)
         if not self.is_undo:
             self._write_undo_plan()
         if self.options.ignore_services:
@@ -294,9 +296,8 @@ class Phases:
             names = set(connection.execute(query).scalars())
         self._owner.share_places(names)
 
-    def _require_all_staged(self) -> None:
+    def _require_all_staged(self, counts: Counts) -> None:
         """Raise unless every move is staged, or those that failed may be left."""
-        counts = self.run.counts()
         if MoveState.CHANGED in counts and not self.options.stage_only:
             with self.catalog.read() as connection:
                 raise rows_changed(self.run, connection)
@@ -306,9 +307,10 @@ class Phases:
             self.run.update(connection, staged_at=database_now(connection))
 
     def _limits(self) -> Limits:
-        total = sum(count for state, (count, _size) in self.run.counts().items() if state != MoveState.BLOCKED)
-        failures = self.options.max_failures.of(total) if self.options.max_failures else None
-        options = self.options
+        options, failures = self.options, None
+        if options.max_failures:
+            counts = self.run.counts()
+            failures = options.max_failures.of(sum(counts[state][0] for state in counts.keys() - {MoveState.BLOCKED}))
         return Limits(
             failures,
             options.max_document_size,

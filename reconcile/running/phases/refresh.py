@@ -78,6 +78,7 @@ class Refresher(Phase):
             taken = self._take(connection, scope, found)
             now = database_now(connection)
             self.run.update(connection, refreshed_at=now, phase=None)
+        self.run.moves_changed()
         self.run.record = evolve(self.run.record, refreshed_at=now)
         found.added = max(0, taken - changed)
         log.info("refreshed", phase="refresh", added=found.added, changed=found.changed, gone=found.gone)

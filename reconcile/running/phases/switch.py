@@ -69,9 +69,10 @@ class Switcher(Phase):
 
         Raises `UnconfirmedError` if copies keep vanishing.
         """
-        failed = self.run.counts().get(MoveState.FAILED)
+        counts = self.run.counts()
+        failed = counts.get(MoveState.FAILED)
         for _round in range(_LOOK_ROUNDS):
-            gone = self._look()
+            gone = self._look(*counts.get(MoveState.STAGED, (0, 0)))
             gone = max(gone, self.run.counts().get(MoveState.PLANNED, (0, 0))[0])  # an answer may have been lost
             if not gone:
                 return
@@ -98,9 +99,9 @@ class Switcher(Phase):
             self.engine.close()
         self.keep_workers_out()
 
-    def _look(self) -> int:
+    def _look(self, documents: int, size: int) -> int:
+        """Look at so many copies of so many bytes; return how many are gone."""
         self._send_workers_away()  # those that staged; whoever looks can claim nothing else
-        documents, size = self.run.counts().get(MoveState.STAGED, (0, 0))
         self.control.progress.phase("recheck", documents, size)
         gone = 0
 

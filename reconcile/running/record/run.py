@@ -20,7 +20,7 @@ from reconcile.running.record.claims import Claim
 from reconcile.running.record.executor import Executor, executor_name
 from reconcile.running.record.identity import encoded_record
 from reconcile.running.record.parts import Outline
-from reconcile.running.record.records import RunRecord, backend_pairs, count_states, find_runs
+from reconcile.running.record.records import Counts, RunRecord, backend_pairs, count_states, find_runs
 from reconcile.running.record.states import Asked, MoveState, Origin, RunState
 from reconcile.running.record.tables import LAYOUT, moves, runs
 from reconcile.running.record.work_moves import COPY_COLUMNS, StagedCopy, WorkMove, load, work_move
@@ -41,6 +41,7 @@ class Run:
     executor: Executor | None = None
     claim: Claim | None = None
     run_id: str = field(init=False, default=Factory(lambda run: run.record.run_id, takes_self=True))
+    _pairs: list[tuple[str, str]] | None = field(init=False, default=None)
 
     @contextmanager
     def writing(self, *, bulk: bool = False) -> Iterator[Connection]:
@@ -139,10 +140,21 @@ class Run:
         connection.execute(sa.update(runs).where(runs.c.run_id == self.run_id).values(**values))
 
     def backend_pairs(self, *conditions: sa.ColumnElement[bool]) -> list[tuple[str, str]]:
-        """Return from which backends to which the run moves documents, those of moves that meet the conditions."""
-        return backend_pairs(self.catalog, self.run_id, *conditions)
+        """Return from which backends to which the run moves documents, those of moves that meet the conditions.
 
-    def counts(self) -> dict[MoveState, tuple[int, int]]:
+        Those of all moves are read once, for that reads all of them, and again after `moves_changed`.
+        """
+        if conditions:
+            return backend_pairs(self.catalog, self.run_id, *conditions)
+        if self._pairs is None:
+            self._pairs = backend_pairs(self.catalog, self.run_id)
+        return self._pairs
+
+    def moves_changed(self) -> None:
+        """Note that moves were added or taken out, as a refresh does."""
+        self._pairs = None
+
+    def counts(self) -> Counts:
         """Return documents and bytes by the state of their moves."""
         return count_states(self.catalog, self.run_id)
 
