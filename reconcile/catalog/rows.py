@@ -182,7 +182,7 @@ def urls_in_use(catalog: Catalog, urls: Sequence[str]) -> set[str]:
     """Return those of the URLs that a row refers to."""
     columns = archive_metadata.c
     query = sa.select(columns.content_url).where(columns.content_url.in_(urls))
-    with catalog.read() as connection:
+    with catalog.read(bulk=True) as connection:  # there is no index on URLs
         return set(connection.execute(query).scalars())
 
 

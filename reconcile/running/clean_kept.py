@@ -162,5 +162,5 @@ def _left(run_id: str) -> sa.ColumnElement[bool]:
 
 def _deleted(catalog: Catalog, run_id: str) -> int:
     query = sa.select(sa.func.count()).where(moves.c.run_id == run_id, moves.c.cleaned == Removal.DELETED)
-    with catalog.read() as connection:
+    with catalog.read(bulk=True) as connection:
         return int(connection.execute(query).scalar_one())

@@ -5,7 +5,9 @@ Rows that are as the run left them get their pinned reverse move; rows that are 
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator
+from operator import attrgetter
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -20,7 +22,7 @@ from reconcile.planning.planfile import PlanFile, new_plan, open_plan
 from reconcile.planning.planner import add_decision
 from reconcile.planning.summary import Counts
 from reconcile.running.phases.undo_plan import CLOCK_SKEW_SECONDS, reverse, staged_moves, undo_header
-from reconcile.running.record.in_place import not_of_run
+from reconcile.running.record.in_place import of_no_other_run
 from reconcile.running.record.records import RunRecord
 from reconcile.running.record.states import MoveState
 from reconcile.running.record.tables import moves, same_row
@@ -36,6 +38,7 @@ def plan_with_changes(catalog: Catalog, record: RunRecord, desired: DesiredState
     path = undo_plan.with_name(f"{stem}-with-changes.json{compression}")
     counts = Counts(desired)
     with catalog.snapshot() as connection, new_plan(path, replace=True) as writer:
+        catalog.favour_hash_joins(connection)
         for decision in _decisions(connection, record, desired):
             add_decision(decision, writer, counts)
         header = undo_header(record, counts.summary([]), record.switched_at or 0, with_changes=True)
@@ -51,10 +54,11 @@ def _decisions(connection: Connection, record: RunRecord, desired: DesiredState)
     mine = sa.exists().where(
         moves.c.run_id == record.run_id, moves.c.state == MoveState.STAGED, same_row(archive_metadata)
     )
-    theirs = sa.and_(scope.condition(), ~not_of_run(record))  # what is ours is that whatever its size is by now
-    condition = sa.and_(archive_metadata.c.content_url.is_not(None), sa.or_(mine, theirs))
-    for row in stream_rows(connection, condition):
-        key = (*row.document, row.document_name)
+    theirs = sa.and_(scope.condition(), ~mine, of_no_other_run(record))  # ours are ours whatever their size is by now
+    somewhere = archive_metadata.c.content_url.is_not(None)
+    rows = (stream_rows(connection, somewhere & which) for which in (mine, theirs))
+    for row in heapq.merge(*rows, key=attrgetter("key")):
+        key = row.key
         while work is not None and work.move.row_key < key:
             work = next(recorded, None)
         if work is not None and work.move.row_key == key:

@@ -118,7 +118,7 @@ class Cleaner(Phase):
         query = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(moves.c.before_size), 0)).where(
             moves.c.run_id == self.run.run_id, moves.c.state == MoveState.STAGED, *conditions
         )
-        with self.run.catalog.read() as connection:
+        with self.run.catalog.read(bulk=True) as connection:
             count, size = connection.execute(query).one()
         return int(count), int(size)
 

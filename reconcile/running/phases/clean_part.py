@@ -25,7 +25,7 @@ from reconcile.running.record.next_steps import undo_command
 from reconcile.running.record.parts import Part
 from reconcile.running.record.states import MoveState, Removal, RunState
 from reconcile.running.record.tables import moves, runs, same_row
-from reconcile.running.record.work_moves import WorkMove
+from reconcile.running.record.work_moves import WorkMove, of_batch
 from reconcile.stores import Known
 from reconcile.stores.addresses import Key
 
@@ -202,7 +202,7 @@ class PartCleaner(Phase):
             .join(archive_metadata, same_row(archive_metadata))
             .where(
                 moves.c.run_id == self.run.run_id,
-                moves.c.seq.between(batch[0].seq, batch[-1].seq),
+                of_batch(batch),
                 archive_metadata.c.content_url == moves.c.before_url,
             )
         )

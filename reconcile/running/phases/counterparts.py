@@ -17,7 +17,7 @@ from reconcile.catalog.tables import archive_metadata
 from reconcile.planning.decide import DesiredState
 from reconcile.running.record.run import Run
 from reconcile.running.record.tables import as_after, as_before, moves, same_row
-from reconcile.running.record.work_moves import WorkMove
+from reconcile.running.record.work_moves import WorkMove, of_batch
 from reconcile.stores import Stat, Store
 from reconcile.stores.addresses import Key
 
@@ -112,15 +112,14 @@ def _looked_once(
 
 
 def _rows_that_are(run: Run, batch: Sequence[WorkMove], condition: sa.ColumnElement[bool]) -> set[int]:
-    seqs = [work.seq for work in batch]
     query = (
         sa.select(moves.c.seq)
         .join(archive_metadata, same_row(archive_metadata))
-        .where(moves.c.run_id == run.run_id, moves.c.seq.between(min(seqs), max(seqs)), condition)
+        .where(moves.c.run_id == run.run_id, of_batch(batch), condition)
     )
     # Whoever executes asks in a transaction that holds a lock: nobody may answer from a replica that lags behind.
     with run.writing() if run.executor else run.catalog.read() as connection:
-        return set(connection.execute(query).scalars()) & set(seqs)
+        return set(connection.execute(query).scalars()) & {work.seq for work in batch}
 
 
 def _intact(store: Store, sides: Mapping[int, _Expected], found: Mapping[Key, Stat]) -> set[int]:

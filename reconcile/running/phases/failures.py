@@ -41,7 +41,7 @@ def _failed_by_reason(run: Run) -> Iterator[str]:
     failed = sa.and_(moves.c.run_id == run.run_id, moves.c.state == MoveState.FAILED)
     number = sa.func.count()
     query = sa.select(moves.c.reason, number).where(failed).group_by(moves.c.reason).order_by(number.desc())
-    with run.catalog.read() as connection:
+    with run.catalog.read(bulk=True) as connection:
         counts = connection.execute(query).all()
     for reason, documents in counts:
         named = [work for work in works if work.reason == reason][:_SHOWN_OF_A_REASON]
@@ -63,5 +63,5 @@ def _is_occupied(run: Run) -> bool:
         moves.c.state == MoveState.FAILED,
         moves.c.reason == "destination_occupied",
     )
-    with run.catalog.read() as connection:
+    with run.catalog.read(bulk=True) as connection:
         return connection.execute(occupied.limit(1)).first() is not None

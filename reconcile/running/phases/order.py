@@ -85,18 +85,20 @@ class Phases:
             self._open_stores()
             rehearse(self.run, self._stores)
             if self.run.record.state == RunState.STAGING:
-                self._stage()
-                if self.options.refresh and not self.is_undo and not self.run.counts():
+                counts = self._stage()
+                if self.options.refresh and not self.is_undo and not counts:
                     return self._discarded()
                 if self.options.stage_only:
                     self._ended(None, paused=True)
                     return self._staged()
-                self._switch()
+                unreadable = self._switch()
+            else:
+                unreadable = self._unreadable()
             if is_news:
-                self._tell_switched()
+                self._tell_switched(unreadable)
             if self.options.clean_later:
                 self._ended(None, paused=True)
-                return self._switched()
+                return self._switched(unreadable)
             self._clean()
             return self._finish()
         except ReconcileError as error:
@@ -146,8 +148,8 @@ class Phases:
         self._owner = Owner(self.run, self._stores, share=self.options.share_destination)
         self._owner.open()
 
-    def _stage(self) -> None:
-        """Stage what the budget allows. Raises `LimitReachedError` if that is not all."""
+    def _stage(self) -> Counts:
+        """Stage what the budget allows; return what is staged. Raises `LimitReachedError` if that is not all."""
         if not self.is_undo:
             self._check_undo_path()
         self.run.retry_unstaged()
@@ -162,6 +164,7 @@ class Phases:
         self._require_all_staged(counts)
         documents, size = counts.get(MoveState.STAGED, (0, 0))
         log.info("staged", phase="stage", documents=documents, bytes=size)
+        return counts
 
     def _refresh(self) -> None:
         found = Refresher(self._context, self._owner, self.pool).refresh()
@@ -222,7 +225,8 @@ class Phases:
         outcome = outcome_of(self.catalog, self.run.run_id)
         return evolve(outcome, staged=True, changed=counts.get(MoveState.CHANGED, (0, 0))[0])
 
-    def _switch(self) -> None:
+    def _switch(self) -> int:
+        """Switch once all copies are found intact; return how many documents services could not read then."""
         switcher = Switcher(self._context, self.options.engine, self.options.workers)
         late_requests.wait(self.catalog, self.run.run_id, self._stores, self.control, self.options.takeover_wait)
         with self._few_failures():
@@ -244,18 +248,17 @@ class Phases:
         with self.run.writing() as connection:
             self.run.update(connection, services_seen=msgspec.json.encode(seen).decode())
         header = self.run.record.header
-        switcher.switch(
+        return switcher.switch(
             self.lock,
             Scope.of(header.scope),
             limited=header.policy.limited,
             ignore_services=self.options.ignore_services,
         )
 
-    def _tell_switched(self) -> None:
+    def _tell_switched(self, unreadable: int) -> None:
         """Tell when the downtime may end: services wait for the switch alone, not for what is deleted after it."""
         switched_at = find_runs(self.catalog, run_id=self.run.run_id)[0].switched_at
         at = "" if switched_at is None else f"{time_text(switched_at)}: "
-        unreadable = self._unreadable()
         dest, what = self.desired.dest.path, "undone" if self.is_undo else "switched"
         if unreadable:
             text = (
@@ -263,7 +266,7 @@ class Phases:
                 "still at another driver"
             )
         else:
-            stay = self.run.record.keep_source or not self.run.backend_pairs(~moves.c.keep)
+            stay = self.run.record.keep_source or not self.run.deletes_sources()
             kept = stay or self.options.clean_later
             which = f"a config with the former content of {dest}" if self.desired.dest.is_from_plan else dest
             text = f"{what}: you can start the services with {which} now"
@@ -271,12 +274,12 @@ class Phases:
         self.control.progress.say(at + text, strong=True)
 
     def _unreadable(self) -> int:
-        with self.catalog.read() as connection:
+        with self.catalog.read(bulk=True) as connection:
             return unreadable_with(connection, self.run.record.header.dest)
 
-    def _switched(self) -> Outcome:
+    def _switched(self, unreadable: int) -> Outcome:
         """End after the switch: a clean deletes the sources at another time."""
-        return evolve(outcome_of(self.catalog, self.run.run_id), unreadable=self._unreadable(), clean_later=True)
+        return evolve(outcome_of(self.catalog, self.run.run_id), unreadable=unreadable, clean_later=True)
 
     def _share(self) -> None:
         """Put it on record at the destination where documents are adopted that no run on record has to do with.
@@ -285,21 +288,22 @@ class Phases:
         """
         if self.is_undo:
             return
-        other = moves.alias("other")
-        url = moves.c.after_url
-        known = sa.exists().where(
-            other.c.run_id != moves.c.run_id, (other.c.after_url == url) | (other.c.before_url == url)
-        )
-        mine = (moves.c.run_id == self.run.run_id, moves.c.state == MoveState.STAGED, moves.c.origin == Origin.ADOPTED)
-        query = sa.select(moves.c.dest).distinct().where(*mine, ~known)
+        run_id = self.run.run_id
+        mine = (moves.c.run_id == run_id, moves.c.state == MoveState.STAGED, moves.c.origin == Origin.ADOPTED)
+        known = (sa.select(url).where(moves.c.run_id != run_id) for url in (moves.c.after_url, moves.c.before_url))
+        unknown = sa.except_(sa.select(moves.c.after_url).where(*mine), *known)  # sets: row by row it takes days
         with self.catalog.read(bulk=True) as connection:
+            if connection.execute(sa.select(moves.c.seq).where(*mine).limit(1)).first() is None:
+                return
+            self.catalog.favour_hash_joins(connection)
+            query = sa.select(moves.c.dest).distinct().where(*mine, moves.c.after_url.in_(unknown))
             names = set(connection.execute(query).scalars())
         self._owner.share_places(names)
 
     def _require_all_staged(self, counts: Counts) -> None:
         """Raise unless every move is staged, or those that failed may be left."""
         if MoveState.CHANGED in counts and not self.options.stage_only:
-            with self.catalog.read() as connection:
+            with self.catalog.read(bulk=True) as connection:
                 raise rows_changed(self.run, connection)
         if MoveState.FAILED in counts and not (self.options.leave_failed and not self.options.stage_only):
             raise stage_failed(self.run, f"{count(counts[MoveState.FAILED][0])} could not be staged")
@@ -363,7 +367,7 @@ class Phases:
             if self.run.record.undo_of is not None:
                 mark_undone(connection, self.run.record.undo_of, ended)
         log.info("run finished", phase="done")
-        with self.catalog.read() as connection:
+        with self.catalog.read(bulk=True) as connection:
             query = sa.select(moves).where(moves.c.run_id == self.run.run_id, moves.c.detail == NOT_INTACT)
             works = [work_move(row) for row in connection.execute(query.order_by(moves.c.seq).limit(_SHOWN))]
         names = tuple("/".join(work.move.document) for work in works)

@@ -96,9 +96,9 @@ class Owner(PlaceCheck):
                 mark = Mark.decode(found)
                 if mark.owner is None or mark.owner.get("word") != self._word:
                     continue
-                shared = mark.shared
-                if not self._adopted_at(store):
-                    shared = [other for other in shared if not same_database(other["identity"], me["identity"])]
+                shared = [other for other in mark.shared if not same_database(other["identity"], me["identity"])]
+                if shared != mark.shared and self._adopted_at(store):
+                    shared = mark.shared
                 store.swap_mark(found, Mark(None, shared).encode())
             except (BackendError, DocumentError) as error:
                 log.warning("owner mark left", at=store.address.identity, reason=str(error))

@@ -78,9 +78,9 @@ class Stager(Phase):
         counts = self.run.counts()
         documents, size = counts.get(MoveState.PLANNED, (0, 0))
         done, done_size = counts.get(MoveState.STAGED, (0, 0))
-        self._health = Health(self.desired, self._sound())
         if not documents:
             return
+        self._health = Health(self.desired, self._sound() if done else set())
         self.control.progress.phase("stage", documents + done, size + done_size, (done, done_size))
         rate = self.limits.rate
         many = rate.batch(self._documents_of_part(documents))

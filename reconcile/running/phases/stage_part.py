@@ -38,7 +38,7 @@ from reconcile.running.phases.steps import Step, carries_out
 from reconcile.running.record.parts import Fate, Part, PartResult
 from reconcile.running.record.states import MoveState, Origin
 from reconcile.running.record.tables import as_before, moves, same_row
-from reconcile.running.record.work_moves import WorkMove
+from reconcile.running.record.work_moves import WorkMove, of_batch
 from reconcile.stores import Content, Stat, Store, Transferred
 from reconcile.stores.addresses import Key
 
@@ -110,11 +110,11 @@ class PartStager(Phase):
             .join(archive_metadata, same_row(archive_metadata))
             .where(
                 moves.c.run_id == self.run.run_id,
-                moves.c.seq.between(batch[0].seq, batch[-1].seq),
+                of_batch(batch),
                 as_before(archive_metadata),
             )
         )
-        with self.run.catalog.read() as connection:
+        with self.run.catalog.read(bulk=True) as connection:
             return set(connection.execute(query).scalars())
 
     def _rechecked(self, batch: Sequence[WorkMove], outcomes: list[CopyOutcome]) -> list[CopyOutcome]:

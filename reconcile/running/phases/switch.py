@@ -7,6 +7,7 @@ quiet, no row was added at a source, every row is unchanged since the plan. Only
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 
@@ -39,7 +40,7 @@ from reconcile.running.phases.stale import changed_rows, rows_added, rows_change
 from reconcile.running.phases.steps import Step, carries_out
 from reconcile.running.phases.undo_plan import CLOCK_SKEW_SECONDS
 from reconcile.running.record import late_requests
-from reconcile.running.record.in_place import not_of_run
+from reconcile.running.record.in_place import of_no_other_run
 from reconcile.running.record.next_steps import resume_command
 from reconcile.running.record.parts import Part
 from reconcile.running.record.records import find_runs
@@ -52,6 +53,8 @@ _LOOK_ROUNDS = 3
 _SHOWN = 20
 _SERVICE_POLL_SECONDS = 1.0
 _LOCK_SECONDS = 15
+
+_GROUPS = (moves.c.state, moves.c.source, moves.c.dest)
 
 log = get_logger()
 
@@ -122,8 +125,11 @@ class Switcher(Phase):
         return threaded(self.pipelines, PartLooker(self.context).look)
 
     @carries_out(Step.SWITCH)
-    def switch(self, lock: RunLock, scope: Scope, *, limited: bool, ignore_services: bool) -> None:
-        """Repoint every staged row, or none. Raises `StaleError`, `ServicesRunningError`, `LockedError`."""
+    def switch(self, lock: RunLock, scope: Scope, *, limited: bool, ignore_services: bool) -> int:
+        """Repoint every staged row, or none; return how many documents services could not read then.
+
+        Raises `StaleError`, `ServicesRunningError`, `LockedError`.
+        """
         self._send_workers_away()
         has_tasks = self.run.catalog.has_table(tasks) and self.run.catalog.has_table(archive_migration_tasks)
         has_services = self.run.catalog.has_table(services)
@@ -140,7 +146,7 @@ class Switcher(Phase):
                 self._refuse_added(connection, scope)
             switched = self._repoint(connection)
             if has_tasks:
-                self._record_tasks(connection)
+                self._record_tasks(connection, switched)
             self.run.update(connection, state=RunState.SWITCHED, switched_at=database_now(connection))
         downtime = min((beat.age for beat in beats), default=None)
         header = self.run.record.header
@@ -149,23 +155,25 @@ class Switcher(Phase):
         log.info(
             "switched",
             phase="switch",
-            documents=switched,
+            documents=sum(switched.values()),
             downtime_seconds=downtime,
             config=str(self.desired.dest.path),
             unreadable=unreadable,
             undo_of=header.undo_of,
         )
+        return unreadable
 
     def _refuse_another_place(self, connection: Connection) -> None:
         """Raise where a path leads elsewhere by now, or where a copy may still be deleted by a late request."""
         for store in self.stores.values():
             store.check_place()
-        late_ones = [late_requests.concerns(self.run.run_id, store.address.identity) for store in self.stores.values()]
-        if connection.execute(sa.select(late_deletes.c.url).where(sa.or_(*late_ones)).limit(1)).first() is not None:
-            raise UnconfirmedError(
-                "a delete request for one of the copies may still arrive; nothing was switched",
-                hint="run the same command again: it waits until no such request can arrive",
-            )
+        for store in self.stores.values():
+            is_late = late_requests.concerns(self.run.run_id, store.address.identity)
+            if connection.execute(sa.select(late_deletes.c.url).where(is_late).limit(1)).first() is not None:
+                raise UnconfirmedError(
+                    "a delete request for one of the copies may still arrive; nothing was switched",
+                    hint="run the same command again: it waits until no such request can arrive",
+                )
 
     def _keep_writers_out(self, connection: Connection) -> None:
         """Let nobody write the catalog until the commit; readers go on."""
@@ -191,7 +199,7 @@ class Switcher(Phase):
         if since:
             newest = sa.func.coalesce(archive_metadata.c.last_updated, archive_metadata.c.created_at, 0)
             undone = find_runs(self.run.catalog, run_id=self.run.record.undo_of)[0]
-            condition = sa.and_(condition, newest >= since - CLOCK_SKEW_SECONDS, ~not_of_run(undone))
+            condition = sa.and_(condition, newest >= since - CLOCK_SKEW_SECONDS, of_no_other_run(undone))
         added = [
             f"{printable('/'.join(row.document))}: added since the plan, at {printable(row.content_url or '')}"
             for row in stream_rows(connection, condition, ordered=False)
@@ -200,15 +208,18 @@ class Switcher(Phase):
         if added:
             raise rows_added(self.run, added)
 
-    def _repoint(self, connection: Connection) -> int:
+    def _repoint(self, connection: Connection) -> dict[tuple[str, str], int]:
+        """Repoint every staged row; return how many, by backends. Raises `ReconcileError` if not all is as it was."""
         mine = sa.and_(moves.c.run_id == self.run.run_id, moves.c.state == MoveState.STAGED)
         count = sa.select(sa.func.count()).select_from(moves)
-        expected = connection.execute(count.where(mine)).scalar_one()
-        undone = sa.and_(moves.c.run_id == self.run.run_id, moves.c.state.in_((MoveState.PLANNED, MoveState.CHANGED)))
-        if connection.execute(count.where(undone)).scalar_one():  # R2: all that the run has, or nothing
+        of_run = sa.select(*_GROUPS, sa.func.count().label("documents")).where(moves.c.run_id == self.run.run_id)
+        groups = connection.execute(of_run.group_by(*_GROUPS)).all()
+        if any(group.state in (MoveState.PLANNED, MoveState.CHANGED) for group in groups):  # R2: all, or nothing
             raise ReconcileError(
                 "not every document is staged; nothing was switched", hint="the same command stages the rest"
             )
+        pairs = {(group.source, group.dest): group.documents for group in groups if group.state == MoveState.STAGED}
+        expected = sum(pairs.values())
         rules = rules_of(connection, archive_metadata.name, "UPDATE")
         before = _rest(connection, mine) if rules else 0
         with connection.begin_nested() as savepoint:
@@ -217,7 +228,7 @@ class Switcher(Phase):
             kept = connection.execute(count.where(mine, same_row(archive_metadata), as_after(archive_metadata)))
             held = int(kept.scalar_one())
             if changed == held == expected and (not rules or _rest(connection, mine) == before):
-                return int(expected)
+                return pairs
             savepoint.rollback()
         if changed_rows(connection, self.run.run_id):
             raise rows_changed(self.run, connection)
@@ -227,16 +238,10 @@ class Switcher(Phase):
             f"{held:,} of {expected:,} catalog rows hold what the switch wrote, {what}; the switch was rolled back",
         )
 
-    def _record_tasks(self, connection: Connection) -> None:
-        query = (
-            sa.select(moves.c.source, moves.c.dest, sa.func.count())
-            .where(moves.c.run_id == self.run.run_id, moves.c.state == MoveState.STAGED)
-            .group_by(moves.c.source, moves.c.dest)
-            .order_by(moves.c.source, moves.c.dest)
-        )
+    def _record_tasks(self, connection: Connection, switched: Mapping[tuple[str, str], int]) -> None:
         started = datetime.fromtimestamp(self.run.record.created_at, UTC)
         places = self.desired.places
-        for source, dest, documents in connection.execute(query).all():
+        for (source, dest), documents in sorted(switched.items()):
             drivers = places[source].backend.driver, places[dest].backend.driver
             record_task(connection, *drivers, documents, started)
 

@@ -29,10 +29,13 @@ def record_in_place(connection: Connection, run_id: str, heads: Iterable[str]) -
     connection.execute(in_place.insert().from_select(names, rows))
 
 
-def not_of_run(record: RunRecord) -> sa.ColumnElement[bool]:
-    """Return the condition that a catalog row was in place before a run began, or was moved there by another one."""
+def of_no_other_run(record: RunRecord) -> sa.ColumnElement[bool]:
+    """Return the condition that a catalog row was not in place before a run began, nor moved there by another one.
+
+    Both at its top: within an "or", PostgreSQL would evaluate them anew for each row.
+    """
     before = sa.exists().where(*_same_row_as(in_place), in_place.c.since <= record.number)
-    return before | _moved_by_runs(runs.c.run_id != record.run_id)
+    return sa.and_(~before, ~_moved_by_runs(runs.c.run_id != record.run_id))
 
 
 def _same_row_as(table: sa.Table) -> list[sa.ColumnElement[bool]]:

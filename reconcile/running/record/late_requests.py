@@ -154,6 +154,7 @@ def _documents(catalog: Catalog, address: Address, concerned: sa.ColumnElement[b
     with catalog.read(bulk=True) as connection:
         if connection.execute(sa.select(late_deletes.c.url).where(here).limit(1)).first() is None:
             return 0
+        catalog.favour_hash_joins(connection)
         query = sa.select(sa.func.count(late_deletes.c.url.distinct())).where(here, concerned)
         return int(connection.execute(query).scalar_one())
 
@@ -201,6 +202,7 @@ def _until(catalog: Catalog, store: Store, concerned: sa.ColumnElement[bool]) ->
     here = late_deletes.c.store == store.address.identity
     now = int(_now(store)) + 1
     with catalog.write(bulk=True) as connection:
+        catalog.favour_hash_joins(connection)
         expires = sa.update(late_deletes).where(here, late_deletes.c.until.is_(None))
         connection.execute(expires.values(until=now + late_deletes.c.life + HANDLING_SECONDS))
         last = sa.select(sa.func.max(late_deletes.c.until)).where(here, concerned)

@@ -49,11 +49,14 @@ class Outcome:
 def outcome_of(catalog: Catalog, run_id: str, *, already: str | None = None) -> Outcome:
     """Return the outcome of a run, from its record."""
     record = find_runs(catalog, run_id=run_id)[0]
-    query = sa.select(sa.func.count()).select_from(moves).where(moves.c.run_id == run_id)
-    with catalog.read() as connection:
-        documents = connection.execute(query.where(moves.c.state == MoveState.STAGED)).scalar_one()
-        left = connection.execute(query.where(moves.c.state.in_((MoveState.BLOCKED, MoveState.FAILED)))).scalar_one()
-        kept = connection.execute(query.where(moves.c.cleaned == Removal.KEPT)).scalar_one()
+    number = sa.func.count()
+    query = sa.select(
+        number.filter(moves.c.state == MoveState.STAGED),
+        number.filter(moves.c.state.in_((MoveState.BLOCKED, MoveState.FAILED))),
+        number.filter(moves.c.cleaned == Removal.KEPT),
+    )
+    with catalog.read(bulk=True) as connection:
+        documents, left, kept = connection.execute(query.where(moves.c.run_id == run_id)).one()
     return Outcome(
         run_id=run_id,
         documents=documents,

@@ -78,7 +78,7 @@ class Run:
         query = sa.select(moves).where(
             moves.c.run_id == self.run_id, moves.c.state == state, moves.c.seq.between(first, last), *extra
         )
-        with self.catalog.read() as connection:
+        with self.catalog.read(bulk=True) as connection:
             return [work_move(row) for row in connection.execute(query.order_by(moves.c.seq))]
 
     def copies(self, first: int, last: int) -> list[StagedCopy]:
@@ -86,7 +86,7 @@ class Run:
         query = sa.select(*COPY_COLUMNS).where(
             moves.c.run_id == self.run_id, moves.c.state == MoveState.STAGED, moves.c.seq.between(first, last)
         )
-        with self.catalog.read() as connection:
+        with self.catalog.read(bulk=True) as connection:
             return [StagedCopy.of(row) for row in connection.execute(query.order_by(moves.c.seq)).all()]
 
     def numbered(self, seqs: Sequence[int]) -> list[WorkMove]:
@@ -104,16 +104,18 @@ class Run:
         last, held = -1, list[M]()
         while True:
             page = query.where(moves.c.run_id == self.run_id, moves.c.seq > last, *conditions)
-            with self.catalog.read() as connection:
+            with self.catalog.read(bulk=True) as connection:  # of few among many, it reads all the others
                 rows = [decode(row) for row in connection.execute(page.order_by(moves.c.seq).limit(size)).all()]
             if not rows:
                 break
-            last = rows[-1].seq
+            last, is_last = rows[-1].seq, len(rows) < size
             rows = held + rows
             tail = rows[-1].document
             held = [row for row in rows if row.document == tail]
             if len(rows) > len(held):
                 yield rows[: len(rows) - len(held)]
+            if is_last:
+                break
         if held:
             yield held
 
@@ -164,8 +166,16 @@ class Run:
         with self.catalog.read() as connection:
             return list(connection.execute(query).scalars())
 
+    def deletes_sources(self) -> bool:
+        """Tell whether there is a move whose source is not kept."""
+        query = sa.select(moves.c.seq).where(moves.c.run_id == self.run_id, moves.c.source.is_not(None), ~moves.c.keep)
+        with self.catalog.read(bulk=True) as connection:
+            return connection.execute(query.order_by(moves.c.seq).limit(1)).first() is not None
+
     def replaces(self) -> bool:
         """Tell whether a move of this run takes the place of content that an earlier run had kept."""
+        if not self.record.header.policy.with_changes:
+            return False
         query = sa.select(moves.c.seq).where(moves.c.run_id == self.run_id, moves.c.replaces.is_not(None))
         with self.catalog.read(bulk=True) as connection:
             return connection.execute(query.limit(1)).first() is not None
@@ -224,7 +234,7 @@ class Run:
             .order_by(moves.c.seq)
             .limit(limit)
         )
-        with self.catalog.read() as connection:
+        with self.catalog.read(bulk=True) as connection:
             return [work_move(row) for row in connection.execute(query)]
 
 

@@ -8,6 +8,7 @@ from operator import itemgetter
 from typing import Any
 
 import msgspec
+import sqlalchemy as sa
 from attrs import fields, frozen
 from sqlalchemy.engine import Connection
 
@@ -80,6 +81,7 @@ class StagedCopy:
         return cls(seq, (user, bucket, archive_id), *rest)
 
 
+_THIN = 4  # numbers a move of a batch: the few that failed of many are looked up one by one
 _COPY = ("seq", "user_id", "bucket", "archive_id", "dest", "after_url", "before_size", "after_size")
 COPY_COLUMNS = [moves.c[name] for name in (*_COPY, "copy_version", "copy_mark", "origin")]
 
@@ -89,6 +91,13 @@ _original = msgspec.json.Decoder(Original)
 def encode_original(original: Original) -> str:
     """Return the JSON text that a work table keeps."""
     return msgspec.json.encode(original).decode()
+
+
+def of_batch(works: Sequence[WorkMove]) -> sa.ColumnElement[bool]:
+    """Return the condition that a move has about the numbers of a batch: by their span, if it is not a thin one."""
+    seqs = [work.seq for work in works]
+    first, last = min(seqs), max(seqs)
+    return moves.c.seq.between(first, last) if last - first < _THIN * len(seqs) else moves.c.seq.in_(seqs)
 
 
 def load(connection: Connection, run_id: str, batches: Iterable[Iterable[dict[str, Any]]], first: int = 0) -> int:

@@ -1,0 +1,151 @@
+"""What a run asks the database of all its documents takes time in proportion to them: tables are joined by hash.
+
+A condition that is evaluated anew for each row, or a nested loop without an index, takes the square of that: days for a
+million documents, within the maintenance window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.engine import Engine
+
+from reconcile import verbs
+from reconcile.running.record import late_requests
+from tests.archives import Place
+from tests.cli.desk import last_run, opened
+from tests.cli.runner import killed
+from tests.servers.moto import MotoServer
+from tests.world import DB, DB2, World, s3
+
+COPIED = """
+    INSERT INTO object_storage ("userId", bucket, key, version, content, created_at, last_updated)
+    SELECT "userId", bucket, "archiveId", '', CASE WHEN b64_encoded THEN decode(jsondata, 'base64')
+           ELSE convert_to(jsondata, 'UTF8') END, created_at, last_updated
+    FROM archive_document
+"""  # to where driver db2 would have it
+BOUNDED = ("seq BETWEEN", "seq IN", "json_to_recordset")  # what concerns a batch
+LARGE = {"archive_metadata", "reconcile_moves", "reconcile_in_place", "reconcile_late_deletes"}
+
+
+@contextmanager
+def explained(url: str) -> Iterator[set[str]]:
+    """Give the statements of the block that join no other way than row by row, each with the reason."""
+    found: set[str] = set()
+    beside = psycopg2.connect(url)
+    beside.autocommit = True
+    beside.cursor().execute("SET enable_nestloop = off; SET lock_timeout = '100ms'")
+
+    def explain(_connection: Any, at_work: Any, statement: str, parameters: Any, _context: Any, many: bool) -> None:
+        if many or statement.split(maxsplit=1)[0] not in {"SELECT", "INSERT", "UPDATE", "DELETE", "WITH"}:
+            return
+        cursor = beside.cursor()
+        try:
+            cursor.execute(f"EXPLAIN (FORMAT JSON) {statement}", parameters)
+        except (psycopg2.errors.UndefinedTable, psycopg2.errors.LockNotAvailable):  # made by what goes on
+            return
+        plan = cursor.fetchone()[0][0]["Plan"]
+        found.update(f"{why}: {statement}" for why in row_by_row(plan))
+        if large(plan) and not any(bound in statement for bound in BOUNDED):
+            with at_work.connection.cursor() as asked:  # in its very transaction
+                asked.execute("SELECT current_setting('enable_nestloop'), current_setting('statement_timeout')")
+                nested, limit = asked.fetchone()
+            if joins(plan) and nested == "on" and "LIMIT" not in statement:
+                found.add(f"PostgreSQL may choose a nested loop: {statement}")
+            if limit != "0":
+                found.add(f"--db-timeout may end it: {statement}")
+
+    sa.event.listen(Engine, "before_cursor_execute", explain)
+    try:
+        yield found
+    finally:
+        sa.event.remove(Engine, "before_cursor_execute", explain)
+        beside.close()
+
+
+def row_by_row(plan: dict[str, Any]) -> Iterator[str]:
+    """Yield what of a plan reads a large table for each row of another."""
+    parts = plan.get("Plans", [])
+    if plan["Node Type"] == "Nested Loop" and all(large(part) for part in parts):
+        yield f"nested loop over {[large(part) for part in parts]}"
+    for part in parts:
+        if part["Parent Relationship"] == "SubPlan" and large(part):
+            yield f"{part['Subplan Name']} over {large(part)} for each row"
+        yield from row_by_row(part)
+
+
+def joins(plan: dict[str, Any]) -> bool:
+    """Tell whether a plan joins two large tables."""
+    parts = plan.get("Plans", [])
+    is_join = plan["Node Type"].endswith("Join") and all(large(part) for part in parts)
+    return is_join or any(map(joins, parts))
+
+
+def large(plan: dict[str, Any]) -> set[str]:
+    """Return the large tables that a part of a plan reads."""
+    mine = {plan.get("Relation Name", "")} & LARGE
+    return mine.union(*(large(part) for part in plan.get("Plans", [])))
+
+
+@pytest.fixture
+def world(folder: Path, database: str) -> World:
+    world = World(folder, database)
+    world.fill(30)
+    world.config("config", DB)
+    world.config("dest", DB2)
+    return world
+
+
+def test_apply_and_undo(world: World) -> None:
+    """Also of documents that are at their destination already, beside another run that is on record."""
+    source, dest = world.folder / "config.yaml", world.folder / "dest.yaml"
+    with explained(world.url) as slow:
+        world.apply(world.plan(source, dest, keep_source=True))
+        world.undo()
+        world.sql(COPIED)
+        world.apply(world.plan(source, dest, "again.json"))
+        world.undo("again.undo.json")
+    assert not slow, "\n\n".join(slow)
+
+
+def test_a_run_with_what_services_wrote_meanwhile(world: World) -> None:
+    plan = world.plan(world.folder / "config.yaml", world.folder / "dest.yaml")
+    with explained(world.url) as slow:
+        world.apply(plan, stage_only=True)
+        write(world, "meanwhile")
+        world.apply(plan, refresh=True)
+        world.sql("UPDATE archive_metadata SET last_updated = last_updated + 1 WHERE \"archiveId\" = 'sha256:0004'")
+        with opened(world) as catalog:
+            configs = (world.folder / "dest.yaml", world.folder / "config.yaml")
+            verbs.carry_out(catalog, verbs.undo_plan_of(catalog, last_run(world), *configs, with_changes=True))
+    assert not slow, "\n\n".join(slow)
+
+
+def test_a_killed_clean_and_what_comes_after_it(
+    world: World, moto: MotoServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its requests to delete may still arrive, and are waited for."""
+    monkeypatch.setattr(late_requests, "HANDLING_SECONDS", 1)
+    there = Place(world.folder, world.url, moto)
+    source, dest = world.config("there", s3(moto, there.buckets[0])), world.folder / "dest.yaml"
+    world.apply(world.plan(world.folder / "config.yaml", source, "there.json"))
+    plan = world.plan(source, dest)
+    killed("marked", "apply", plan.path, "--yes", cwd=world.folder, CRASH_LIFE="1")
+    with explained(world.url) as slow:
+        world.undo()
+        world.apply(plan, stage_only=True)
+        with opened(world) as catalog:
+            verbs.carry_out(catalog, verbs.undo_plan_of(catalog, last_run(world), dest, source))
+    assert not slow, "\n\n".join(slow)
+
+
+def write(world: World, name: str) -> None:
+    """Add a document, and write another again, as services do."""
+    world.add(name, b"{}")
+    world.sql("UPDATE archive_metadata SET last_updated = last_updated + 1 WHERE \"archiveId\" = 'sha256:0003'")
