@@ -37,6 +37,8 @@ _NO_HURRY = "SET LOCAL idle_in_transaction_session_timeout = {}"  # in milliseco
 # there yet must not count as rows that are not there. A replica itself refuses this.
 # It also holds where the role's default is to read only.
 _ON_THE_PRIMARY = "SET TRANSACTION READ WRITE"
+_FOR_A_FEW_ROWS = "; SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL enable_sort = off"
+_COMPILE_NOTHING, _COMPILES = "; SET LOCAL jit = off", 110_000  # the first version that does
 _connections: weakref.WeakSet[Any] = weakref.WeakSet()  # of psycopg2, all that this process has opened
 
 
@@ -64,10 +66,13 @@ class Catalog:
         return Path(self.identity["path"])
 
     @contextmanager
-    def read(self, *, bulk: bool = False) -> Iterator[Connection]:
-        """Open a short transaction that writes nothing; ``bulk`` lifts the statement time-out."""
+    def read(self, *, bulk: bool = False, limited: bool = True) -> Iterator[Connection]:
+        """Open a transaction that writes nothing, to read a few rows by an index, or in ``bulk``.
+
+        A few have a statement time-out, if that is not lifted (``limited``).
+        """
         with translated(), self.engine.connect() as connection, connection.begin():
-            self.settle(connection, bulk=bulk)
+            self.settle(connection, bulk=bulk, limited=limited)
             yield connection
 
     @contextmanager
@@ -82,7 +87,7 @@ class Catalog:
 
     @contextmanager
     def write(self, *, bulk: bool = False) -> Iterator[Connection]:
-        """Open a transaction that is durable once it is committed; ``bulk`` lifts the statement time-out."""
+        """Open a transaction that is durable once it is committed. ``bulk`` is as for `read`."""
         with self._one_writer(), translated(), self.engine.connect() as connection:
             connection.execution_options(sqlite_begin="BEGIN IMMEDIATE")
             with connection.begin():
@@ -98,16 +103,22 @@ class Catalog:
             with self._writes:
                 yield
 
-    def settle(self, connection: Connection, *, bulk: bool = False, durable: bool = False) -> None:
+    def settle(
+        self, connection: Connection, *, bulk: bool = False, limited: bool = True, durable: bool = False
+    ) -> None:
         """Make this transaction's settings: time-outs, no hidden rows, and durability, overriding the role's defaults.
 
-        The first statement of every transaction.
+        The first statement of every transaction. For a few rows PostgreSQL is to start no parallel workers, compile
+        nothing, and not sort all rows for each page: it would where statistics are from before rows were staged.
         """
         if not self.is_postgresql:
             return
-        limit = 0 if bulk else self.timeout * 1000
+        limit = 0 if bulk or not limited else self.timeout * 1000
         hurry = _NO_HURRY.format(self.idle_timeout * 1000)
         settings = f"{_ON_THE_PRIMARY}; SET LOCAL statement_timeout = {limit}; {hurry}; {RAISE_RATHER_THAN_HIDE}"
+        if not bulk:
+            driver: Any = connection.connection.dbapi_connection
+            settings += _FOR_A_FEW_ROWS + (_COMPILE_NOTHING if driver.server_version >= _COMPILES else "")
         if durable:
             settings += "; SET LOCAL synchronous_commit = on"
         connection.exec_driver_sql(settings)

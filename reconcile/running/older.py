@@ -41,7 +41,7 @@ def older_than_stores(catalog: Catalog, record: RunRecord, desired: DesiredState
         .limit(_SAMPLE)
     )
     try:
-        with catalog.read() as connection:
+        with catalog.read(bulk=True) as connection:
             sample = [work_move(row) for row in connection.execute(query)]
         if not sample:
             return None

@@ -20,7 +20,7 @@ from reconcile import verbs
 from reconcile.running.record import late_requests
 from tests.archives import Place
 from tests.cli.desk import last_run, opened
-from tests.cli.runner import killed
+from tests.cli.runner import here, killed
 from tests.servers.moto import MotoServer
 from tests.world import DB, DB2, World, s3
 
@@ -30,6 +30,9 @@ COPIED = """
            ELSE convert_to(jsondata, 'UTF8') END, created_at, last_updated
     FROM archive_document
 """  # to where driver db2 would have it
+SETTINGS = "SELECT " + ", ".join(
+    f"current_setting('{name}')" for name in ("enable_nestloop", "statement_timeout", "enable_sort")
+)
 BOUNDED = ("seq BETWEEN", "seq IN", "json_to_recordset")  # what concerns a batch
 LARGE = {"archive_metadata", "reconcile_moves", "reconcile_in_place", "reconcile_late_deletes"}
 
@@ -54,10 +57,12 @@ def explained(url: str) -> Iterator[set[str]]:
         found.update(f"{why}: {statement}" for why in row_by_row(plan))
         if large(plan) and not any(bound in statement for bound in BOUNDED):
             with at_work.connection.cursor() as asked:  # in its very transaction
-                asked.execute("SELECT current_setting('enable_nestloop'), current_setting('statement_timeout')")
-                nested, limit = asked.fetchone()
+                asked.execute(SETTINGS)
+                nested, limit, sorts = asked.fetchone()
             if joins(plan) and nested == "on" and "LIMIT" not in statement:
                 found.add(f"PostgreSQL may choose a nested loop: {statement}")
+            if "seq > " in statement and sorts == "on":
+                found.add(f"PostgreSQL may read all for each page: {statement}")
             if limit != "0":
                 found.add(f"--db-timeout may end it: {statement}")
 
@@ -149,3 +154,29 @@ def write(world: World, name: str) -> None:
     """Add a document, and write another again, as services do."""
     world.add(name, b"{}")
     world.sql("UPDATE archive_metadata SET last_updated = last_updated + 1 WHERE \"archiveId\" = 'sha256:0003'")
+
+
+def test_the_other_verbs(world: World) -> None:
+    """By the command line, in this process; a run is staged, then ended."""
+    config = ("--source", "config.yaml")
+
+    def run(*arguments: str) -> None:
+        done = here(*arguments, cwd=world.folder)
+        assert done.code == 0, done.all
+
+    with explained(world.url) as slow:
+        run("plan", "config.yaml", "dest.yaml", "--out", "p.json", "--probe", "digest", "--overwrite")
+        run("apply", "p.json", "--yes", "--stage-only")
+        run("verify", "dest.yaml", "--run", last_run(world))
+        run("status", *config)
+        run("apply", "p.json", "--yes", "--refresh", "--keep-source")
+        run("undo", "p.undo.json", "--dry-run")
+        for verb in ("status", "report"):
+            run(verb, *config, "--format", "json")
+        run("clean", last_run(world), *config, "--dest", "dest.yaml", "--dry-run")
+        run("clean", last_run(world), *config, "--dest", "dest.yaml", "--yes")
+        run("verify", "dest.yaml", "--orphans")
+        run("plan", "dest.yaml", "config.yaml", "--out", "back.json", "--limit", "5")
+        run("check", "dest.yaml")
+        run("forget", last_run(world), *config, "--yes")
+    assert not slow, "\n\n".join(slow)

@@ -114,7 +114,7 @@ class PartStager(Phase):
                 as_before(archive_metadata),
             )
         )
-        with self.run.catalog.read(bulk=True) as connection:
+        with self.run.catalog.read(limited=False) as connection:
             return set(connection.execute(query).scalars())
 
     def _rechecked(self, batch: Sequence[WorkMove], outcomes: list[CopyOutcome]) -> list[CopyOutcome]:

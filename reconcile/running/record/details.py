@@ -34,7 +34,7 @@ def troubles(catalog: Catalog, run_id: str, limit: int) -> list[tuple[str, str]]
         .order_by(moves.c.seq)
         .limit(limit)
     )
-    with catalog.read() as connection:
+    with catalog.read(bulk=True) as connection:
         return [
             (
                 f"{row.user_id}/{row.bucket}/{row.archive_id}",

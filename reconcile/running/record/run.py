@@ -78,7 +78,7 @@ class Run:
         query = sa.select(moves).where(
             moves.c.run_id == self.run_id, moves.c.state == state, moves.c.seq.between(first, last), *extra
         )
-        with self.catalog.read(bulk=True) as connection:
+        with self.catalog.read(limited=False) as connection:
             return [work_move(row) for row in connection.execute(query.order_by(moves.c.seq))]
 
     def copies(self, first: int, last: int) -> list[StagedCopy]:
@@ -86,7 +86,7 @@ class Run:
         query = sa.select(*COPY_COLUMNS).where(
             moves.c.run_id == self.run_id, moves.c.state == MoveState.STAGED, moves.c.seq.between(first, last)
         )
-        with self.catalog.read(bulk=True) as connection:
+        with self.catalog.read(limited=False) as connection:
             return [StagedCopy.of(row) for row in connection.execute(query.order_by(moves.c.seq)).all()]
 
     def numbered(self, seqs: Sequence[int]) -> list[WorkMove]:
@@ -104,7 +104,7 @@ class Run:
         last, held = -1, list[M]()
         while True:
             page = query.where(moves.c.run_id == self.run_id, moves.c.seq > last, *conditions)
-            with self.catalog.read(bulk=True) as connection:  # of few among many, it reads all the others
+            with self.catalog.read(limited=False) as connection:  # of few among many, it reads all the others
                 rows = [decode(row) for row in connection.execute(page.order_by(moves.c.seq).limit(size)).all()]
             if not rows:
                 break
