@@ -86,12 +86,12 @@ class Catalog:
                 yield connection
 
     @contextmanager
-    def write(self, *, bulk: bool = False) -> Iterator[Connection]:
-        """Open a transaction that is durable once it is committed. ``bulk`` is as for `read`."""
+    def write(self, *, bulk: bool = False, limited: bool = True) -> Iterator[Connection]:
+        """Open a transaction that is durable once it is committed. ``bulk`` and ``limited`` are as for `read`."""
         with self._one_writer(), translated(), self.engine.connect() as connection:
             connection.execution_options(sqlite_begin="BEGIN IMMEDIATE")
             with connection.begin():
-                self.settle(connection, bulk=bulk, durable=True)
+                self.settle(connection, bulk=bulk, limited=limited, durable=True)
                 yield connection
 
     @contextmanager

@@ -40,6 +40,19 @@ def status(world: World, *arguments: str) -> str:
     return run(world, "status", *arguments, "--source", "config.yaml").out
 
 
+def test_a_killed_run_is_resumed_by_its_engine_and_a_staged_one_is_switched_without(lite: World) -> None:
+    """Its workers are sent away before the downtime; who resumes without an engine is not given one later."""
+    planned(lite)
+    killed("recorded", "apply", "p.json", "--yes", cwd=lite.folder)
+    lite.sql("UPDATE reconcile_runs SET engine = 'processes:2'")
+    assert "--engine processes:2    # resumes it" in status(lite)
+    assert run(lite, "apply", "p.json", "--yes", "--stage-only").code == 0
+    assert lite.sql("SELECT engine FROM reconcile_runs") == [(None,)]
+    lite.sql("UPDATE reconcile_runs SET engine = 'processes:2'")
+    assert "switches; stop the services first" in status(lite)
+    assert "--engine" not in status(lite)
+
+
 @pytest.mark.parametrize("options", [("--stage-only",), ("--limit", "2"), ("--clean-later",)])
 def test_a_run_that_stopped_where_it_was_asked_to_is_not_called_interrupted(
     lite: World, options: tuple[str, ...]

@@ -30,6 +30,7 @@ COPIED = """
            ELSE convert_to(jsondata, 'UTF8') END, created_at, last_updated
     FROM archive_document
 """  # to where driver db2 would have it
+BY_KEY = {"JOIN", "archive_metadata", "LIMIT"}  # the first of a run's moves whose row is as it was
 SETTINGS = "SELECT " + ", ".join(
     f"current_setting('{name}')" for name in ("enable_nestloop", "statement_timeout", "enable_sort")
 )
@@ -55,11 +56,15 @@ def explained(url: str) -> Iterator[set[str]]:
             return
         plan = cursor.fetchone()[0][0]["Plan"]
         found.update(f"{why}: {statement}" for why in row_by_row(plan))
-        if large(plan) and not any(bound in statement for bound in BOUNDED):
+        if large(plan):
             with at_work.connection.cursor() as asked:  # in its very transaction
                 asked.execute(SETTINGS)
                 nested, limit, sorts = asked.fetchone()
-            if joins(plan) and nested == "on" and "LIMIT" not in statement:
+            if "seq IN" in statement and "ORDER BY" in statement and sorts == "off":
+                found.add(f"PostgreSQL reads the whole run for a few numbers: {statement}")
+            if any(bound in statement for bound in BOUNDED):
+                return
+            if joins(plan) and nested == "on" and not set(statement.split()) >= BY_KEY:
                 found.add(f"PostgreSQL may choose a nested loop: {statement}")
             if "seq > " in statement and sorts == "on":
                 found.add(f"PostgreSQL may read all for each page: {statement}")
@@ -114,7 +119,8 @@ def test_apply_and_undo(world: World) -> None:
         world.apply(world.plan(source, dest, keep_source=True))
         world.undo()
         world.sql(COPIED)
-        world.apply(world.plan(source, dest, "again.json"))
+        world.add("damaged", b"x", digest="0" * 32)
+        world.apply(world.plan(source, dest, "again.json"), leave_failed=True)
         world.undo("again.undo.json")
     assert not slow, "\n\n".join(slow)
 

@@ -25,7 +25,7 @@ from reconcile.running.record.next_steps import undo_command
 from reconcile.running.record.parts import Part
 from reconcile.running.record.states import MoveState, Removal, RunState
 from reconcile.running.record.tables import moves, runs, same_row
-from reconcile.running.record.work_moves import WorkMove, of_batch
+from reconcile.running.record.work_moves import WorkMove
 from reconcile.stores import Known
 from reconcile.stores.addresses import Key
 
@@ -202,11 +202,11 @@ class PartCleaner(Phase):
             .join(archive_metadata, same_row(archive_metadata))
             .where(
                 moves.c.run_id == self.run.run_id,
-                of_batch(batch),
+                moves.c.seq.between(batch[0].seq, batch[-1].seq),  # also of moves that are kept, and share a source
                 archive_metadata.c.content_url == moves.c.before_url,
             )
         )
-        with self.run.writing() as connection:  # nobody may answer this from a replica that lags behind
+        with self.run.writing(limited=False) as connection:  # no replica that lags behind may answer this
             return set(connection.execute(query).scalars())
 
     @carries_out(Step.MARK)

@@ -93,7 +93,7 @@ class Phases:
                     return self._staged()
                 unreadable = self._switch()
             else:
-                unreadable = self._unreadable()
+                unreadable = self._unreadable() if is_news or self.options.clean_later else 0
             if is_news:
                 self._tell_switched(unreadable)
             if self.options.clean_later:

@@ -136,9 +136,9 @@ class Switcher(Phase):
         self.control.progress.step("switching the catalog")
         with lock.transaction() as connection:
             self.run.guard(connection)
+            self.run.catalog.favour_hash_joins(connection)
             self._refuse_another_place(connection)
             self._keep_writers_out(connection)
-            self.run.catalog.favour_hash_joins(connection)
             beats = heartbeats(connection) if has_services else []
             if beats and not ignore_services:
                 _refuse_young(beats, other_sessions(connection))

@@ -111,16 +111,19 @@ def _steps_of_ended(record: RunRecord, documents: dict[str, Tally], undo: str) -
 
 
 def apply_command(record: RunRecord, **options: bool) -> str:
-    """Return the command that resumes a run, by the engine it had; an option names what has to be found first."""
+    """Return the command that resumes a run; an option names what has to be found first.
+
+    By the engine that it had last, unless it is to be switched: workers may be gone by then.
+    """
     header = record.header
+    is_at_work = record.state in (RunState.STAGING, RunState.SWITCHED) and not is_staged(record)
+    engine = record.engine if is_at_work and not header.policy.overwrite else None
     leave_blocked = header.summary.blocked.documents > 0  # such a plan is refused without, whatever its run has done
     missing = {}
     if record.switched_at is not None:
         sides = (("source", header.source), ("dest", header.dest))
         missing = {side: _PLACEHOLDER for side, reference in sides if path_now(header, reference) is None}
-    return command_line(
-        "apply", record.plan_path, engine=record.engine, leave_blocked=leave_blocked, **options, **missing
-    )
+    return command_line("apply", record.plan_path, engine=engine, leave_blocked=leave_blocked, **options, **missing)
 
 
 def resume_command(record: RunRecord) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import msgspec
@@ -44,9 +45,9 @@ class Run:
     _pairs: list[tuple[str, str]] | None = field(init=False, default=None)
 
     @contextmanager
-    def writing(self, *, bulk: bool = False) -> Iterator[Connection]:
+    def writing(self, *, bulk: bool = False, limited: bool = True) -> Iterator[Connection]:
         """Open a transaction on the work tables. Raises `SupersededError` if another process took over."""
-        with self.catalog.write(bulk=bulk) as connection:
+        with self.catalog.write(bulk=bulk, limited=limited) as connection:
             self.guard(connection)
             yield connection
 
@@ -94,8 +95,8 @@ class Run:
         if not seqs:
             return []
         query = sa.select(moves).where(moves.c.run_id == self.run_id, moves.c.seq.in_(seqs))
-        with self.catalog.read() as connection:
-            return [work_move(row) for row in connection.execute(query.order_by(moves.c.seq))]
+        with self.catalog.read() as connection:  # and sorted here: in order of the key it would read the whole run
+            return sorted((work_move(row) for row in connection.execute(query)), key=attrgetter("seq"))
 
     def _together(
         self, query: sa.Select[Any], decode: Callable[[Any], M], size: int, *conditions: sa.ColumnElement[bool]
@@ -303,7 +304,12 @@ def resume_run(executor: Executor, record: RunRecord, *, keep_source: bool = Fal
             sa.update(runs)
             .where(runs.c.run_id == record.run_id, runs.c.state != RunState.UNDONE)
             .values(
-                epoch=runs.c.epoch + 1, executor=executor_name(), token=executor.token, keep_source=keep, asked=asked
+                epoch=runs.c.epoch + 1,
+                executor=executor_name(),
+                token=executor.token,
+                keep_source=keep,
+                asked=asked,
+                engine=None,
             )
             .returning(runs.c.epoch)
         ).scalar_one()
