@@ -50,7 +50,7 @@ from reconcile.running.record.records import Counts, find_runs, remove_records
 from reconcile.running.record.result import Outcome, outcome_of
 from reconcile.running.record.run import Run
 from reconcile.running.record.samples import Sampled
-from reconcile.running.record.states import MoveState, Origin, RunState
+from reconcile.running.record.states import MoveState, RunState
 from reconcile.running.record.tables import moves
 from reconcile.running.record.work_moves import work_move
 from reconcile.secret import scrub
@@ -244,7 +244,8 @@ class Phases:
             seen = heartbeats_now(self.catalog)
         else:
             seen = wait_for_quiet(self.run, self.control, self.options.wait_for_services)
-        self._share()
+        if not self.is_undo:
+            self._owner.share_adopted()
         with self.run.writing() as connection:
             self.run.update(connection, services_seen=msgspec.json.encode(seen).decode())
         header = self.run.record.header
@@ -280,25 +281,6 @@ class Phases:
     def _switched(self, unreadable: int) -> Outcome:
         """End after the switch: a clean deletes the sources at another time."""
         return evolve(outcome_of(self.catalog, self.run.run_id), unreadable=unreadable, clean_later=True)
-
-    def _share(self) -> None:
-        """Put it on record at the destination where documents are adopted that no run on record has to do with.
-
-        Somebody else may have put them there, and may take them away again.
-        """
-        if self.is_undo:
-            return
-        run_id = self.run.run_id
-        mine = (moves.c.run_id == run_id, moves.c.state == MoveState.STAGED, moves.c.origin == Origin.ADOPTED)
-        known = (sa.select(url).where(moves.c.run_id != run_id) for url in (moves.c.after_url, moves.c.before_url))
-        unknown = sa.except_(sa.select(moves.c.after_url).where(*mine), *known)  # sets: row by row it takes days
-        with self.catalog.read(bulk=True) as connection:
-            if connection.execute(sa.select(moves.c.seq).where(*mine).limit(1)).first() is None:
-                return
-            self.catalog.favour_hash_joins(connection)
-            query = sa.select(moves.c.dest).distinct().where(*mine, moves.c.after_url.in_(unknown))
-            names = set(connection.execute(query).scalars())
-        self._owner.share_places(names)
 
     def _require_all_staged(self, counts: Counts) -> None:
         """Raise unless every move is staged, or those that failed may be left."""

@@ -60,10 +60,13 @@ class Owner(PlaceCheck):
             if name in deletes_at and store.keeps_marks:
                 self._claim(name, store, mark, before, is_ours=is_ours)
 
-    def share_places(self, names: set[str]) -> None:
-        """Record at these places that documents of this database are there which no run of it wrote."""
+    def share_adopted(self) -> None:
+        """Record at the destination that documents of this database are there which no run of it wrote.
+
+        Somebody else may have put them there, and may take them away again.
+        """
         me = database_record(self.run.catalog)
-        for name in sorted(names):
+        for name in sorted(self._dests_of_unknown()):
             store = self.stores[name]
             if not store.keeps_marks:
                 continue
@@ -80,6 +83,19 @@ class Owner(PlaceCheck):
             for other in self.marks:
                 if self.stores[other].mark() == new.encode():  # this place, perhaps under another name too
                     self.marks[other] = new.encode() or b""
+
+    def _dests_of_unknown(self) -> set[str]:
+        """Return where documents are adopted that no other run on record has to do with."""
+        run_id = self.run.run_id
+        mine = (moves.c.run_id == run_id, moves.c.state == MoveState.STAGED, moves.c.origin == Origin.ADOPTED)
+        known = (sa.select(url).where(moves.c.run_id != run_id) for url in (moves.c.after_url, moves.c.before_url))
+        unknown = sa.except_(sa.select(moves.c.after_url).where(*mine), *known)  # sets: row by row it takes days
+        with self.run.catalog.read(bulk=True) as connection:
+            if connection.execute(sa.select(moves.c.seq).where(*mine).limit(1)).first() is None:
+                return set()
+            self.run.catalog.favour_hash_joins(connection)
+            query = sa.select(moves.c.dest).distinct().where(*mine, moves.c.after_url.in_(unknown))
+            return set(connection.execute(query).scalars())
 
     def release(self) -> None:
         """Remove the marks once all deletes are done. They stay where another unfinished run uses the place.
