@@ -1,17 +1,19 @@
-"""The message about documents that could not be staged: each reason once, the first documents, and what to do."""
+"""The messages about documents that are not staged: each reason once, the first documents, and what to do."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import sqlalchemy as sa
 
 from reconcile.commands import command_line
-from reconcile.errors import StageFailedError
+from reconcile.errors import LimitReachedError, StageFailedError
 from reconcile.formatting import count
 from reconcile.logs import printable
 from reconcile.planning.render import meaning_of
 from reconcile.running.record.next_steps import plan_again
+from reconcile.running.record.records import Counts
 from reconcile.running.record.run import Run
 from reconcile.running.record.states import MoveState
 from reconcile.running.record.tables import moves
@@ -32,6 +34,16 @@ def stage_failed(run: Run, what: str, hint: str | None = None) -> StageFailedErr
     return StageFailedError(
         f"{what}, so nothing was switched ({staged:,} are staged and stay staged):\n" + "\n".join(lines),
         hint=hint or "fix the cause and run the same command again, or give --leave-failed to switch the others",
+    )
+
+
+def limit_reached(run: Run, counts: Counts, reached: str | None, dest: Path) -> LimitReachedError:
+    """Return the error that says how far a limit let the staging come: ``reached``, in words, if it is known which."""
+    staged, left = counts.get(MoveState.STAGED, (0, 0))[0], counts[MoveState.PLANNED][0]
+    return LimitReachedError(
+        f"staging was ended by {reached or 'a limit'}: {count(staged)} staged, which stay staged, and {left:,} still "
+        "to stage; nothing was switched",
+        hint=f"the same command resumes\n{command_line('verify', dest, run=run.run_id)}    checks what is staged",
     )
 
 

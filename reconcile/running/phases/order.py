@@ -16,7 +16,6 @@ from reconcile.catalog import Catalog, Scope
 from reconcile.catalog.lock import RunLock
 from reconcile.catalog.services import database_now
 from reconcile.catalog.standby import wait_for_standbys
-from reconcile.commands import command_line
 from reconcile.control import Control, RateLimit
 from reconcile.errors import (
     LimitReachedError,
@@ -34,7 +33,7 @@ from reconcile.running.phases.clean import Cleaner
 from reconcile.running.phases.clean_part import NOT_INTACT
 from reconcile.running.phases.context import RunContext, StorePool, open_stores
 from reconcile.running.phases.elsewhere import refuse_crowding
-from reconcile.running.phases.failures import stage_failed
+from reconcile.running.phases.failures import limit_reached, stage_failed
 from reconcile.running.phases.options import RunOptions
 from reconcile.running.phases.owner_mark import Owner
 from reconcile.running.phases.refresh import Refresher
@@ -160,7 +159,6 @@ class Phases:
         with self._few_failures():
             self._stager().stage()
         counts = self.run.counts()
-        self._refuse_unfinished(counts)
         self._require_all_staged(counts)
         documents, size = counts.get(MoveState.STAGED, (0, 0))
         log.info("staged", phase="stage", documents=documents, bytes=size)
@@ -198,19 +196,6 @@ class Phases:
         options = self.options
         return Stager(self._context, self._limits(), self._owner.may_overwrite, options.engine, options.workers)
 
-    def _refuse_unfinished(self, counts: Counts) -> None:
-        """Raise `LimitReachedError` if the budget ended the staging before its end."""
-        if MoveState.PLANNED not in counts:
-            return
-        budget = self.options.budget
-        staged, left = counts.get(MoveState.STAGED, (0, 0))[0], counts[MoveState.PLANNED][0]
-        ended = f"staging was ended by {budget.reached or 'a limit'}"
-        raise LimitReachedError(
-            f"{ended}: {count(staged)} staged, which stay staged, and {left:,} still to stage; nothing was switched",
-            hint="the same command resumes\n"
-            f"{command_line('verify', self.desired.dest.path, run=self.run.run_id)}    checks what is staged",
-        )
-
     def _discarded(self) -> Outcome:
         """End a run that a refresh has left nothing to move: it leaves no record, and an earlier undo plan stays."""
         self._owner.release()
@@ -236,7 +221,6 @@ class Phases:
             ):
                 switcher.recheck(self._stager())
         counts = self.run.counts()
-        self._refuse_unfinished(counts)
         self._require_all_staged(counts)
         if not self.is_undo:
             self._write_undo_plan()
@@ -283,7 +267,12 @@ class Phases:
         return evolve(outcome_of(self.catalog, self.run.run_id), unreadable=unreadable, clean_later=True)
 
     def _require_all_staged(self, counts: Counts) -> None:
-        """Raise unless every move is staged, or those that failed may be left."""
+        """Raise unless every move is staged, or those that failed may be left.
+
+        `LimitReachedError` if the budget ended the staging before its end.
+        """
+        if MoveState.PLANNED in counts:
+            raise limit_reached(self.run, counts, self.options.budget.reached, self.desired.dest.path)
         if MoveState.CHANGED in counts and not self.options.stage_only:
             with self.catalog.read(bulk=True) as connection:
                 raise rows_changed(self.run, connection)
