@@ -242,6 +242,24 @@ def test_a_row_added_since_the_plan_stops_the_switch(world: World) -> None:
     assert set(written) <= set(world.tables()["object_storage"])
 
 
+def test_of_many_rows_that_changed_or_were_added_the_first_are_named(world: World) -> None:
+    """However many there are: nothing else of them is held in memory, while the catalog is locked."""
+    world.fill(24)
+    plan = world.plan(world.config("config", DB), world.config("dest", DB2))
+    world.apply(plan, stage_only=True)
+    world.add_all((f"new-{number:02}", b"x", "admin", "policy_bundles") for number in range(23))
+    with pytest.raises(StaleError, match="23 rows were added at a source") as added:
+        world.apply(plan)
+    assert added.value.message.count("added since the plan, at") == 20
+    assert "\n  and 3 more" in added.value.message
+    world.sql("DELETE FROM archive_metadata WHERE \"archiveId\" LIKE 'new-%%'")
+    world.sql("UPDATE archive_metadata SET last_updated = last_updated + 1")
+    with pytest.raises(StaleError, match="24 rows have changed since the plan") as changed:
+        world.apply(plan)
+    assert changed.value.message.count("last_updated was") == 20
+    assert "\n  and 4 more" in changed.value.message
+
+
 def test_a_row_added_since_the_plan_that_leads_nowhere_stops_the_switch_too(world: World) -> None:
     """R7: it would be blocked, and an operator would learn of it. What an undo finds so was there before it."""
     world.fill(3)

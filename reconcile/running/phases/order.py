@@ -40,7 +40,7 @@ from reconcile.running.phases.refresh import Refresher
 from reconcile.running.phases.rehearsal import rehearse
 from reconcile.running.phases.speed import SpeedLimits, Throttle
 from reconcile.running.phases.stage import Limits, Stager
-from reconcile.running.phases.stale import rows_changed
+from reconcile.running.phases.stale import changed_rows, rows_changed
 from reconcile.running.phases.steps import Step, carries_out
 from reconcile.running.phases.switch import Switcher, heartbeats_now, wait_for_quiet
 from reconcile.running.phases.undo_plan import mark_undone, write_undo_plan
@@ -275,7 +275,7 @@ class Phases:
             raise limit_reached(self.run, counts, self.options.budget.reached, self.desired.dest.path)
         if MoveState.CHANGED in counts and not self.options.stage_only:
             with self.catalog.read(bulk=True) as connection:
-                raise rows_changed(self.run, connection)
+                raise rows_changed(self.run, *changed_rows(connection, self.run.run_id))
         if MoveState.FAILED in counts and not (self.options.leave_failed and not self.options.stage_only):
             raise stage_failed(self.run, f"{count(counts[MoveState.FAILED][0])} could not be staged")
         with self.run.writing() as connection:

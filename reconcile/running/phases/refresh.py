@@ -90,8 +90,8 @@ class Refresher(Phase):
             return
         with self.run.catalog.snapshot() as connection:
             self.run.catalog.favour_hash_joins(connection)
-            decisions = [self.desired.decide(row) for row in self._new_rows(connection, scope)]
-        names = {decision.dest for decision in decisions if isinstance(decision, Move)}
+            decisions = map(self.desired.decide, self._new_rows(connection, scope))
+            names = {decision.dest for decision in decisions if isinstance(decision, Move)}
         for name in sorted(names - self.stores.keys()):
             self.pool.destination(name, self.run.record.header, create=True)
 

@@ -19,55 +19,50 @@ from reconcile.running.record.run import Run
 from reconcile.running.record.states import MoveState
 from reconcile.running.record.tables import as_before, moves, same_row
 
-_SHOWN = 20
+SHOWN = 20
 _STAGED = (MoveState.STAGED, MoveState.CHANGED)
 
 
-def changed_rows(
-    connection: Connection, run_id: str, states: Sequence[MoveState] = _STAGED, most: int | None = None
-) -> list[str]:
-    """Return a line for each row that has changed since the plan, or so many, of moves in these states."""
+def changed_rows(connection: Connection, run_id: str, states: Sequence[MoveState] = _STAGED) -> tuple[int, list[str]]:
+    """Return how many rows of moves in these states have changed since the plan, and a line for each of the first."""
     otherwise = sa.or_(archive_metadata.c.userId.is_(None), ~as_before(archive_metadata))
-    query = (
-        sa.select(moves, archive_metadata.c.content_url, archive_metadata.c.digest, archive_metadata.c.last_updated)
-        .outerjoin(archive_metadata, same_row(archive_metadata))
-        .where(moves.c.run_id == run_id, moves.c.state.in_(states), otherwise)
-        .order_by(moves.c.seq)
-        .limit(most)
-    )
+    mine = (moves.c.run_id == run_id, moves.c.state.in_(states), otherwise)
+    joined = moves.outerjoin(archive_metadata, same_row(archive_metadata))
+    number = connection.execute(sa.select(sa.func.count()).select_from(joined).where(*mine)).scalar_one()
+    now = archive_metadata.c
+    query = sa.select(moves, now.content_url, now.digest, now.last_updated).select_from(joined).where(*mine)
     lines = []
-    for row in connection.execute(query):
+    for row in connection.execute(query.order_by(moves.c.seq).limit(SHOWN)):
         name = printable(f"{row.user_id}/{row.bucket}/{row.archive_id}")
         if row.content_url is None and row.last_updated is None:
             lines.append(f"{name}: the row was deleted")
             continue
-        now = {"content_url": row.content_url, "digest": row.digest, "last_updated": row.last_updated}
+        found = {"content_url": row.content_url, "digest": row.digest, "last_updated": row.last_updated}
         then = {
             "content_url": row.before_url,
             "digest": row.before_digest,
             "last_updated": row.before_last_updated,
         }
-        differences = [f"{k} was {then[k]}, is {now[k]}" for k in now if now[k] != then[k]]
+        differences = [f"{k} was {then[k]}, is {found[k]}" for k in found if found[k] != then[k]]
         lines.append(f"{name}: {printable('; '.join(differences) or 'is_compressed or size differs')}")
-    return lines
+    return int(number), lines
 
 
-def rows_changed(run: Run, connection: Connection) -> StaleError:
-    """Return the error that names rows which have changed since the plan."""
+def rows_changed(run: Run, number: int, lines: list[str]) -> StaleError:
+    """Return the error about so many rows that have changed since the plan; it names the first."""
     since = "since the run" if run.record.undo_of else "since the plan"
-    lines = changed_rows(connection, run.run_id)
     return StaleError(
-        f"{count(len(lines), f'row has changed {since}', f'rows have changed {since}')};"
-        f" nothing was switched:\n{_first(lines)}",
+        f"{count(number, f'row has changed {since}', f'rows have changed {since}')};"
+        f" nothing was switched:\n{_first(lines, number)}",
         hint=_include_them(run),
     )
 
 
-def rows_added(run: Run, lines: list[str]) -> StaleError:
-    """Return the error that names rows which were added at a source."""
-    added = count(len(lines), "row was", "rows were")
+def rows_added(run: Run, number: int, lines: list[str]) -> StaleError:
+    """Return the error about so many rows that were added at a source; it names the first."""
+    added = count(number, "row was", "rows were")
     return StaleError(
-        f"{added} added at a source since the plan was made; nothing was switched:\n{_first(lines)}",
+        f"{added} added at a source since the plan was made; nothing was switched:\n{_first(lines, number)}",
         hint=_include_them(run),
     )
 
@@ -79,7 +74,7 @@ def refuse_overtaken(connection: Connection, run_id: str, plan: PlanFile) -> Non
     some = sa.select(moves.c.seq).select_from(joined).where(*mine, as_before(archive_metadata)).limit(1)
     if connection.execute(some).first() is None:
         rows = plan.header.summary.moves.documents
-        lines = changed_rows(connection, run_id, (MoveState.PLANNED,), _SHOWN)
+        _number, lines = changed_rows(connection, run_id, (MoveState.PLANNED,))
         raise StaleError(
             f"each of the plan's {count(rows, 'row')} has changed since the plan; no run was "
             f"begun:\n{_first(lines, rows)}",
@@ -87,11 +82,10 @@ def refuse_overtaken(connection: Connection, run_id: str, plan: PlanFile) -> Non
         )
 
 
-def _first(lines: list[str], rows: int | None = None) -> str:
-    """Return the first lines, and how many more there are, of so many ``rows`` or of all the lines."""
-    left = (len(lines) if rows is None else rows) - _SHOWN
-    more = [f"and {left:,} more"] if left > 0 else []
-    return "\n".join(f"  {line}" for line in [*lines[:_SHOWN], *more])
+def _first(lines: list[str], rows: int) -> str:
+    """Return the lines of the first rows, and how many more there are."""
+    more = [f"and {rows - SHOWN:,} more"] if rows > SHOWN else []
+    return "\n".join(f"  {line}" for line in [*lines, *more])
 
 
 def _include_them(run: Run) -> str:

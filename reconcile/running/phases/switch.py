@@ -36,7 +36,7 @@ from reconcile.running.phases.elsewhere import Job, elsewhere
 from reconcile.running.phases.look_part import Looked, PartLooker
 from reconcile.running.phases.repoint import repoint
 from reconcile.running.phases.stage import Stager
-from reconcile.running.phases.stale import changed_rows, rows_added, rows_changed
+from reconcile.running.phases.stale import SHOWN, changed_rows, rows_added, rows_changed
 from reconcile.running.phases.steps import Step, carries_out
 from reconcile.running.phases.undo_plan import CLOCK_SKEW_SECONDS
 from reconcile.running.record import late_requests
@@ -200,13 +200,15 @@ class Switcher(Phase):
             newest = sa.func.coalesce(archive_metadata.c.last_updated, archive_metadata.c.created_at, 0)
             undone = find_runs(self.run.catalog, run_id=self.run.record.undo_of)[0]
             condition = sa.and_(condition, newest >= since - CLOCK_SKEW_SECONDS, of_no_other_run(undone))
-        added = [
-            f"{printable('/'.join(row.document))}: added since the plan, at {printable(row.content_url or '')}"
-            for row in stream_rows(connection, condition, ordered=False)
-            if isinstance(self.desired.decide(row), Move if since else Move | Blocker)
-        ]
+        added, lines = 0, list[str]()
+        for row in stream_rows(connection, condition, ordered=False):
+            if isinstance(self.desired.decide(row), Move if since else Move | Blocker):
+                added += 1
+                if added <= SHOWN:
+                    at = printable(row.content_url or "")
+                    lines.append(f"{printable('/'.join(row.document))}: added since the plan, at {at}")
         if added:
-            raise rows_added(self.run, added)
+            raise rows_added(self.run, added, lines)
 
     def _repoint(self, connection: Connection) -> dict[tuple[str, str], int]:
         """Repoint every staged row; return how many, by backends. Raises `ReconcileError` if not all is as it was."""
@@ -230,8 +232,9 @@ class Switcher(Phase):
             if changed == held == expected and (not rules or _rest(connection, mine) == before):
                 return pairs
             savepoint.rollback()
-        if changed_rows(connection, self.run.run_id):
-            raise rows_changed(self.run, connection)
+        number, lines = changed_rows(connection, self.run.run_id)
+        if number:
+            raise rows_changed(self.run, number, lines)
         what = "and other columns or rows changed too" if held == expected else "the others hold something else"
         raise meddled(
             rules,
