@@ -27,6 +27,7 @@ from tests.archives import new_sqlite
 from tests.world import DB, World, localfs
 
 _PACKAGE = str(Path(reconcile.__file__).parent)
+_TRANSACTIONS = f"{_PACKAGE}/catalog/connect.py"
 
 
 class Trace:
@@ -50,6 +51,9 @@ class Trace:
             "functions": len(set(self.calls)),
             "calls": len(self.calls),
             "changes_of_file": _changes(files),
+            "of_these_into_and_out_of_transactions": sum(
+                before != after and _TRANSACTIONS in (before, after) for before, after in pairwise(files)
+            ),
             "changes_before_the_first_phase": _changes(files[:first]),
         }
 
@@ -72,7 +76,7 @@ def main() -> None:
         sys.setprofile(None)
         threading.setprofile(None)
     for name, number in trace.describe().items():
-        click.echo(f"{name:<32}{number:>6}")
+        click.echo(f"{name:<40}{number:>6}")
 
 
 if __name__ == "__main__":
