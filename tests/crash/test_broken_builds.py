@@ -24,6 +24,7 @@ from reconcile.running.phases import order, undo_plan
 from reconcile.running.phases.order import Phases
 from reconcile.running.phases.stage import Stager
 from reconcile.running.phases.switch import Switcher
+from reconcile.running.record.records import Counts
 from reconcile.running.record.result import Outcome
 from reconcile.running.record.run import Run
 from reconcile.running.record.states import MoveState
@@ -86,8 +87,8 @@ def judge_vanished(world: World, patch: Patch) -> None:
     world.plan(source(world), dest(world))
     original = Phases._require_all_staged
 
-    def lose(self: Phases) -> None:
-        original(self)
+    def lose(self: Phases, counts: Counts) -> None:
+        original(self, counts)
         for path in list((world.folder / "archive").rglob("*.json"))[:1]:
             path.unlink()
         patch.setattr(Phases, "_require_all_staged", original)
@@ -175,7 +176,7 @@ def delete_early(patch: Patch) -> None:
 def switch_row_by_row(patch: Patch) -> None:
     """Repoint one row a transaction."""
 
-    def broken(self: Switcher, connection: sa.Connection) -> int:
+    def broken(self: Switcher, connection: sa.Connection) -> dict[tuple[str, str], int]:
         mine = sa.select(moves).where(moves.c.run_id == self.run.run_id, moves.c.state == MoveState.STAGED)
         for row in connection.execute(mine).all():
             connection.execute(
@@ -185,7 +186,7 @@ def switch_row_by_row(patch: Patch) -> None:
             )
             connection.commit()
             raise Killed
-        return 0
+        return {}
 
     patch.setattr(Switcher, "_repoint", broken)
 
@@ -223,7 +224,7 @@ def resume_forgets(patch: Patch) -> None:
     patch.setattr(FileStore, "look", lambda _self, _keys, digest=False: {})
     patch.setattr(DocumentStore, "_written", lambda self, write: self.outcome(self._put, write))
     patch.setattr(FileStore, "_name", lambda _self, temporary, path: Path(temporary).replace(path))
-    patch.setattr(Switcher, "_look", lambda _self: 0)
+    patch.setattr(Switcher, "_look", lambda _self, _documents, _size: 0)
 
 
 def failures_are_skipped(patch: Patch) -> None:
@@ -232,7 +233,7 @@ def failures_are_skipped(patch: Patch) -> None:
     def broken(*args: Any, **kwargs: Any) -> Outcome:
         return evolve(original(*args, **kwargs), left=0)
 
-    patch.setattr(Phases, "_require_all_staged", lambda _self: None)
+    patch.setattr(Phases, "_require_all_staged", lambda _self, _counts: None)
     patch.setattr(order, "outcome_of", broken)
 
 
