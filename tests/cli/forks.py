@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import termios
+import threading
 import traceback
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -86,7 +87,8 @@ class Process:
     def send_signal(self, number: int) -> None:
         """Send it a signal, if it still runs."""
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):  # it has just ended
+                os.kill(self.pid, number)
 
     def terminate(self) -> None:
         """Ask it to end."""
@@ -280,6 +282,7 @@ def _be(request: dict[str, Any], streams: Sequence[int]) -> NoReturn:
     except BaseException:  # noqa: BLE001 - as Python itself would say it
         traceback.print_exc()
     finally:
+        threading._shutdown()  # waits for threads, as the end of a process does
         for output in (sys.stdout, sys.stderr):
             output.flush()
         os._exit(code)

@@ -6,18 +6,20 @@ million documents, within the maintenance window.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psycopg2
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from reconcile import verbs
+from reconcile.catalog.tables import archive_metadata
 from reconcile.running.record import late_requests
+from reconcile.running.record.tables import moves, same_row
 from tests.archives import Place
 from tests.cli.desk import last_run, opened
 from tests.cli.runner import here, killed
@@ -31,6 +33,7 @@ COPIED = """
     FROM archive_document
 """  # to where driver db2 would have it
 BY_KEY = {"JOIN", "archive_metadata", "LIMIT"}  # the first of a run's moves whose row is as it was
+PLANNABLE = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH|CREATE TEMPORARY TABLE \S+ .*\bAS)\b", re.DOTALL)
 SETTINGS = "SELECT " + ", ".join(
     f"current_setting('{name}')" for name in ("enable_nestloop", "statement_timeout", "enable_sort")
 )
@@ -39,44 +42,43 @@ LARGE = {"archive_metadata", "reconcile_moves", "reconcile_in_place", "reconcile
 
 
 @contextmanager
-def explained(url: str) -> Iterator[set[str]]:
-    """Give the statements of the block that join no other way than row by row, each with the reason."""
+def explained() -> Iterator[set[str]]:
+    """Give the statements of the block that join no other way than row by row and so on, each with the reason."""
     found: set[str] = set()
-    beside = psycopg2.connect(url)
-    beside.autocommit = True
-    beside.cursor().execute("SET enable_nestloop = off; SET lock_timeout = '100ms'")
 
     def explain(_connection: Any, at_work: Any, statement: str, parameters: Any, _context: Any, many: bool) -> None:
-        if many or statement.split(maxsplit=1)[0] not in {"SELECT", "INSERT", "UPDATE", "DELETE", "WITH"}:
-            return
-        cursor = beside.cursor()
-        try:
-            cursor.execute(f"EXPLAIN (FORMAT JSON) {statement}", parameters)
-        except (psycopg2.errors.UndefinedTable, psycopg2.errors.LockNotAvailable):  # made by what goes on
-            return
-        plan = cursor.fetchone()[0][0]["Plan"]
-        found.update(f"{why}: {statement}" for why in row_by_row(plan))
-        if large(plan):
-            with at_work.connection.cursor() as asked:  # in its very transaction
-                asked.execute(SETTINGS)
-                nested, limit, sorts = asked.fetchone()
-            if "seq IN" in statement and "ORDER BY" in statement and sorts == "off":
-                found.add(f"PostgreSQL reads the whole run for a few numbers: {statement}")
-            if any(bound in statement for bound in BOUNDED):
-                return
-            if joins(plan) and nested == "on" and not set(statement.split()) >= BY_KEY:
-                found.add(f"PostgreSQL may choose a nested loop: {statement}")
-            if "seq > " in statement and sorts == "on":
-                found.add(f"PostgreSQL may read all for each page: {statement}")
-            if limit != "0":
-                found.add(f"--db-timeout may end it: {statement}")
+        if PLANNABLE.match(statement) and not many and not at_work.connection.autocommit:
+            with at_work.connection.cursor() as beside:  # in the very transaction
+                beside.execute(SETTINGS)
+                settings = beside.fetchone()
+                beside.execute("SET LOCAL enable_nestloop = off")
+                beside.execute(f"EXPLAIN (FORMAT JSON) {statement}", parameters)
+                plan = beside.fetchone()[0][0]["Plan"]
+                found.update(f"{why}: {statement}" for why in faults(statement, plan, *settings))
+                beside.execute(f"SET LOCAL enable_nestloop = {settings[0]}")
 
     sa.event.listen(Engine, "before_cursor_execute", explain)
     try:
         yield found
     finally:
         sa.event.remove(Engine, "before_cursor_execute", explain)
-        beside.close()
+
+
+def faults(statement: str, plan: dict[str, Any], nested: str, limit: str, sorts: str) -> Iterator[str]:
+    """Yield what a statement may take too long by: its plan without nested loops, and its transaction's settings."""
+    yield from row_by_row(plan)
+    if not large(plan):
+        return
+    if "seq IN" in statement and "ORDER BY" in statement and sorts == "off":
+        yield "PostgreSQL reads the whole run for a few numbers"
+    if any(bound in statement for bound in BOUNDED):
+        return
+    if joins(plan) and nested == "on" and not set(statement.split()) >= BY_KEY:
+        yield "PostgreSQL may choose a nested loop"
+    if "seq > " in statement and sorts == "on":
+        yield "PostgreSQL may read all for each page"
+    if limit != "0":
+        yield "--db-timeout may end it"
 
 
 def row_by_row(plan: dict[str, Any]) -> Iterator[str]:
@@ -115,7 +117,7 @@ def world(folder: Path, database: str) -> World:
 def test_apply_and_undo(world: World) -> None:
     """Also of documents that are at their destination already, beside another run that is on record."""
     source, dest = world.folder / "config.yaml", world.folder / "dest.yaml"
-    with explained(world.url) as slow:
+    with explained() as slow:
         world.apply(world.plan(source, dest, keep_source=True))
         world.undo()
         world.sql(COPIED)
@@ -127,7 +129,7 @@ def test_apply_and_undo(world: World) -> None:
 
 def test_a_run_with_what_services_wrote_meanwhile(world: World) -> None:
     plan = world.plan(world.folder / "config.yaml", world.folder / "dest.yaml")
-    with explained(world.url) as slow:
+    with explained() as slow:
         world.apply(plan, stage_only=True)
         write(world, "meanwhile")
         world.apply(plan, refresh=True)
@@ -148,7 +150,7 @@ def test_a_killed_clean_and_what_comes_after_it(
     world.apply(world.plan(world.folder / "config.yaml", source, "there.json"))
     plan = world.plan(source, dest)
     killed("marked", "apply", plan.path, "--yes", cwd=world.folder, CRASH_LIFE="1")
-    with explained(world.url) as slow:
+    with explained() as slow:
         world.undo()
         world.apply(plan, stage_only=True)
         with opened(world) as catalog:
@@ -170,7 +172,7 @@ def test_the_other_verbs(world: World) -> None:
         done = here(*arguments, cwd=world.folder)
         assert done.code == 0, done.all
 
-    with explained(world.url) as slow:
+    with explained() as slow:
         run("plan", "config.yaml", "dest.yaml", "--out", "p.json", "--probe", "digest", "--overwrite")
         run("apply", "p.json", "--yes", "--stage-only")
         run("verify", "dest.yaml", "--run", last_run(world))
@@ -186,3 +188,15 @@ def test_the_other_verbs(world: World) -> None:
         run("check", "dest.yaml")
         run("forget", last_run(world), *config, "--yes")
     assert not slow, "\n\n".join(slow)
+
+
+def test_a_statement_that_takes_the_square_is_found(world: World) -> None:
+    """A condition within an "or", as an undo had it, and a read of all moves that has a time limit."""
+    world.apply(world.plan(world.folder / "config.yaml", world.folder / "dest.yaml"))
+    ours = sa.exists().where(same_row(archive_metadata))
+    with opened(world) as catalog, explained() as slow:
+        with catalog.read(bulk=True) as connection:
+            connection.execute(sa.select(archive_metadata.c.bucket).where(ours | (archive_metadata.c.size > 9)))
+        with catalog.read() as connection:
+            connection.execute(sa.select(sa.func.count()).select_from(moves))
+    assert {why.partition(":")[0].partition(" over")[0] for why in slow} >= {"SubPlan 2", "--db-timeout may end it"}

@@ -262,7 +262,7 @@ class Owner(PlaceCheck):
         identity = store.address.identity
         values = {"store": identity, "details": msgspec.json.encode(store.place()).decode()}
         mine = (places.c.run_id == self.run.run_id, places.c.name == name)
-        with self.run.writing() as connection:
+        with self.run.writing(bulk=True) as connection:
             if connection.execute(sa.update(places).where(*mine).values(**values)).rowcount == 0:
                 key = {"run_id": self.run.run_id, "name": name}
                 connection.execute(places.insert(), key | values | {"life": store.late_seconds, "mark": None})

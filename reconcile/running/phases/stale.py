@@ -30,11 +30,12 @@ def changed_rows(connection: Connection, run_id: str, states: Sequence[MoveState
     joined = moves.outerjoin(archive_metadata, same_row(archive_metadata))
     number = connection.execute(sa.select(sa.func.count()).select_from(joined).where(*mine)).scalar_one()
     now = archive_metadata.c
-    query = sa.select(moves, now.content_url, now.digest, now.last_updated).select_from(joined).where(*mine)
+    columns = (now.userId.label("there"), now.content_url, now.digest, now.last_updated)
+    query = sa.select(moves, *columns).select_from(joined).where(*mine)
     lines = []
     for row in connection.execute(query.order_by(moves.c.seq).limit(SHOWN)):
         name = printable(f"{row.user_id}/{row.bucket}/{row.archive_id}")
-        if row.content_url is None and row.last_updated is None:
+        if row.there is None:
             lines.append(f"{name}: the row was deleted")
             continue
         found = {"content_url": row.content_url, "digest": row.digest, "last_updated": row.last_updated}

@@ -113,11 +113,11 @@ def _steps_of_ended(record: RunRecord, documents: dict[str, Tally], undo: str) -
 def apply_command(record: RunRecord, **options: bool) -> str:
     """Return the command that resumes a run; an option names what has to be found first.
 
-    By the engine that it had last, unless it is to be switched: workers may be gone by then.
+    A staging goes on by the engine that it had. Workers are gone where it is known what to switch or to leave.
     """
     header = record.header
-    is_at_work = record.state in (RunState.STAGING, RunState.SWITCHED) and not is_staged(record)
-    engine = record.engine if is_at_work and not header.policy.overwrite else None
+    stages = record.state == RunState.STAGING and record.staged_at is None and not any(options.values())
+    engine = record.engine if stages and not header.policy.overwrite else None
     leave_blocked = header.summary.blocked.documents > 0  # such a plan is refused without, whatever its run has done
     missing = {}
     if record.switched_at is not None:

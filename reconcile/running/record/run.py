@@ -304,12 +304,7 @@ def resume_run(executor: Executor, record: RunRecord, *, keep_source: bool = Fal
             sa.update(runs)
             .where(runs.c.run_id == record.run_id, runs.c.state != RunState.UNDONE)
             .values(
-                epoch=runs.c.epoch + 1,
-                executor=executor_name(),
-                token=executor.token,
-                keep_source=keep,
-                asked=asked,
-                engine=None,
+                epoch=runs.c.epoch + 1, executor=executor_name(), token=executor.token, keep_source=keep, asked=asked
             )
             .returning(runs.c.epoch)
         ).scalar_one()
