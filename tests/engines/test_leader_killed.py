@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.runner import here, killed, reconcile
+from tests.cli.runner import killed, reconcile
 from tests.engines.test_processes import contents, is_moved, planned
 from tests.world import DB, World, localfs
 
@@ -33,19 +33,11 @@ def points(*, undone: bool) -> list[object]:
     return [pytest.param(p, marks=[] if p in QUICK and not undone else [pytest.mark.matrix]) for p in known]
 
 
-def says_the_engine(world: World) -> bool:
-    """Tell whether status resumes a run by the engine that carried parts of it."""
-    engines = world.sql("SELECT engine FROM reconcile_runs WHERE state <> 'done' AND engine IS NOT NULL")
-    said = here("status", "--source", "config.yaml", cwd=world.folder).out
-    return all(f"--engine {engine}" in said for (engine,) in engines)
-
-
 @pytest.mark.parametrize("point", points(undone=False))
 def test_the_same_command_finishes(archive: World, point: str) -> None:
     before, truth = contents(archive), planned(archive)
     killed(point, "apply", "p.json", "--yes", cwd=archive.folder, **ENGINE)
     assert truth in (archive.read(archive.folder / "config.yaml"), archive.read(archive.folder / "dest.yaml"))
-    assert says_the_engine(archive)
     done = reconcile("apply", "p.json", "--yes", cwd=archive.folder, **ENGINE)
     assert done.code == 0, done.all
     is_moved(archive, truth)
