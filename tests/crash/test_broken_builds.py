@@ -24,7 +24,7 @@ from reconcile.running.phases import order, undo_plan
 from reconcile.running.phases.order import Phases
 from reconcile.running.phases.stage import Stager
 from reconcile.running.phases.switch import Switcher
-from reconcile.running.record.records import Counts
+from reconcile.running.record.records import StateCounts
 from reconcile.running.record.result import Outcome
 from reconcile.running.record.run import Run
 from reconcile.running.record.states import MoveState
@@ -87,7 +87,7 @@ def judge_vanished(world: World, patch: Patch) -> None:
     world.plan(source(world), dest(world))
     original = Phases._require_all_staged
 
-    def lose(self: Phases, counts: Counts) -> None:
+    def lose(self: Phases, counts: StateCounts) -> None:
         original(self, counts)
         for path in list((world.folder / "archive").rglob("*.json"))[:1]:
             path.unlink()

@@ -200,3 +200,14 @@ def test_a_statement_that_takes_the_square_is_found(world: World) -> None:
         with catalog.read() as connection:
             connection.execute(sa.select(sa.func.count()).select_from(moves))
     assert {why.partition(":")[0].partition(" over")[0] for why in slow} >= {"SubPlan 2", "--db-timeout may end it"}
+
+
+def test_a_few_rows_are_read_by_one_process_that_compiles_nothing(world: World) -> None:
+    names = ("max_parallel_workers_per_gather", "enable_sort", "jit")
+    query = "SELECT " + ", ".join(f"current_setting('{name}')" for name in names)
+    with opened(world) as catalog:
+        for transaction in (catalog.read(), catalog.read(limited=False), catalog.write()):
+            with transaction as connection:
+                assert tuple(connection.exec_driver_sql(query).one()) == ("0", "off", "off")
+        with catalog.read(bulk=True) as connection:
+            assert tuple(connection.exec_driver_sql(query).one())[:2] == ("2", "on")

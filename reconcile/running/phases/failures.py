@@ -13,7 +13,7 @@ from reconcile.formatting import count
 from reconcile.logs import printable
 from reconcile.planning.render import meaning_of
 from reconcile.running.record.next_steps import plan_again
-from reconcile.running.record.records import Counts
+from reconcile.running.record.records import StateCounts
 from reconcile.running.record.run import Run
 from reconcile.running.record.states import MoveState
 from reconcile.running.record.tables import moves
@@ -37,7 +37,7 @@ def stage_failed(run: Run, what: str, hint: str | None = None) -> StageFailedErr
     )
 
 
-def limit_reached(run: Run, counts: Counts, reached: str | None, dest: Path) -> LimitReachedError:
+def limit_reached(run: Run, counts: StateCounts, reached: str | None, dest: Path) -> LimitReachedError:
     """Return the error that says how far a limit let the staging come: ``reached``, in words, if it is known which."""
     staged, left = counts.get(MoveState.STAGED, (0, 0))[0], counts[MoveState.PLANNED][0]
     return LimitReachedError(

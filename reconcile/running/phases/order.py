@@ -45,7 +45,7 @@ from reconcile.running.phases.steps import Step, carries_out
 from reconcile.running.phases.switch import Switcher, heartbeats_now, wait_for_quiet
 from reconcile.running.phases.undo_plan import mark_undone, write_undo_plan
 from reconcile.running.record import late_requests
-from reconcile.running.record.records import Counts, find_runs, remove_records
+from reconcile.running.record.records import StateCounts, find_runs, remove_records
 from reconcile.running.record.result import Outcome, outcome_of
 from reconcile.running.record.run import Run
 from reconcile.running.record.samples import Sampled
@@ -147,7 +147,7 @@ class Phases:
         self._owner = Owner(self.run, self._stores, share=self.options.share_destination)
         self._owner.open()
 
-    def _stage(self) -> Counts:
+    def _stage(self) -> StateCounts:
         """Stage what the budget allows; return what is staged. Raises `LimitReachedError` if that is not all."""
         if not self.is_undo:
             self._check_undo_path()
@@ -266,7 +266,7 @@ class Phases:
         """End after the switch: a clean deletes the sources at another time."""
         return evolve(outcome_of(self.catalog, self.run.run_id), unreadable=unreadable, clean_later=True)
 
-    def _require_all_staged(self, counts: Counts) -> None:
+    def _require_all_staged(self, counts: StateCounts) -> None:
         """Raise unless every move is staged, or those that failed may be left.
 
         `LimitReachedError` if the budget ended the staging before its end.

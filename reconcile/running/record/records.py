@@ -16,7 +16,7 @@ from reconcile.planning.model import PlanHeader
 from reconcile.running.record.states import MoveState, RunState
 from reconcile.running.record.tables import claims, marks, moves, places, runs, samples, workers
 
-Counts = dict[MoveState, tuple[int, int]]  # documents and bytes
+StateCounts = dict[MoveState, tuple[int, int]]  # documents and bytes
 
 _header = msgspec.json.Decoder(PlanHeader)
 
@@ -87,7 +87,7 @@ def find_runs(
         return [_record(row) for row in connection.execute(query)]
 
 
-def count_states(catalog: Catalog, run_id: str) -> Counts:
+def count_states(catalog: Catalog, run_id: str) -> StateCounts:
     """Return documents and bytes of a run by the state of their moves."""
     query = (
         sa.select(moves.c.state, sa.func.count(), sa.func.coalesce(sa.func.sum(moves.c.before_size), 0))

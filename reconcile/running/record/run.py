@@ -21,7 +21,7 @@ from reconcile.running.record.claims import Claim
 from reconcile.running.record.executor import Executor, executor_name
 from reconcile.running.record.identity import encoded_record
 from reconcile.running.record.parts import Outline
-from reconcile.running.record.records import Counts, RunRecord, backend_pairs, count_states, find_runs
+from reconcile.running.record.records import RunRecord, StateCounts, backend_pairs, count_states, find_runs
 from reconcile.running.record.states import Asked, MoveState, Origin, RunState
 from reconcile.running.record.tables import LAYOUT, moves, runs
 from reconcile.running.record.work_moves import COPY_COLUMNS, StagedCopy, WorkMove, load, work_move
@@ -157,7 +157,7 @@ class Run:
         """Note that moves were added or taken out, as a refresh does."""
         self._pairs = None
 
-    def counts(self) -> Counts:
+    def counts(self) -> StateCounts:
         """Return documents and bytes by the state of their moves."""
         return count_states(self.catalog, self.run_id)
 
